@@ -1,0 +1,265 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags,-papermill,-execution
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · Train a tiny recursive model
+#
+# **Can a network of a few ten thousand parameters learn to solve Sudoku puzzles that it has never seen, by thinking
+# in a loop?** This chapter trains one in front of you and asks it. It is also the program that a sweep runs: change a
+# parameter below, or from the command line,
+#
+#     papermill book/04_trm_train.ipynb outputs/04_trm_train.ipynb -p schedule linear
+#
+# A tiny recursive model ([Jolicoeur-Martineau 2025](https://arxiv.org/abs/2510.04871)) has one small network that it
+# applies again and again: to a latent thought `z_L`, and to an answer `z_H` that it improves. All parameters, with what
+# they mean, stand in the next cell. A name that does not exist, or a value out of range, stops the run before it begins.
+
+# %% tags=["parameters"]
+# the run
+seed = 0  # one seed for everything random
+output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>
+resume = False  # go on from the last checkpoint of the same run
+time_limit = 0  # minutes of training after which to pause; 0: none
+log_with = "none"  # none, tensorboard, wandb or another tracker of accelerate
+wandb_project = "trm"  # project name for the tracker
+wandb_run_name = ""  # name of the run for the tracker; empty: the run id
+# puzzles
+puzzle = "6x6"  # size of the puzzles
+data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
+train_size = 0  # puzzles to train on; 0: all
+valid_size = 256  # puzzles, kept out of training, for the live curve
+test_size = 1000  # puzzles of the final test
+num_aug = 0  # variants of a puzzle by symmetry; 0: unlimited
+# model
+hidden_size = 64  # width D
+num_layers = 1  # blocks of the shared network
+expansion = 2.0  # expansion of the SwiGLUs
+inner_multiple = 8  # inner widths are rounded up to a multiple of it
+mixer = "mlp"  # how positions are mixed
+num_heads = 4  # attention heads
+puzzle_tokens = 0  # learned tokens put before the puzzle
+H_cycles = 2  # answers refined in one supervision step
+L_cycles = 2  # latent refinements before each answer
+halt_max_steps = 6  # most supervision steps
+halt_exploration_prob = 0.3  # chance that an early stop is put off
+eval_steps = 12  # supervision steps in evaluation; more than in training is allowed
+# loss and supervision
+loss_type = "softmax"  # cross-entropy of the answer
+act_weight = 0.5  # weight of the halting head's loss
+schedule = "linear"  # weights over the H-cycles
+supervision_weight = 1.0  # weight of the H-cycles before the last
+step_schedule = "uniform"  # weights over the supervision steps
+step_weight = 0.5  # weight of the supervision steps before the last
+curriculum_enabled = False  # bring supervision_weight in by and by
+curriculum_start_step = 0  # weight 0 until here
+curriculum_end_step = 200  # full weight from here
+backprop = "full"  # how far gradients flow
+activation_checkpointing = False  # compute activations again instead of keeping them
+# training
+batch_size = 48  # examples an optimizer step, over all processes
+grad_accumulation = 1  # parts that a process cuts its batch into
+max_steps = 600  # optimizer steps; what ends a run
+optimizer = "adamw"  # update rule
+lr = 0.004  # peak learning rate
+lr_schedule = "constant"  # rate after the warm-up
+lr_min_ratio = 0.0  # share of the rate left at the end of a cosine
+warmup_steps = 20  # steps of linear warm-up
+weight_decay = 0.1  # decoupled weight decay
+beta1 = 0.9  # decay of the first moment
+beta2 = 0.95  # decay of the second moment
+grad_clip = 1.0  # largest gradient norm; 0: no clipping
+ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
+precision = "float32"  # float16 on CUDA only
+backend = "auto"  # where to compute
+compile = False  # torch.compile of the network
+# what is kept
+eval_interval = 100  # steps between evaluations on the validation part
+log_interval = 20  # steps between records of history.jsonl
+checkpoint_interval = 200  # steps between checkpoints
+early_stopping_patience = 0  # evaluations without gain that end a run; 0: never
+compute_gradient_stats = False  # gradient norm at each H-cycle
+log_per_step_losses = True  # loss after each H-cycle
+
+# %%
+from trm.params import TrmTrain
+from trm.run import Run
+
+params = TrmTrain.from_notebook(globals())
+run = Run(params, "04_trm_train")
+print(f"run {run.id} in {run.dir}")
+
+# %% [markdown]
+# ## The puzzles
+#
+# A puzzle is a row of cells; a cell is a token (blank, or a digit). The puzzles that ship are *minimal*: take any clue
+# away and the solution is no longer unique. Every time the model meets a puzzle, it is turned into one of its
+# twins: digits renamed, rows and columns moved within the rules. No test puzzle is the twin of a training puzzle.
+# (6x6 has only 49 solution grids up to symmetry, so there it is the puzzles, not the grids, that are new.)
+
+# %%
+from trm.analysis import plots
+from trm.data.sudoku import load
+from trm.data.sudoku_grid import digits
+
+data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
+shape = data.test.shape
+box = (shape.box_rows, shape.box_cols)
+print(f"{len(data.train)} puzzles to train on, {len(data.valid)} to watch, {len(data.test)} to test on")
+print(f"clues: {data.test.clues.mean():.1f} of {shape.cells} cells; left out as twins of a test puzzle: {data.dropped}")
+figure = plots.grids(data.test.questions[:6], box, titles=[f"test puzzle {i}" for i in range(6)])
+run.save_figure(figure, "puzzles")
+
+# %% [markdown]
+# ## The model
+#
+# This is the whole recursion. `net` is the shared network, `x` the embedded puzzle. Inside one *supervision step* the
+# thought is refined `L_cycles` times, then the answer once, and that `H_cycles` times. Training takes up to
+# `halt_max_steps` such steps for each puzzle, with an update of the weights after every one; the state goes on from
+# step to step, its gradient does not. A second head learns to say "my answer is right", and then the puzzle is
+# replaced by a new one.
+
+# %%
+import inspect
+
+from trm.models.recursion import recurse
+from trm.training.sudoku_job import make_model, make_trainer
+
+source = inspect.getsource(recurse)
+print(source[source.index("    answers = []") :])
+
+# %%
+model = make_model(params, data)
+parameters = sum(p.numel() for p in model.parameters())
+applications = params.H_cycles * (params.L_cycles + 1)
+print(f"{parameters:,} parameters; the network is applied {applications} times in a supervision step")
+
+# %% [markdown]
+# ## What the loss weighs
+#
+# The answer is read after every H-cycle, and `schedule` says how much each reading counts. Chapter 02 compares the
+# schedules.
+
+# %%
+from trm.supervision import step_weights
+
+if params.schedule == "adaptive":
+    print("the weights of this schedule follow the losses")
+else:
+    weights = step_weights(params.schedule, params.H_cycles, params.supervision_weight)
+    print("weights of the H-cycles:", ", ".join(f"{w / sum(weights):.2f}" for w in weights))
+
+# %% [markdown]
+# ## Training
+
+# %%
+from trm.training.evaluation import evaluate
+from trm.training.tracking import Progress
+
+trainer = make_trainer(model, params, run, data, show=Progress(params.max_steps, plots.learning_curves))
+measured = trainer.fit()
+history = run.history()
+print(f"{measured['train/steps']} steps in {measured['train/seconds']:.1f} s")
+
+# %%
+figure = plots.learning_curves(history)
+run.save_figure(figure, "learning_curves")
+
+# %% [markdown]
+# ## Each H-cycle's own loss
+#
+# If recursion refines the answer, a later H-cycle has a lower loss than an earlier one.
+
+# %%
+if params.log_per_step_losses and params.H_cycles > 1:
+    figure = plots.per_cycle(history, params.H_cycles)
+    run.save_figure(figure, "loss_per_cycle")
+if params.compute_gradient_stats:
+    figure = plots.per_cycle(history, params.H_cycles, "gradient")
+    run.save_figure(figure, "gradient_per_cycle")
+
+# %% [markdown]
+# ## Puzzles it has never seen
+#
+# The averaged weights answer the test puzzles, and the answer is read after every supervision step. Steps beyond the
+# dotted line were never trained: the model thinks longer than it learned to.
+
+# %%
+with trainer.ema.averaged() as averaged:
+    test = evaluate(averaged, data.test, params.eval_steps)
+    if run.main:
+        averaged.save_pretrained(run.path("model"))
+figure = plots.accuracy_by_step(test.exact_by_step, test.cells_by_step, params.halt_max_steps)
+run.save_figure(figure, "accuracy_by_step")
+
+# %% [markdown]
+# ## One puzzle, step by step
+#
+# The test puzzle that the model needed longest for, among those it solved (or its worst, if it solved none). Green is
+# right, red is wrong.
+
+# %%
+import numpy as np
+
+solved_from = np.where(test.exact[:, -1], (~test.exact).sum(1), -1)  # wrong answers before the right one
+chosen = int(solved_from.argmax()) if test.exact[:, -1].any() else int(test.correct[:, -1].sum(-1).argmin())
+last_step = min(params.eval_steps, max(int(solved_from[chosen]) + 2, 6))
+shown = np.unique(np.linspace(0, last_step - 1, 6).astype(int))
+question, truth = data.test.questions[chosen], data.test.answers[chosen]
+thought = digits(test.predictions[chosen])  # (S, T)
+figure = plots.grids(
+    np.repeat(question[None], len(shown), 0),
+    box,
+    thought[shown],
+    np.repeat(truth[None], len(shown), 0),
+    titles=[f"after step {i + 1}" for i in shown],
+)
+run.save_figure(figure, "step_by_step")
+
+# %% [markdown]
+# The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows the figure above).
+
+# %% tags=["widget"]
+import ipywidgets
+from matplotlib import pyplot as plt
+
+
+def show_thought(puzzle=chosen, step=1):
+    figure, ax = plt.subplots(figsize=(3, 3))
+    plots.draw_grid(
+        ax, data.test.questions[puzzle], box, digits(test.predictions[puzzle, step - 1]), data.test.answers[puzzle]
+    )
+    plt.show()
+
+
+if hasattr(globals().get("get_ipython", lambda: None)(), "kernel"):
+    _ = ipywidgets.interact(show_thought, puzzle=(0, len(data.test) - 1), step=(1, params.eval_steps))
+
+# %% [markdown]
+# ## What this run found
+
+# %%
+from trm.analysis.findings import say
+
+metrics = {**measured, **test.metrics("test"), "test/puzzles": len(data.test), "model/parameters": parameters}
+say(
+    f"A model of **{parameters:,} parameters**, trained for **{metrics['train/seconds']:.0f} s** "
+    f"({metrics['train/steps']} steps of {params.batch_size} puzzles), solves **{metrics['test/exact_accuracy']:.1%}** of "
+    f"{len(data.test):,} unseen {params.puzzle} puzzles and fills **{metrics['test/cell_accuracy']:.1%}** of their blank "
+    f"cells rightly. After one supervision step it solves {test.exact_by_step[0]:.1%}; after {params.eval_steps}, "
+    f"{test.exact_by_step[-1]:.1%}. If it stops when its halting head says so, it takes {metrics['test/mean_steps']:.1f} "
+    f"steps on average and solves {metrics['test/halted_exact_accuracy']:.1%}."
+)
+
+# %%
+run.finish(metrics, complete=not trainer.paused)

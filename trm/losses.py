@@ -1,0 +1,43 @@
+"""What is wrong with an answer: cross-entropies per position and per sequence, exactness.
+
+Everything here is a mean over the labelled positions of one example; the mean over examples is taken by the caller,
+so that the losses of answers and of halting are means over the same thing.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100  # the label of a position that does not count
+
+
+def stablemax_cross_entropy(logits: Tensor, labels: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Cross-entropy of stablemax, s(x) / sum s(x) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below (arXiv 2501.04697).
+
+    logits (..., V), labels (...) -> (...), in `dtype` inside and float32 outside; 0 where the label is `IGNORE`.
+    """
+    x = logits.to(dtype)
+    # log s(x) directly: log(1 + x) above zero, -log(1 - x) below; no division, no epsilon.
+    log_s = x.sign() * torch.log1p(x.abs())
+    log_total = log_s.exp().sum(-1).log()
+    picked = log_s.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(labels == IGNORE, 0, log_total - picked).float()
+
+
+def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of softmax in float32. logits (..., V), labels (...) -> (...); 0 where the label is `IGNORE`."""
+    flat = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none")
+    return flat.view(labels.shape)
+
+
+CROSS_ENTROPY = {"softmax": softmax_cross_entropy, "stablemax": stablemax_cross_entropy}
+
+
+def sequence_loss(logits: Tensor, labels: Tensor, kind: str = "softmax") -> Tensor:
+    """Mean cross-entropy of each example over its labelled positions. (B, T, V), (B, T) -> (B,)."""
+    return CROSS_ENTROPY[kind](logits, labels).sum(-1) / (labels != IGNORE).sum(-1).clamp_min(1)
+
+
+def exactly_right(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Whether every labelled position of an example is right. (B, T), (B, T) -> (B,) bool."""
+    return ((predictions == labels) | (labels == IGNORE)).all(-1)

@@ -1,0 +1,308 @@
+"""The parameters of every chapter: flat, typed, checked before anything is computed.
+
+A chapter's parameters cell gives the defaults; papermill (`-p name value`, `-f file.yaml`), the command line of the
+paired script (the same flags) or an edit in JupyterLab changes them; `from_notebook` checks the lot in one go.
+"""
+
+import ast
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from trm import supervision
+from trm.errors import UserError, show_user_errors_plainly
+
+# Names that the five seed documents use for what is called otherwise here.
+ALIASES = {
+    "deep_supervision_schedule": "schedule",
+    "deep_supervision_weight": "supervision_weight",
+    "learning_rate": "lr",
+    "global_batch_size": "batch_size",
+    "subsample_size": "train_size",
+    "ema_rate": "ema_decay",
+    "lr_warmup_steps": "warmup_steps",
+}
+
+
+class ParameterError(UserError):
+    """A parameter that is unknown, of the wrong kind or out of range."""
+
+
+class Params(BaseModel):
+    """What all chapters share: where a run writes, its seed, and how it is checked. Frozen; unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    seed: int = Field(0, ge=0, lt=2**31, description="one seed for everything random")
+    output_dir: str = Field("", description="folder of the run; empty: outputs/<chapter>/<run id>")
+    resume: bool = Field(False, description="go on from the last checkpoint of the same run")
+    time_limit: float = Field(0, ge=0, description="minutes of training after which to pause; 0: none")
+    log_with: str = Field("none", description="none, tensorboard, wandb or another tracker of accelerate")
+    wandb_project: str = Field("trm", description="project name for the tracker")
+    wandb_run_name: str = Field("", description="name of the run for the tracker; empty: the run id")
+
+    # Parameters that cannot change a result, so that they are no part of the run id.
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset({"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"})
+
+    @classmethod
+    def create(cls, values: dict[str, Any]) -> Self:
+        """Check `values` (aliases allowed, text coerced) and make the parameters.
+
+        Raises:
+            ParameterError: one message with every fault: the name, what is allowed, the nearest known name.
+        """
+        faults, named = [], {}
+        for name, value in values.items():
+            known = ALIASES.get(name, name)
+            if known not in cls.model_fields:
+                near = difflib.get_close_matches(name, [*cls.model_fields, *ALIASES], n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(sorted(cls.model_fields))
+                faults.append(f"unknown parameter {name!r}: {hint}")
+            elif known in named:
+                faults.append(f"parameter {known!r} is given twice (also as its other name {name!r})")
+            else:
+                named[known] = value
+        if not faults:
+            try:
+                return cls(**named)
+            except ValidationError as error:
+                faults = [cls._say(fault) for fault in error.errors()]
+        raise ParameterError("\n".join(faults))
+
+    @classmethod
+    def _say(cls, fault: dict) -> str:
+        message = fault["msg"].removeprefix("Value error, ")
+        if not fault["loc"]:
+            return message
+        name = str(fault["loc"][0])
+        what = cls.model_fields[name].description
+        return f"parameter {name!r} = {fault['input']!r}: {message} ({what})"
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """Parameters of the running chapter, from `globals()` after its parameters cell.
+
+        In a notebook the names assigned in the parameters cell and in the cell that papermill injects after it count,
+        those that do not exist included, so that a slip of the pen is found. In a script the command line counts:
+        `-p name value` and `-f file.yaml`, as with papermill.
+        """
+        given = {}
+        if "In" in namespace and "get_ipython" in namespace:
+            names = _names_in_parameter_cells(namespace["In"], {*cls.model_fields, *ALIASES})
+            given = {name: namespace[name] for name in names if name in namespace}
+            other_names = {ALIASES[name] for name in given if name in ALIASES}  # an injected alias beats the default
+            given = {name: value for name, value in given.items() if name not in other_names}
+        elif Path(sys.argv[0]).name == Path(namespace.get("__file__", "")).name:
+            show_user_errors_plainly()
+            given = from_command_line(sys.argv[1:])
+        settled = {ALIASES.get(name, name) for name in given}
+        defaults = {name: namespace[name] for name in cls.model_fields if name in namespace and name not in settled}
+        return cls.create({**defaults, **given})
+
+    def result_values(self) -> dict[str, Any]:
+        """The parameters that can change a result, which the run id is made of."""
+        return {name: value for name, value in self.model_dump().items() if name not in self.NOT_IN_RUN_ID}
+
+
+def _plainly_assigned(source: str) -> list[str]:
+    """Names assigned by a cell that holds nothing but `name = value` lines; none for any other cell."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    plain = [s for s in body if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)]
+    return [s.targets[0].id for s in plain] if len(plain) == len(body) else []
+
+
+def _names_in_parameter_cells(cells: list[str], known: set[str]) -> list[str]:
+    """Names assigned in the newest cell of parameters and in the newest that papermill injected."""
+    names = {"defaults": [], "injected": []}
+    for source in cells:
+        assigned = _plainly_assigned(source)
+        if source.lstrip().startswith("# Parameters"):
+            names["injected"] = assigned
+        elif known & set(assigned):
+            names["defaults"] = assigned
+    return names["defaults"] + names["injected"]
+
+
+def from_command_line(arguments: list[str]) -> dict[str, Any]:
+    """Values of `-p name value` and `-f file.yaml`, the flags of papermill; `-p` wins over `-f`.
+
+    Raises:
+        ParameterError: another flag, a missing value, a file that cannot be read.
+    """
+    from_files, given, rest = {}, {}, list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if flag in ("-p", "--parameters") and len(rest) >= 2:
+            name, value = rest.pop(0), rest.pop(0)
+            given[name] = value
+        elif flag in ("-f", "--parameters_file") and rest:
+            from_files |= read_yaml(rest.pop(0))
+        else:
+            raise ParameterError(f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml")
+    return {**from_files, **given}
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file of parameters as a dict.
+
+    Raises:
+        ParameterError: the file is missing or is no mapping of names to values.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameters file {path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"parameters file {path}: wants lines of the form `name: value`")
+    return values
+
+
+class Training(Params):
+    """How any model is trained."""
+
+    batch_size: int = Field(48, ge=1, description="examples an optimizer step, over all processes")
+    grad_accumulation: int = Field(1, ge=1, description="parts that a process cuts its batch into")
+    max_steps: int = Field(600, ge=1, description="optimizer steps; what ends a run")
+    optimizer: Literal["adamw", "adam_atan2"] = Field("adamw", description="update rule")
+    lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
+    lr_schedule: Literal["constant", "cosine"] = Field("constant", description="rate after the warm-up")
+    lr_min_ratio: float = Field(0.0, ge=0, le=1, description="share of the rate left at the end of a cosine")
+    warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the second moment")
+    grad_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="float16 on CUDA only")
+    backend: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    compile: bool = Field(False, description="torch.compile of the network")
+    eval_interval: int = Field(100, ge=1, description="steps between evaluations on the validation part")
+    log_interval: int = Field(20, ge=1, description="steps between records of history.jsonl")
+    checkpoint_interval: int = Field(200, ge=1, description="steps between checkpoints")
+    early_stopping_patience: int = Field(0, ge=0, description="evaluations without gain that end a run; 0: never")
+    compute_gradient_stats: bool = Field(False, description="gradient norm at each H-cycle")
+    log_per_step_losses: bool = Field(True, description="loss after each H-cycle")
+
+
+class TrmTrain(Training):
+    """Chapter 04: train a TRM on Sudoku."""
+
+    puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
+    data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
+    train_size: int = Field(0, ge=0, description="puzzles to train on; 0: all")
+    valid_size: int = Field(256, ge=1, description="puzzles, kept out of training, for the live curve")
+    test_size: int = Field(1000, ge=1, description="puzzles of the final test")
+    eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
+
+    hidden_size: int = Field(64, ge=2, description="width D")
+    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
+    num_heads: int = Field(4, ge=1, description="attention heads")
+    puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
+    H_cycles: int = Field(2, ge=1, description="answers refined in one supervision step")
+    L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
+    halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
+    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
+    loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
+    act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
+
+    schedule: str = Field("linear", description="weights over the H-cycles")
+    supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
+    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
+    curriculum_enabled: bool = Field(False, description="bring supervision_weight in by and by")
+    curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")
+    curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
+    activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+
+    @field_validator("schedule", "step_schedule")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        known = supervision.schedule_names()
+        if value not in known and not any(mark in value for mark in ",[0123456789"):
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no such schedule{hint} Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.schedule != supervision.ADAPTIVE:
+            supervision.step_weights(self.schedule, self.H_cycles, self.supervision_weight)
+        if self.step_schedule == supervision.ADAPTIVE:
+            raise ValueError(
+                "parameter 'step_schedule': 'adaptive' needs the losses of all steps at once, and supervision steps are "
+                "taken one optimizer step each; use it as 'schedule'"
+            )
+        supervision.step_weights(self.step_schedule, self.halt_max_steps, self.step_weight)
+        if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
+            )
+        if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
+            raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
+        if self.batch_size % (self.grad_accumulation * world_size()):
+            raise ValueError(
+                f"parameter 'batch_size' = {self.batch_size} must be a multiple of grad_accumulation * processes = "
+                f"{self.grad_accumulation} * {world_size()}"
+            )
+        return self
+
+
+class DeepSupervision(TrmTrain):
+    """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
+
+    arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
+    num_seeds: int = Field(1, ge=1, description="seeds of each arm")
+    target_accuracy: float = Field(0.8, gt=0, le=1, description="validation accuracy whose first step is reported")
+    table: str = Field("", description="file to write the results to, such as book/results/02_deep_supervision.csv")
+
+    H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
+    max_steps: int = Field(300, ge=1, description="optimizer steps with backprop=full; other arms get equal compute")
+    eval_interval: int = Field(25, ge=1, description="steps between evaluations on the validation part")
+    compute_gradient_stats: bool = Field(True, description="gradient norm at each H-cycle")
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: str) -> str:
+        names = arm_names(value)
+        if not names or len(set(names)) < len(names):
+            raise ValueError("wants names with commas between, each once, such as 'none, linear, none/last'")
+        for name in names:
+            schedule, backprop = split_arm(name)
+            if schedule != CURRICULUM:
+                cls._known_schedule(schedule)
+            if backprop not in ("last", "per_cycle", "full"):
+                raise ValueError(f"arm {name!r}: after the slash stands last, per_cycle or full")
+        return value
+
+
+CURRICULUM = "curriculum"  # an arm: the linear schedule, brought in by and by
+
+
+def arm_names(arms: str) -> list[str]:
+    """The names in a list such as "none, linear/last"."""
+    return [name.strip() for name in arms.split(",") if name.strip()]
+
+
+def split_arm(arm: str) -> tuple[str, str]:
+    """(schedule, backprop) of an arm; backprop is "full" where the arm does not say."""
+    schedule, _, backprop = arm.partition("/")
+    return schedule.strip(), backprop.strip() or "full"
+
+
+def world_size() -> int:
+    """Processes that train together, as `accelerate launch` and torchrun say it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,146 @@
+"""The folder of a run: params.json first, history.jsonl as it goes, metrics.json last.
+
+`metrics.json` present means the run is complete; nothing else says so.
+"""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from trm.errors import UserError
+from trm.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
+OURS = ("params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "model", "figures")
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` under a temporary name and rename it, so that no reader ever sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def to_json(value: Any, **options) -> str:
+    """JSON text; nan and infinite numbers, which JSON does not know, become null."""
+
+    def clean(v):
+        if isinstance(v, dict):
+            return {k: clean(w) for k, w in v.items()}
+        if isinstance(v, (list, tuple)):
+            return [clean(w) for w in v]
+        return None if isinstance(v, float) and not math.isfinite(v) else v
+
+    return json.dumps(clean(value), allow_nan=False, **options)
+
+
+def source_hash(chapter: str) -> str:
+    """Hash of the sources of `trm/` and of the chapter: the code version of a run."""
+    digest = hashlib.sha256()
+    for path in [*sorted((ROOT / "trm").rglob("*.py")), ROOT / "book" / f"{chapter}.py"]:
+        if path.exists():
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+class Run:
+    """One run of a chapter, with a folder of its own.
+
+    Args:
+        params: checked parameters; `output_dir` chooses the folder, else outputs/<chapter>/<run id>.
+        chapter: name of the chapter, such as "04_trm_train".
+
+    A run that starts anew in a folder already used moves what lies there into `earlier-N`: nothing computed is lost.
+
+    Raises:
+        RunError: `resume` in a folder whose run had other parameters, or a folder that cannot be written.
+    """
+
+    def __init__(self, params: Params, chapter: str):
+        self.params, self.chapter = params, chapter
+        self.code = source_hash(chapter)
+        text = to_json({"params": params.result_values(), "code": self.code}, sort_keys=True)
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.main = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first writes
+        default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
+        self.dir = Path(params.output_dir).expanduser().resolve() if params.output_dir else default
+        if self.main:
+            try:
+                self.dir.mkdir(parents=True, exist_ok=True)
+                self._keep_or_move_aside()
+                about = {"chapter": chapter, "run_id": self.id, "code": self.code, "params": params.model_dump()}
+                write_atomically(self.dir / "params.json", to_json(about, indent=2))
+            except OSError as error:
+                raise RunError(f"the run's folder {self.dir} cannot be written: {error}") from error
+
+    def _keep_or_move_aside(self) -> None:
+        before = self.dir / "params.json"
+        if self.params.resume and before.exists():
+            old = {**self.params.model_dump(), **json.loads(before.read_text())["params"]}
+            now = self.params.result_values()
+            changed = [f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]]
+            if changed:
+                raise RunError(f"cannot resume {self.dir}: other parameters: {', '.join(changed)}. Give the old ones, or "
+                               "leave out `resume` or choose another output_dir for a new run")  # fmt: skip
+            if json.loads(before.read_text())["code"] != self.code:
+                print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
+        else:
+            found = [self.dir / name for name in OURS if (self.dir / name).exists()]
+            if found:
+                n = 1 + sum(1 for p in self.dir.glob("earlier-*"))
+                aside = self.dir / f"earlier-{n}"
+                aside.mkdir()
+                for path in found:
+                    path.rename(aside / path.name)
+
+    def path(self, name: str) -> Path:
+        """A path in the run's folder; its parent folder is made."""
+        path = self.dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record to history.jsonl."""
+        if self.main:
+            with open(self.dir / "history.jsonl", "a") as file:
+                file.write(to_json(record) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """All whole records of history.jsonl (a line cut off by a crash is left out)."""
+        path, records = self.dir / "history.jsonl", []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Drop the records of history.jsonl after `step`: those a resumed run writes again."""
+        if self.main:
+            kept = [record for record in self.history() if record["step"] <= step]
+            write_atomically(self.dir / "history.jsonl", "".join(to_json(record) + "\n" for record in kept))
+
+    def save_figure(self, figure, name: str) -> None:
+        """Keep a matplotlib figure as figures/<name>.png."""
+        if self.main:
+            figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
+
+    def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
+        """Write metrics.json, the last thing a run does; an unfinished one (paused) writes metrics.partial.json."""
+        if not self.main:
+            return
+        write_atomically(self.path("metrics.json" if complete else "metrics.partial.json"), to_json(metrics, indent=2))
+        if complete:
+            (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+        if complete and not quiet:
+            print(f"complete: {self.dir / 'metrics.json'}")
+        elif not complete:
+            print(f"paused: the same command with `-p resume True` goes on ({self.dir})")

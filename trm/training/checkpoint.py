@@ -1,0 +1,87 @@
+"""Checkpoints: a folder of safetensors and JSON, written under a temporary name and renamed; nothing is unpickled."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from trm.errors import UserError
+
+Tensors = dict[str, Tensor]
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, cut off or belongs to another model."""
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensors], facts: dict[str, Any], keep: int = 2) -> None:
+    """Write `tensors` (one safetensors file for each key) and facts.json as `folder`, whole or not at all.
+
+    Older checkpoints beside it, all but the newest `keep`, are removed after the new one is in place.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        for name, group in tensors.items():
+            save_file({key: t.detach().cpu().clone().contiguous() for key, t in group.items()}, temporary / f"{name}.safetensors")
+        (temporary / "facts.json").write_text(json.dumps(facts, indent=2))
+        for path in temporary.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"checkpoint {folder} could not be written ({error}); the one before it is kept. "
+            "Free some space and run the same command with `-p resume True`"
+        ) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    for old in checkpoints(folder.parent)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def checkpoints(parent: Path) -> list[Path]:
+    """The whole checkpoints step_N in `parent`, oldest first."""
+    return sorted(p for p in parent.glob("step_*") if (p / "facts.json").exists())
+
+
+def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """What `save_checkpoint` wrote: the groups of tensors, and the facts.
+
+    Raises:
+        CheckpointError: a file is missing or cut off; the message names it.
+    """
+    path = folder / "facts.json"
+    try:
+        facts = json.loads(path.read_text())
+        groups = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            groups[path.stem] = load_file(path, device=device)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}). Remove the folder {folder} to go on from the checkpoint before it, "
+            "or run without `resume` to start anew"
+        ) from error
+    return groups, facts
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """The state of an optimizer as flat named tensors, `<index of parameter>.<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
+    """Put back what `optimizer_tensors` gave; the optimizer's own options stay."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

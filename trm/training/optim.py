@@ -1,0 +1,73 @@
+"""Update rules and learning rates."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from trm.params import Training
+
+
+class AdamATan2(Optimizer):
+    """Adam whose update is a * atan2(m, b * sqrt(v)): no epsilon, and at most a * pi / 2 (arXiv 2407.05872).
+
+    m and v are Adam's bias-corrected moments; a = 1.27 and b = 1 make it Adam's size for m = sqrt(v). Weight decay is
+    decoupled: p <- p (1 - lr * weight_decay) first.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 1.0,
+        a: float = 1.27,
+        b: float = 1.0,
+    ):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, a=a, b=b))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; `closure`, if given, computes the loss again."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] += 1
+                state["exp_avg"].lerp_(p.grad, 1 - beta1)
+                state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                step = state["step"].item()  # lives on the host: no synchronisation
+                m = state["exp_avg"] / (1 - beta1**step)
+                root_v = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_()
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(torch.atan2(m, root_v.mul_(group["b"])), alpha=-group["lr"] * group["a"])
+        return loss
+
+
+def make_optimizer(parameters: Iterable[Tensor], params: Training) -> Optimizer:
+    """The optimizer that `params.optimizer` names, at the peak rate."""
+    options = dict(lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
+    if params.optimizer == "adam_atan2":
+        return AdamATan2(parameters, **options)
+    return AdamW(parameters, **options, fused=True)
+
+
+def learning_rate(params: Training, step: int) -> float:
+    """The rate of step `step` (from 0): linear warm-up, then constant or a cosine down to lr * lr_min_ratio."""
+    if step < params.warmup_steps:
+        return params.lr * (step + 1) / params.warmup_steps
+    if params.lr_schedule == "constant":
+        return params.lr
+    progress = (step - params.warmup_steps) / max(params.max_steps - params.warmup_steps, 1)
+    wave = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return params.lr * (params.lr_min_ratio + (1 - params.lr_min_ratio) * wave)

@@ -1,0 +1,137 @@
+"""The job of chapter 04 as functions: a trainer for a TRM on Sudoku, and several of them side by side for chapter 02."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from trm.data.sudoku import PuzzleBatches, Splits
+from trm.models.trm import TRM, TRMConfig
+from trm.params import CURRICULUM, DeepSupervision, TrmTrain, arm_names, split_arm
+from trm.run import Run
+from trm.training.evaluation import evaluate
+from trm.training.trainer import Trainer
+
+
+def make_model(params: TrmTrain, data: Splits) -> TRM:
+    """The TRM that `params` describe, for the puzzles in `data`; its first weights depend on `params.seed` alone."""
+    torch.manual_seed(params.seed)
+    shape = data.train.shape
+    return TRM(TRMConfig.of(params, vocab_size=shape.vocab_size, seq_len=shape.cells))
+
+
+def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
+    """A trainer of `model` on the training part, watched on the validation part."""
+    return Trainer(
+        model,
+        PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug),
+        params,
+        run,
+        evaluate=lambda averaged: evaluate(averaged, data.valid, params.eval_steps).metrics("valid"),
+        show=show,
+    )
+
+
+def applications(H_cycles: int, L_cycles: int, backprop: str) -> int:
+    """Compute of one training step of one example, in applications of the network (a backward pass counts as two)."""
+    trained = L_cycles + 1 if backprop == "last" else H_cycles * (L_cycles + 1)
+    return H_cycles * (L_cycles + 1) + 2 * trained
+
+
+def arm_params(params: DeepSupervision, arm: str, seed: int, folder: Path) -> TrmTrain:
+    """Parameters of chapter 04 for one arm and seed; steps so that every arm computes as much as backprop="full"."""
+    schedule, backprop = split_arm(arm)
+    values = {name: getattr(params, name) for name in TrmTrain.model_fields}
+    values |= {"schedule": schedule, "backprop": backprop, "seed": params.seed + seed, "output_dir": str(folder)}
+    if schedule == CURRICULUM:
+        values |= {"schedule": "linear", "curriculum_enabled": True}
+    cost = {b: applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop)}
+    factor = cost["full"] / cost[backprop]
+    values["max_steps"] = round(params.max_steps * factor)
+    values["eval_interval"] = round(params.eval_interval * factor)  # so that all arms are watched at equal compute
+    return TrmTrain.create(values)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm and seed: its metrics and its history."""
+
+    arm: str
+    seed: int
+    metrics: dict[str, float]
+    history: list[dict]
+
+
+def train_arms(params: DeepSupervision, run: Run, data: Splits) -> Iterator[ArmResult]:
+    """Train every arm and seed in turn, each in a run folder of its own under `run`; those complete are not repeated."""
+    for seed in range(params.num_seeds):
+        for arm in arm_names(params.arms):
+            folder = run.path(f"arms/{arm.replace('/', '-')}-{seed}")
+            done = folder / "metrics.json"
+            if not (params.resume and done.exists()):
+                chosen = arm_params(params, arm, seed, folder)
+                one = Run(chosen, "04_trm_train")
+                model = make_model(chosen, data)
+                trainer = make_trainer(model, chosen, one, data)
+                metrics = trainer.fit()
+                with trainer.ema.averaged() as averaged:
+                    metrics |= evaluate(averaged, data.test, chosen.eval_steps).metrics("test")
+                one.finish(metrics, complete=not trainer.paused, quiet=True)
+                if trainer.paused:
+                    return
+            history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+            yield ArmResult(arm, seed, json.loads(done.read_text()), history)
+
+
+def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
+    """One row for each arm, seed and evaluation: accuracies, and the training numbers of the record before it.
+
+    `compute` counts network applications an example (`applications`) since the start; test accuracies stand in each
+    row of their arm and seed.
+    """
+    rows = []
+    for result in results:
+        cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
+        latest: dict = {}
+        for record in result.history:
+            if "valid/exact_accuracy" in record:
+                row = {"arm": result.arm, "seed": result.seed, "step": record["step"], "compute": record["step"] * cost}
+                row |= {k: latest.get(k) for k in ("train/supervised_loss", "train/grad_norm")}
+                row |= {k: v for k, v in latest.items() if k.startswith(("train/deep_", "train/gradients"))}
+                row |= {k: record[k] for k in ("valid/exact_accuracy", "valid/cell_accuracy")}
+                row |= {k: result.metrics[k] for k in ("test/exact_accuracy", "test/cell_accuracy", "train/seconds")}
+                rows.append(row)
+            else:
+                latest = record
+    return pd.DataFrame(rows)
+
+
+def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5) -> dict[str, float]:
+    """What one training step of `model` costs: seconds (best of `rounds`) and MB kept for the backward pass.
+
+    Memory is the sum of the distinct storages that autograd saves, parameters left out.
+    """
+    ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in ours:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model.loss(batch)
+    out.loss.backward()
+    best = float("inf")
+    for _ in range(rounds):
+        model.zero_grad()
+        started = time.perf_counter()
+        model.loss(batch, out.state).loss.backward()
+        best = min(best, time.perf_counter() - started)
+    model.zero_grad()
+    return {"seconds": best, "megabytes": sum(saved.values()) / 1e6}

@@ -1,0 +1,112 @@
+"""Where a training's numbers go: history.jsonl always, a tracker of accelerate when asked, and the reader's eyes."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+from trm.params import ParameterError, Params
+from trm.run import Run
+
+
+def check_tracker(name: str) -> list[str]:
+    """`log_with` as accelerate wants it: a list with no or one tracker.
+
+    Raises:
+        ParameterError: accelerate does not know the tracker, or its package is not installed.
+    """
+    if name == "none":
+        return []
+    if name not in LOGGER_TYPE_TO_CLASS:
+        raise ParameterError(f"parameter 'log_with' = {name!r}: allowed are none, {', '.join(LOGGER_TYPE_TO_CLASS)}")
+    if name not in get_available_trackers():
+        raise ParameterError(f"parameter 'log_with' = {name!r}: its package is missing; try `pip install {name}`")
+    return [name]
+
+
+class Tracker:
+    """Sends every record to history.jsonl and to the trackers of `accelerator`."""
+
+    def __init__(self, run: Run, accelerator: Accelerator, params: Params):
+        self.run, self.accelerator = run, accelerator
+        if params.log_with != "none":
+            name = params.wandb_run_name or run.id
+            options = {"wandb": {"name": name, "dir": str(run.dir)}} if params.log_with == "wandb" else {}
+            accelerator.init_trackers(params.wandb_project, config=params.model_dump(), init_kwargs=options)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Keep one record; `step` counts optimizer steps, all other values are numbers under slash-names."""
+        self.run.log(record)
+        values = {name: value for name, value in record.items() if name != "step"}
+        self.accelerator.log(values, step=record["step"])
+
+    def close(self) -> None:
+        """Flush the trackers."""
+        self.accelerator.end_training()
+
+
+class Progress:
+    """What a reader sees while a model trains: a line of text, and in a notebook a curve that grows.
+
+    In a notebook both stand in one place and are replaced, the line at most once a second and the figure once in
+    `figure_every` seconds, so that the saved notebook stays small. In a terminal every evaluation prints a line.
+    `draw(history) -> figure` makes the curve.
+    """
+
+    def __init__(self, max_steps: int, draw: Callable[[list[dict]], Any] | None = None, figure_every: float = 8.0):
+        self.max_steps, self.draw, self.figure_every = max_steps, draw, figure_every
+        self.history: list[dict] = []
+        self.started = self.shown = self.drawn = time.monotonic()
+        self.line = self.figure = None
+        self.notebook = "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Show a record of the history."""
+        self.history.append(record)
+        evaluated = any(name.startswith("valid/") for name in record)
+        now = time.monotonic()
+        if self.notebook:
+            if now - self.shown >= 1 or record["step"] >= self.max_steps:
+                self.shown = now
+                self._show_line()
+            if self.draw and evaluated and now - self.drawn >= self.figure_every:
+                self.drawn = now
+                self._show_figure()
+        if evaluated or not self.notebook and now - self.shown >= 10:
+            self.shown = now
+            print(self._text(), flush=True)
+
+    def _text(self) -> str:
+        latest: dict[str, Any] = {}
+        for record in self.history[-20:]:
+            latest |= record
+        step, seconds = latest["step"], latest["train/seconds"]
+        left = seconds / step * (self.max_steps - step)
+        parts = [f"step {step}/{self.max_steps}", f"loss {latest.get('train/total_loss', float('nan')):.3f}"]
+        for name, label in (("valid/cell_accuracy", "blank cells"), ("valid/exact_accuracy", "whole puzzles")):
+            if name in latest:
+                parts.append(f"{label} {latest[name]:.3f}")
+        return "  ".join([*parts, f"{seconds:.0f} s, {left:.0f} s left"])
+
+    def _show_line(self) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": self._text()}
+        if self.line is None:
+            self.line = display(content, raw=True, display_id=True)
+        else:
+            self.line.update(content, raw=True)
+
+    def _show_figure(self) -> None:
+        from IPython.display import display
+        from matplotlib import pyplot as plt
+
+        figure = self.draw(self.history)
+        if self.figure is None:
+            self.figure = display(figure, display_id=True)
+        else:
+            self.figure.update(figure)
+        plt.close(figure)

@@ -1,0 +1,309 @@
+"""One loop for every model of the book, on accelerate.
+
+The model gives `loss(batch, state, detail) -> StepOutput` (`trm.models.protocol`); the data give `batches(step)`, a
+pure function of the step; everything else that a run wants (averaged weights, tracking, checkpoints, stopping) hangs
+on the steps of `fit`. The step itself never waits for the device: numbers are read at every `log_interval` alone.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+os.environ.setdefault("USE_TORCH_XLA", "0")  # accelerate would take torch_xla wherever it is installed
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from trm.errors import UserError
+from trm.params import ParameterError, Training
+from trm.run import Run
+from trm.training.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from trm.training.ema import EMA
+from trm.training.optim import learning_rate, make_optimizer
+from trm.training.tracking import Tracker, check_tracker
+
+VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms that are said aloud
+
+
+class TrainingError(UserError):
+    """A training that cannot go on."""
+
+
+def make_accelerator(params: Training, run: Run) -> Accelerator:
+    """The accelerator that `backend`, `precision` and `log_with` ask for.
+
+    Raises:
+        ParameterError: CUDA asked for where there is none, float16 on a CPU, a tracker that is not there.
+    """
+    cuda = torch.cuda.is_available()
+    if params.backend == "cuda" and not cuda:
+        raise ParameterError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+    cpu = params.backend == "cpu" or (params.backend == "auto" and not cuda)
+    if cpu and params.precision == "float16":
+        raise ParameterError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[params.precision]
+    AcceleratorState._reset_state()  # one process may train several models in turn
+    log_with = check_tracker(params.log_with)
+    return Accelerator(cpu=cpu, mixed_precision=mixed, log_with=log_with or None, project_dir=str(run.dir))
+
+
+class Trainer:
+    """Trains `model` for `params.max_steps` optimizer steps, or until a stop that resumes.
+
+    Args:
+        model: gives `loss(batch, state, detail)`; may give `host_draws(seed, step, batch_size)`.
+        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...).
+        params, run: what to do and where to write.
+        evaluate: model -> {"valid/...": number}, called with the averaged weights.
+        monitor: names whose values, compared in this order, say which evaluation is the best.
+        show: called with every record of the history (`tracking.Progress`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Callable[[int], dict[str, np.ndarray]],
+        params: Training,
+        run: Run,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+        monitor: tuple[str, ...] = ("valid/exact_accuracy", "valid/cell_accuracy"),
+        show: Callable[[dict], None] | None = None,
+    ):
+        self.params, self.run, self.batches, self.evaluate = params, run, batches, evaluate
+        self.monitor, self.show = monitor, show or (lambda record: None)
+        self.accelerator = make_accelerator(params, run)
+        self.plain_model = model.to(self.accelerator.device)
+        if params.compile:
+            self.plain_model.net.compile(dynamic=False)
+        optimizer = make_optimizer(model.parameters(), params)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.ema = EMA(self.plain_model, params.ema_decay)
+        self.states: list[Any] = [None] * params.grad_accumulation
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.first_bad = torch.zeros((), device=self.device)  # the first step whose loss was not finite
+        self.step, self.seconds = 0, 0.0
+        self.best: list[float] = []
+        self.evaluations_without_gain = 0
+        self.paused = False
+        self.warned: set[str] = set()
+        self.tracker = Tracker(run, self.accelerator, params)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.accelerator.device
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> dict[str, float]:
+        """Train; returns train/steps, train/seconds (all of it: evaluation, compilation, checkpoints) and the rate.
+
+        `paused` is True afterwards when `time_limit` ended it before `max_steps`.
+
+        Raises:
+            TrainingError: the loss is no longer finite; the step is named and the last good checkpoint kept.
+        """
+        p = self.params
+        if p.resume:
+            self._resume()
+        before, started = self.seconds, time.perf_counter()
+        stop = self.step >= p.max_steps
+        while not stop:
+            logged = (self.step + 1) % p.log_interval == 0
+            self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
+            self.seconds = before + time.perf_counter() - started
+            last = self.step == p.max_steps
+            if self.step % p.log_interval == 0 or last:
+                self._log()
+                self.paused = not last and self._time_is_up(self.seconds - before)
+            if self.evaluate and (self.step % p.eval_interval == 0 or last):
+                self._evaluate()
+            early = 0 < p.early_stopping_patience <= self.evaluations_without_gain
+            stop = last or early or self.paused
+            if self.step % p.checkpoint_interval == 0 or stop:
+                self._checkpoint()
+            self.seconds = before + time.perf_counter() - started
+        self.tracker.close()
+        return {
+            "train/steps": self.step,
+            "train/seconds": self.seconds,
+            "train/examples_per_second": self.step * p.batch_size / max(self.seconds, 1e-9),
+        }
+
+    def _train_step(self, detail: bool) -> None:
+        """One optimizer step on the batch of `self.step`."""
+        p, accelerator = self.params, self.accelerator
+        self.plain_model.train()
+        rate = learning_rate(p, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        parts = self._local_parts(self.step)
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast():
+                    out = self.model(part, self.states[i], detail=detail)
+                accelerator.backward(out.loss / len(parts))
+            self.states[i] = out.state
+            self._add(out.metrics)
+            if detail and p.compute_gradient_stats:
+                self._add(self._gradients_per_step(out.answers))
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update()
+        self.step += 1
+        bad = ~torch.isfinite(out.loss.detach()) & (self.first_bad == 0)
+        self.first_bad = torch.where(bad, float(self.step), self.first_bad)
+        self._add({"grad_norm": norm.detach(), "lr": torch.tensor(rate)})
+
+    def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
+        """This process's rows of the global batch, cut into `grad_accumulation` parts."""
+        batch = dict(self.batches(step))
+        if hasattr(self.plain_model, "host_draws"):
+            batch |= self.plain_model.host_draws(self.params.seed, step, self.params.batch_size)
+        rows = self.params.batch_size // self.accelerator.num_processes
+        first = rows * self.accelerator.process_index
+        local = {k: torch.from_numpy(v[first : first + rows]).to(self.device) for k, v in batch.items()}
+        pieces = {name: value.chunk(self.params.grad_accumulation) for name, value in local.items()}
+        return [{k: v[i] for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
+
+    def _gradients_per_step(self, answers: list[Tensor]) -> dict[str, Tensor]:
+        """Norm of d(loss of one example) / d(answer after H-cycle i), mean over the batch."""
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0
+        norms = {}
+        for i, answer in enumerate(answers):
+            grad = torch.zeros_like(answer) if answer.grad is None else answer.grad
+            size = len(answer) * self.params.grad_accumulation / scale  # the loss is a mean over the batch
+            norms[f"gradients/step_{i}_grad_norm_mean"] = grad.flatten(1).norm(dim=1).mean() * size
+        return norms
+
+    def _add(self, metrics: dict[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    # --- at intervals -----------------------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        """Read the sums since the last record, over all processes, and keep their means."""
+        self._stop_if_not_finite()
+        means = {}
+        for name, total in self.sums.items():
+            mean = total.to(self.device) / self.counts[name]
+            means[f"train/{name}"] = float(self.accelerator.reduce(mean, "mean"))
+        self.sums, self.counts = {}, {}
+        record = {"step": self.step, "train/seconds": self.seconds, **means}
+        record["train/seconds_per_step"] = self.seconds / self.step
+        self._keep(record)
+        norm = means["train/grad_norm"]
+        for fault, seen in (("vanishing", norm < VANISHING), ("exploding", norm > EXPLODING)):
+            if seen and fault not in self.warned:
+                self.warned.add(fault)
+                print(f"warning: {fault} gradients: norm {norm:.3g} about step {self.step}", flush=True)
+
+    def _stop_if_not_finite(self) -> None:
+        bad = int(self.accelerator.reduce(self.first_bad, "sum"))
+        if bad:
+            found = checkpoints(self.run.dir / "checkpoints")
+            kept = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint had been written yet"
+            raise TrainingError(
+                f"the loss is not finite at step {bad}; {kept}. Try a smaller lr, a smaller grad_clip, a longer "
+                "warm-up, or the curriculum"
+            )
+
+    def _evaluate(self) -> None:
+        with self.ema.averaged() as model:
+            metrics = self.evaluate(model)
+            self._keep({"step": self.step, "train/seconds": self.seconds, **metrics})
+            score = [metrics[name] for name in self.monitor if name in metrics]
+            if score and score > self.best:
+                self.best, self.evaluations_without_gain = score, 0
+                if self.run.main:
+                    model.save_pretrained(self.run.path("best"))
+            else:
+                self.evaluations_without_gain += 1
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        if self.run.main:
+            self.tracker.log(record)
+            self.show(record)
+
+    def _time_is_up(self, seconds: float) -> bool:
+        """Whether `time_limit` has passed for the first process, which decides for all."""
+        if not self.params.time_limit:
+            return False
+        flag = torch.tensor(float(self.run.main and seconds > 60 * self.params.time_limit), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum"))
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        self._stop_if_not_finite()
+        gathered = self._gathered_state()
+        if not self.run.main:
+            return
+        tensors = {
+            "model": self.plain_model.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer),
+            "ema": self.ema.shadow,
+            "state": gathered,
+            "sums": self.sums,
+            "random": {"cpu": torch.get_rng_state()},
+        }
+        facts = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "train_step": getattr(self.states[0], "train_step", None),
+            "best": self.best,
+            "evaluations_without_gain": self.evaluations_without_gain,
+            "ema_updates": self.ema.updates,
+            "counts": self.counts,
+            "code": self.run.code,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+        }
+        save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
+
+    def _gathered_state(self) -> dict[str, Tensor]:
+        """The recursion state of the global batch, rows in the order of `batches`."""
+        if not is_dataclass(self.states[0]):
+            return {}
+        names = [f.name for f in fields(self.states[0]) if isinstance(getattr(self.states[0], f.name), Tensor)]
+        local = {n: torch.cat([getattr(state, n) for state in self.states]) for n in names}
+        return {n: self.accelerator.gather(value.contiguous()) for n, value in local.items()}
+
+    def _resume(self) -> None:
+        found = checkpoints(self.run.dir / "checkpoints")
+        if not found:
+            print(f"nothing to resume in {self.run.dir}: starting anew")
+            self.run.rewind(0)
+            return
+        tensors, facts = load_checkpoint(found[-1], str(self.device))
+        self.plain_model.load_state_dict(tensors["model"])
+        load_optimizer(self.optimizer.optimizer, tensors["optimizer"])
+        for name, value in self.ema.shadow.items():
+            value.copy_(tensors["ema"][name])
+        self.ema.updates = facts["ema_updates"]
+        self.step, self.seconds, self.best = facts["step"], facts["seconds"], facts["best"]
+        self.evaluations_without_gain = facts["evaluations_without_gain"]
+        self.sums, self.counts = tensors["sums"], facts["counts"]
+        torch.set_rng_state(tensors["random"]["cpu"].cpu())
+        if facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        if tensors["state"]:
+            rows = self.params.batch_size // self.accelerator.num_processes // self.params.grad_accumulation
+            first = self.accelerator.process_index * self.params.grad_accumulation
+            for i in range(self.params.grad_accumulation):
+                part = slice((first + i) * rows, (first + i + 1) * rows)
+                blank = self.plain_model.initial_state(rows, facts["train_step"])
+                self.states[i] = replace(blank, **{n: value[part] for n, value in tensors["state"].items()})
+        self.run.rewind(self.step)
+        print(f"resumed at step {self.step} from {found[-1]}")
