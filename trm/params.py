@@ -266,12 +266,14 @@ class DeepSupervision(TrmTrain):
 
     arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
-    target_accuracy: float = Field(0.8, gt=0, le=1, description="validation accuracy whose first step is reported")
+    target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose first step is reported")
     table: str = Field("", description="file to write the results to, such as book/results/02_deep_supervision.csv")
 
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
-    max_steps: int = Field(300, ge=1, description="optimizer steps with backprop=full; other arms get equal compute")
-    eval_interval: int = Field(25, ge=1, description="steps between evaluations on the validation part")
+    valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
+    eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    max_steps: int = Field(400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute")
+    eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     compute_gradient_stats: bool = Field(True, description="gradient norm at each H-cycle")
 
     @field_validator("arms")

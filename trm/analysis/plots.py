@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -133,3 +134,39 @@ def _tidy(figure: Figure) -> Figure:
         ax.set_axisbelow(True)
     figure.tight_layout()
     return figure
+
+
+def _colours(names: Sequence[str]) -> dict[str, tuple]:
+    return {name: plt.cm.turbo(0.05 + 0.9 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
+
+
+def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") -> Figure:
+    """Learning curves of arms: mean over the seeds, a band of one standard deviation where there are several."""
+    names = list(table["arm"].unique())
+    colours = _colours(names)
+    figure, ax = plt.subplots(figsize=(9, 4))
+    for name in names:
+        group = table[table["arm"] == name].groupby(over)[metric].agg(["mean", "std"])
+        ax.plot(group.index, group["mean"], label=name, color=colours[name])
+        if group["std"].notna().any():
+            ax.fill_between(
+                group.index, group["mean"] - group["std"], group["mean"] + group["std"], color=colours[name], alpha=0.12
+            )
+    ax.set(xlabel="network applications an example (a backward pass counts as two)", ylabel=label)
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return _tidy(figure)
+
+
+def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
+    """Loss and gradient norm at each H-cycle at the end of training, one line an arm (mean over the seeds)."""
+    last = table.groupby(["arm", "seed"], sort=False).last().groupby("arm", sort=False).mean()
+    colours = _colours(list(last.index))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    templates = ("train/deep_supervision/step_{}_loss", "train/gradients/step_{}_grad_norm_mean")
+    for ax, template, label in zip(axes, templates, ("training loss (nats a cell)", "gradient norm, one example")):
+        for arm, row in last.iterrows():
+            cycles = [i for i in range(H_cycles) if row.get(template.format(i), 0) > 0]
+            ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colours[arm])
+        ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return _tidy(figure)

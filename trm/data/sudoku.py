@@ -1,11 +1,12 @@
 """Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation.
 
-One reader serves all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which the packs are written too.
+One reader serves all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which packs are written too.
 """
 
 import lzma
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ import pandas as pd
 from trm.data.sudoku_grid import (
     SHAPES,
     Shape,
-    augment,
     canonical_form,
     grid_fingerprint,
     hash_columns,
@@ -28,6 +28,7 @@ from trm.errors import UserError
 PACKS = Path(__file__).parent / "packs"
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
 COLUMNS = ("source", "question", "answer", "rating")
+LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
 
 
 class PuzzleFileError(UserError):
@@ -38,8 +39,8 @@ class PuzzleFileError(UserError):
 class PuzzleSet:
     """Puzzles of one shape, row by row.
 
-    questions, answers: (N, T) uint8 digits, 0 = blank. ratings: (N,) float. sources: (N,) text. groups: (N,) int64,
-    puzzles that must stay on one side of a split. splits: (N,) text or None, the file's own `split` column.
+    questions, answers: (N, T) uint8 digits, 0 = blank. ratings: (N,) float. sources: (N,) text. splits: (N,) text or
+    None, the file's own `split` column. given_groups: (N,) int64 or None, the file's own `grid_group` column.
     """
 
     shape: Shape
@@ -47,17 +48,32 @@ class PuzzleSet:
     answers: np.ndarray
     ratings: np.ndarray
     sources: np.ndarray
-    groups: np.ndarray
     splits: np.ndarray | None = None
+    given_groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.questions)
 
+    @cached_property  # computed when asked for: a split of millions of puzzles needs it for few of them
+    def groups(self) -> np.ndarray:
+        """What must stay on one side of a split: (N,) int64, equal for twins up to symmetry.
+
+        `given_groups` if there are any; else the solution grid's fingerprint (9x9), or a hash of the puzzle's canonical
+        form (smaller: 6x6 has only 49 solution grids up to symmetry, so there puzzles are kept apart, not grids).
+        """
+        if self.given_groups is not None:
+            return self.given_groups
+        if self.shape.size > 6:
+            return grid_fingerprint(self.shape, self.answers)
+        return hash_columns(*canonical_form(self.shape, self.questions).T).view(np.int64)
+
     def subset(self, rows: np.ndarray) -> "PuzzleSet":
         """The puzzles at `rows` (indices or a mask), in that order."""
-        names = ("questions", "answers", "ratings", "sources", "groups")
-        part = {name: getattr(self, name)[rows] for name in names}
-        return replace(self, **part, splits=None if self.splits is None else self.splits[rows])
+        names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
+        part = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        if "groups" in self.__dict__:  # known already
+            part["given_groups"] = self.groups[rows]
+        return replace(self, **part)
 
     @property
     def clues(self) -> np.ndarray:
@@ -67,7 +83,7 @@ class PuzzleSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """Three parts that share no group. `dropped` counts the training puzzles left out because a test puzzle is their twin."""
+    """Three parts that share no group. `dropped`: training puzzles left out because a test puzzle has their group."""
 
     train: PuzzleSet
     valid: PuzzleSet
@@ -75,91 +91,110 @@ class Splits:
     dropped: int = 0
 
 
-def read_csv(path: str | Path, groups: bool = True) -> PuzzleSet:
+def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
     """Read `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank; extra columns allowed).
 
-    Used if present: `grid_group` (what must not be split) and `split` (train or test). Without `grid_group` the groups
-    are our own: the solution grid's fingerprint (9x9) or the puzzle's canonical form (smaller: 6x6 has only 49 solution
-    grids up to symmetry). `groups=False` skips that and numbers the rows, for a list known to hold no twins.
+    Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). The shape is that
+    of the first puzzle unless given. Empty lines are passed over.
 
     Raises:
         PuzzleFileError: file, line (the header is line 1), what is wrong, and the mend.
     """
     path = Path(path)
+    parts, first_line = [], 2
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
+        for table in pd.read_csv(path, **options):
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
+                raise PuzzleFileError(f"{path}, line 2: more columns than the header has; every line wants those")
+            parts.append(_checked(table, str(path), first_line, shape))
+            shape, first_line = parts[0].shape, first_line + len(table)
     except FileNotFoundError:
-        raise PuzzleFileError(f"{path}: no such file; give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}") from None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
+        wanted = f"a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
+        raise PuzzleFileError(f"{path}: no such file; give {wanted}") from None
+    except UnicodeDecodeError as error:
+        raise PuzzleFileError(f"{path}: is no UTF-8 text ({error}); save it as a plain .csv") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise PuzzleFileError(f"{path}: cannot be read to its end ({error}); fetch the file again") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise PuzzleFileError(f"{path}: {error}; every line wants the columns of the header") from None
-    return _checked(table, str(path), groups)
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise PuzzleFileError(f"{path}: no puzzles after the header")
+    return _joined(parts)
 
 
-def _checked(table: pd.DataFrame, name: str, groups: bool = True) -> PuzzleSet:
+def _joined(parts: list[PuzzleSet]) -> PuzzleSet:
+    """The puzzles of all parts, which have one shape and the same optional columns."""
+    names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
+    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    return PuzzleSet(parts[0].shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
+
+
+def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape | None = None) -> PuzzleSet:
     """The puzzles in a table of text columns, after all checks; `name` is what messages call it."""
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise PuzzleFileError(f"{name}, line 1: no column {', '.join(missing)}; the header wants {','.join(COLUMNS)}")
-    if not len(table):
-        raise PuzzleFileError(f"{name}: no puzzles after the header")
+    table = table.fillna("")  # a line with too few columns
+    line = np.arange(first_line, first_line + len(table))
+    filled = (table[table.columns[0]] != "").to_numpy()
+    if not filled.all():  # an empty line has nothing in any column
+        filled = (table != "").any(axis=1).to_numpy()
+        table, line = table[filled], line[filled]
+    text = {column: table[column].tolist() for column in COLUMNS}
 
     def fail(bad: np.ndarray, what) -> None:
         if bad.any():
             row = int(bad.argmax())
-            raise PuzzleFileError(f"{name}, line {row + 2}: {what(row)}")
+            raise PuzzleFileError(f"{name}, line {line[row]}: {what(row)}")
 
-    by_cells = {shape.cells: shape for shape in SHAPES.values()}
-    shape = by_cells.get(len(table["question"].iloc[0]))
     if shape is None:
-        length = len(table["question"].iloc[0])
-        raise PuzzleFileError(f"{name}, line 2: the question has {length} characters; puzzles have 16, 36 or 81")
-    grids = {}
-    for column, allowed, blank in (("question", f".0-{shape.size}", True), ("answer", f"1-{shape.size}", False)):
-        text = table[column]
-        lengths = text.str.len().to_numpy()
+        cells = len(text["question"][0]) if len(table) else SHAPES["6x6"].cells  # any, where there is no puzzle
+        shape = {shape.cells: shape for shape in SHAPES.values()}.get(cells)
+        if shape is None:
+            what = f"the question has {cells} characters; puzzles have 16, 36 or 81"
+            raise PuzzleFileError(f"{name}, line {line[0]}: {what}")
+
+    def grid(column: str, least: int) -> np.ndarray:  # (N, T) digits
+        length = np.array([len(puzzle) for puzzle in text[column]], np.int64)
         fail(
-            lengths != shape.cells,
-            lambda row, c=column, n=lengths: f"the {c} has {n[row]} characters, {shape.cells} expected; mend or drop it",
+            length != shape.cells,
+            lambda row: f"the {column} has {length[row]} characters, {shape.cells} expected; mend or drop it",
         )
-        wide = np.array(text.tolist(), dtype=f"U{shape.cells}").view(np.uint32).reshape(-1, shape.cells)
-        digits = np.where(wide == ord("."), ord("0"), wide).astype(np.int64) - ord("0")
-        bad = (digits < 0) | (digits > shape.size) | (not blank and digits == 0)
+        letters = np.frombuffer("".join(text[column]).encode("ascii", "replace"), np.uint8).reshape(-1, shape.cells)
+        digits = np.where(letters == ord("."), 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
+        bad = (digits < least) | (digits > shape.size) | ((letters == ord(".")) & (least > 0))
+        allowed = f"[1-{shape.size}]" if least else f"[.0-{shape.size}]"
         fail(
             bad.any(1),
-            lambda row, c=column, b=bad, a=allowed: (
-                f"the {c} has a character outside [{a}] at position {int(b[row].argmax()) + 1}; mend or drop it"
+            lambda row: (
+                f"the {column} has a character outside {allowed} at position {bad[row].argmax() + 1}; mend or drop it"
             ),
         )
-        grids[column] = digits.astype(np.uint8)
-    questions, answers = grids["question"], grids["answer"]
+        return digits
+
+    questions, answers = grid("question", 0), grid("answer", 1)
     clash = (questions > 0) & (questions != answers)
     fail(
         clash.any(1),
-        lambda row: f"the answer contradicts the question at position {int(clash[row].argmax()) + 1}; mend or drop it",
+        lambda row: f"the answer contradicts the question at position {clash[row].argmax() + 1}; mend or drop it",
     )
     fail(
         ~is_solution(shape, questions, answers),
         lambda row: "the answer repeats a digit in a row, column or box; mend or drop it",
     )
     ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
-    fail(np.isnan(ratings), lambda row: f"the rating {table['rating'].iloc[row]!r} is no number; write 0 if unknown")
+    fail(~np.isfinite(ratings), lambda row: f"the rating {text['rating'][row]!r} is no number; write 0 if unknown")
+    groups = splits = None
     if "grid_group" in table:
-        ids = pd.factorize(table["grid_group"])[0].astype(np.int64)
-    elif not groups:
-        ids = np.arange(len(table))
-    else:
-        ids = _groups(shape, questions, answers)
-    splits = table["split"].to_numpy(str) if "split" in table else None
-    return PuzzleSet(shape, questions, answers, ratings, table["source"].to_numpy(str), ids, splits)
-
-
-def _groups(shape: Shape, questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """What must not be split: (N,) int64, equal for twins up to symmetry in any file."""
-    if shape.size > 6:
-        return grid_fingerprint(shape, answers)
-    return hash_columns(*canonical_form(shape, questions).T).view(np.int64)
+        number = pd.to_numeric(table["grid_group"], errors="coerce").to_numpy(float)
+        whole = np.isfinite(number) & (number == np.round(number))
+        fail(~whole, lambda row: "the grid_group is no whole number; mend it or leave the column out")
+        groups = number.astype(np.int64)
+    if "split" in table:
+        splits = table["split"].to_numpy(str)
+    return PuzzleSet(shape, questions, answers, ratings, table["source"].to_numpy(str), splits, groups)
 
 
 def load(
@@ -174,40 +209,55 @@ def load(
 
     Args:
         puzzle: "4x4", "6x6" or "9x9"; what a file holds must agree.
-        data_path: empty: the pack that ships, with its fixed test part; a file: split here, by group; a folder: its
-            train.csv and test.csv (also .gz, .xz); "hub:NAME": a data set of the hub, such as
-            hub:sapientinc/sudoku-extreme, fetched by `datasets`.
+        data_path: empty: the pack that ships, with its fixed test part (the first `test_size` of it are taken); a file:
+            by its own `split` column, else split here, by group; a folder: its train.csv and test.csv (also .gz, .xz);
+            "hub:NAME": a data set of the hub, such as hub:sapientinc/sudoku-extreme, fetched by `datasets`.
         train_size: so many of the training puzzles, drawn by `seed`; 0: all. The validation part is taken out before.
+        test_size: so many of the test puzzles; 0: all, where the test part is given. Which ones does not depend on
+            `seed`, so that runs with different seeds are tested alike.
 
-    No group (see `read_csv`) stands on two sides. The packs hold no two puzzles that are the same up to symmetry; 6x6
-    has only 49 solution grids up to symmetry, so there puzzles, not grids, are kept apart.
+    No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left
+    out. The packs hold no two puzzles that are the same up to symmetry; 6x6 has only 49 solution grids up to symmetry,
+    so there puzzles, not grids, are kept apart.
 
     Raises:
         PuzzleFileError: unreadable or wrong data, or fewer puzzles than asked for.
     """
-    shape = SHAPES[puzzle]
+    if puzzle not in SHAPES:
+        raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
+    where, fixed = data_path or "the pack", True
     if not data_path:
-        whole = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz", groups=False)
-        train, test = whole.subset(whole.splits == "train"), whole.subset(whole.splits == "test")
+        whole = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
+        train, test = _by_split(replace(whole, given_groups=np.arange(len(whole))))  # known to hold no twins
     elif data_path.startswith("hub:"):
         train, test = _from_hub(data_path.removeprefix("hub:"))
     elif Path(data_path).is_dir():
         train, test = (read_csv(_in_folder(Path(data_path), part)) for part in ("train", "test"))
     else:
-        whole = read_csv(data_path)
-        if whole.splits is not None and {"train", "test"} <= set(whole.splits):
-            train, test = whole.subset(whole.splits == "train"), whole.subset(whole.splits == "test")
-        else:
-            rest, test = _take(whole, test_size, np.random.default_rng([seed, 1]), "test_size", data_path)
-            train = rest
-    if train.shape != shape:
-        raise PuzzleFileError(f"{data_path} holds {train.shape.name} puzzles; set the parameter puzzle to it")
-    if len(test) < test_size:
+        train = read_csv(data_path)
+        fixed = train.splits is not None and {"train", "test"} <= set(train.splits)
+        if fixed:
+            train, test = _by_split(train)
+    for part in (train, test) if fixed else (train,):
+        if part.shape != SHAPES[puzzle]:
+            raise PuzzleFileError(f"{data_path} holds {part.shape.name} puzzles; set the parameter puzzle to it")
+    if not fixed:
+        if not test_size:
+            raise PuzzleFileError(f"test_size 0: {where} has no test part; say how many puzzles to test on")
+        train, test = _take(train, test_size, np.random.default_rng(0), "test_size", where)
+    elif len(test) < test_size:
         raise PuzzleFileError(f"test_size {test_size}: there are only {len(test)} test puzzles")
-    test = test.subset(np.arange(test_size)) if not data_path else _sample(test, test_size, seed)
+    elif test_size and not data_path:
+        test = test.subset(np.arange(test_size))
+    elif test_size:  # files may be sorted, by source or rating
+        test = test.subset(np.random.default_rng(0).permutation(len(test))[:test_size])
+    if (train.given_groups is None) != (test.given_groups is None):  # numbers of one file mean nothing in another
+        train, test = replace(train, given_groups=None), replace(test, given_groups=None)
+    if train_size and len(train) > (enough := max(4 * (train_size + valid_size), 50_000)):  # spares grouping millions
+        train = train.subset(np.random.default_rng([seed, 1]).permutation(len(train))[:enough])
     twins = np.isin(train.groups, test.groups)
     train = train.subset(~twins)
-    train, valid = _take(train, valid_size, np.random.default_rng([seed, 2]), "valid_size", data_path or "the pack")
+    train, valid = _take(train, valid_size, np.random.default_rng([seed, 2]), "valid_size", where)
     if train_size > len(train):
         raise PuzzleFileError(f"train_size {train_size}: only {len(train)} puzzles are left for training")
     if train_size:
@@ -215,19 +265,21 @@ def load(
     return Splits(train, valid, test, int(twins.sum()))
 
 
-def _sample(puzzles: PuzzleSet, size: int, seed: int) -> PuzzleSet:
-    """`size` puzzles drawn by `seed`."""
-    return puzzles.subset(np.random.default_rng([seed, 4]).permutation(len(puzzles))[:size])
+def _by_split(puzzles: PuzzleSet) -> tuple[PuzzleSet, PuzzleSet]:
+    """The train and test parts that the file's own column names."""
+    return puzzles.subset(puzzles.splits == "train"), puzzles.subset(puzzles.splits == "test")
 
 
-def _take(puzzles: PuzzleSet, size: int, rng: np.random.Generator, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
+def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
     """(the others, `size` puzzles): whole groups are taken out, in random order, until there are `size` puzzles."""
     if size >= len(puzzles):
         raise PuzzleFileError(f"{name} {size}: {where} has only {len(puzzles)} puzzles to take them from")
+    if not size:
+        return puzzles, puzzles.subset(np.arange(0))
     _, group = np.unique(puzzles.groups, return_inverse=True)
     rank = rng.permutation(group.max() + 1)[group]  # (N,) a random rank for each group
     order = rank.argsort(kind="stable")
-    cut = rank[order[size - 1]]  # the group in which the size-th puzzle lies goes over whole
+    cut = rank[order[size - 1]]  # what is left of the last group is on neither side
     return puzzles.subset(rank > cut), puzzles.subset(order[:size])
 
 
@@ -239,40 +291,63 @@ def _in_folder(folder: Path, part: str) -> Path:
 
 
 def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
-    """The train and test parts of a data set of the hub."""
-    from datasets import load_dataset
+    """The train and test parts of a data set of the hub, which has the four columns and no others."""
+    from datasets import Features, Value, load_dataset
 
-    try:
-        found = load_dataset(name)
+    try:  # all text: an answer of 81 digits would be taken for a number, and one too large
+        found = load_dataset(name, features=Features({column: Value("string") for column in COLUMNS}))
     except Exception as error:
-        raise PuzzleFileError(f"hub:{name} could not be loaded ({error}); is there a network, and is the name right?") from error
-    return tuple(_checked(found[part].to_pandas().astype(str), f"hub:{name}, {part}") for part in ("train", "test"))
+        what = f"hub:{name} could not be loaded ({error.__cause__ or error}); is there a network, is the name right?"
+        raise PuzzleFileError(what) from error
+    missing = {"train", "test"} - set(found)
+    if missing:
+        raise PuzzleFileError(f"hub:{name} has no part {' and '.join(sorted(missing))}, only {', '.join(found)}")
+    parts = []
+    for part in ("train", "test"):
+        pieces, line, shape = [], 2, None  # lines as in the file behind it
+        for table in found[part].to_pandas(batch_size=LINES_AT_ONCE, batched=True):
+            pieces.append(_checked(table.astype(str), f"hub:{name}, {part}", line, shape))
+            line, shape = line + len(table), pieces[0].shape
+        if not pieces:
+            raise PuzzleFileError(f"hub:{name}, {part}: no puzzles")
+        parts.append(_joined(pieces))
+    return tuple(parts)
 
 
 class PuzzleBatches:
-    """step -> the global batch of that step, {"inputs", "labels"}: (B, T) int64 token ids each.
+    """step -> the batch of that step, {"inputs", "labels"}: (B, T) int64 token ids each.
 
-    A pure function of (seed, step): a resumed run needs no more than its step, and several processes take their rows
-    of the same batch. Puzzles are drawn with replacement, each under a symmetry: with `num_aug` 0 a fresh random one,
-    else one of the puzzle itself and `num_aug` variants fixed by (seed, puzzle, variant).
+    A pure function of (seed, step): a resumed run needs no more than its step. Puzzles are drawn with replacement, each
+    under a symmetry: with `num_aug` 0 a fresh random one, else one of the puzzle itself and `num_aug` variants fixed by
+    (seed, puzzle's row, variant).
+
+    `batch_size` is that of the global batch; process `rank` of `world` gets rows rank::world, B = batch_size / world.
+
+    Raises:
+        UserError: no puzzles, or a batch that `world` does not divide.
     """
 
-    def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0):
+    def __init__(
+        self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0, rank: int = 0, world: int = 1
+    ):
+        if not len(puzzles):
+            raise UserError("no puzzles to make batches of")
+        if batch_size < 1 or batch_size % world:
+            raise UserError(f"batch_size {batch_size} must be a multiple of the number of processes, {world}")
         self.puzzles, self.batch_size, self.seed, self.num_aug = puzzles, batch_size, seed, num_aug
+        self.mine = slice(rank, None, world)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, step])
-        rows = rng.integers(0, len(self.puzzles), self.batch_size)
-        questions, answers, shape = self.puzzles.questions[rows], self.puzzles.answers[rows], self.puzzles.shape
+        shape = self.puzzles.shape
+        numbers = random_numbers(shape)
+        rows = rng.integers(0, len(self.puzzles), self.batch_size)[self.mine]
+        grids = np.stack((self.puzzles.questions[rows], self.puzzles.answers[rows]), 1)  # (B, 2, T)
         if self.num_aug == 0:
-            questions, answers = augment(shape, questions, answers, rng)
+            grids = transform(shape, grids, rng.random((self.batch_size, numbers))[self.mine])
         else:
-            variant = rng.integers(0, self.num_aug + 1, self.batch_size)
-            column = np.arange(random_numbers(shape))
-            bits = hash_columns(np.full(1, self.seed), rows[:, None], variant[:, None], column)  # (B, numbers)
-            uniform = (bits >> np.uint64(11)).astype(np.float64) / 2**53
-            turned = transform(shape, np.stack((questions, answers), 1), uniform)
-            original = (variant == 0)[:, None]
-            questions = np.where(original, questions, turned[:, 0])
-            answers = np.where(original, answers, turned[:, 1])
-        return {"inputs": tokens(questions), "labels": tokens(answers)}
+            variant = rng.integers(0, self.num_aug + 1, self.batch_size)[self.mine][:, None]
+            bits = hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
+            turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
+            grids = np.where(variant[:, :, None] == 0, grids, turned)
+        return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

@@ -21,7 +21,8 @@ import numpy as np
 from trm.data.sudoku_grid import SHAPES, Shape, canonical_form, grid_fingerprint
 
 PACKS = Path(__file__).parent / "packs"
-PACK_SIZES = {"4x4": (36, 12), "6x6": (14_000, 2_000), "9x9": (5_500, 1_000)}  # puzzles, of which the first are the test part
+# puzzles, of which the first so many are the test part; the 36 minimal ones are all that 4x4 has up to symmetry
+PACK_SIZES = {"4x4": (36, 12), "6x6": (14_000, 2_000), "9x9": (5_500, 1_000)}
 
 
 class Solver:
@@ -194,10 +195,15 @@ def text(puzzle) -> str:
 
 
 def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
-    """The lines of a pack, header first: `count` minimal puzzles in order of their index, no two the same up to symmetry
-    (9x9: no two with the same solution grid up to symmetry), the first `test` of them the test part."""
-    kept, seen, start = [], set(), 0
+    """The lines of a pack, header first: `count` minimal puzzles in order of their index, no two the same up to
+    symmetry (9x9: no two with the same solution grid up to symmetry), the first `test` of them the test part.
+
+    Raises ValueError if 10,000 puzzles in a row bring nothing new: 4x4 has no more than 36.
+    """
+    kept, seen, start, fresh = [], set(), 0, 0
     while len(kept) < count:
+        if start - fresh > 10_000:
+            raise ValueError(f"there seem to be only {len(kept)} minimal {shape.name} puzzles, not {count}")
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
         questions, answers = (np.array(part, np.uint8) for part in zip(*new, strict=True))
@@ -207,6 +213,7 @@ def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
             if key.tobytes() not in seen:
                 seen.add(key.tobytes())
                 kept.append(puzzle)
+                fresh = start
     lines = ["source,question,answer,rating,split"]
     for i, (question, answer) in enumerate(kept[:count]):
         split = "test" if i < test else "train"

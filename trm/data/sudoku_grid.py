@@ -138,7 +138,7 @@ def transform(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarra
 
 
 def augment(shape: Shape, questions: np.ndarray, answers: np.ndarray, rng: np.random.Generator):
-    """One random symmetry for each row of a batch: (questions, answers), both (B, T), transformed alike."""
+    """One random symmetry for each row of a batch: (questions, answers), both (B, T) uint8, transformed alike."""
     grids = transform(shape, np.stack((questions, answers), 1), rng.random((len(questions), random_numbers(shape))))
     return grids[:, 0], grids[:, 1]
 
@@ -155,8 +155,8 @@ def first_appearance(grids: np.ndarray, size: int) -> np.ndarray:
 
 
 def canonical_form(shape: Shape, questions: np.ndarray, chunk: int = 256) -> np.ndarray:
-    """The least puzzle that the symmetries make of each question: equal for two questions exactly if they are the same up
-    to symmetry.
+    """The least puzzle that the symmetries make of each question: the same for two questions exactly if they are the
+    same up to symmetry.
 
     questions: (N, T) digits, 4x4 or 6x6. Returns (N, T) uint8. "Least" compares the pattern of clues first (read as a
     binary number), then the digits relabelled in the order in which they appear. The pattern does not depend on the
@@ -210,7 +210,8 @@ def hash_columns(*columns: np.ndarray) -> np.ndarray:
 
 
 def grid_fingerprint(shape: Shape, answers: np.ndarray, chunk: int = 2048) -> np.ndarray:
-    """A number that no symmetry of a solved grid changes; different grids nearly always get different ones (9x9).
+    """A number that no symmetry of a solved grid changes; different 9x9 grids nearly always get different ones (the 49
+    grids of 6x6 only 40: smaller grids have too few cycle types).
 
     answers: (N, T) solved grids. Returns (N,) int64. Two rows of a grid define a permutation of the digits, whose cycle
     lengths survive relabelling; so do those of two columns. They colour the edges between the lines of the grid, and

@@ -1,0 +1,68 @@
+"""Chapters executed as a reader executes them: papermill from the root and from elsewhere, a script, bad parameters."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from tests.book.test_pairs import CHAPTERS
+from tests.conftest import ROOT
+
+PAPERMILL = [sys.executable, "-m", "papermill"]
+
+
+def papermill(chapter, out, *options, cwd=ROOT):
+    command = [*PAPERMILL, str(ROOT / "book" / f"{chapter}.ipynb"), str(out), "--no-progress-bar", *options]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
+    smoke = ROOT / "params" / f"{chapter[:2]}_smoke.yaml"
+    done = papermill(
+        chapter, tmp_path / "out.ipynb", "-f", str(smoke), "-p", "output_dir", str(tmp_path / "run"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Unable to parse" not in done.stderr and "unknown parameter" not in done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert all(value is not None for value in metrics.values())
+    assert list((tmp_path / "run" / "figures").glob("*.png"))
+    notebook = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert (tmp_path / "out.ipynb").stat().st_size < 1_500_000
+    if chapter == "04_trm_train":
+        stable = {
+            "test/exact_accuracy", "test/cell_accuracy", "test/mean_steps", "test/puzzles", "train/seconds",
+            "train/steps", "train/examples_per_second", "model/parameters",
+        }  # fmt: skip
+        assert stable <= set(metrics)
+
+
+def test_an_unknown_parameter_stops_papermill_before_anything_is_computed(tmp_path):
+    done = papermill("04_trm_train", tmp_path / "out.ipynb", "-p", "schedul", "linear", "-p", "output_dir", str(tmp_path / "r"))
+    assert done.returncode != 0
+    assert "unknown parameter 'schedul': did you mean 'schedule'?" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_schedule_stops_the_script_with_one_line(tmp_path):
+    script = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), "-p", "schedule", "linaer"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "did you mean 'linear'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_script_makes_the_same_run_as_the_notebook(tmp_path):
+    options = ["-f", str(ROOT / "params" / "04_smoke.yaml"), "-p", "output_dir", str(tmp_path / "run")]
+    script = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), *options]
+    env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "2"}
+    subprocess.run(script, check=True, capture_output=True, env=env, cwd=tmp_path)
+    done = papermill("04_trm_train", tmp_path / "out.ipynb", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (json.loads((tmp_path / p).read_text()) for p in ("run/metrics.json", "run/earlier-1/metrics.json"))
+    assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
+    ids = [json.loads((tmp_path / p).read_text())["run_id"] for p in ("run/params.json", "run/earlier-1/params.json")]
+    assert ids[0] == ids[1]

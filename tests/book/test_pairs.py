@@ -1,0 +1,52 @@
+"""Every chapter: the .py and the .ipynb say the same, and the parameters cell says what the schema says."""
+
+import ast
+import json
+
+import jupytext
+import pytest
+
+from tests.conftest import ROOT
+from trm import params
+
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
+SCHEMAS = {"02_deep_supervision": params.DeepSupervision, "04_trm_train": params.TrmTrain}
+
+
+def cells(path):
+    notebook = jupytext.read(path)
+    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_pair_is_in_sync(chapter):
+    text, notebook = (ROOT / "book" / f"{chapter}{ending}" for ending in (".py", ".ipynb"))
+    assert cells(text) == cells(notebook), f"run: jupytext --to ipynb --update book/{chapter}.py"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_notebook_has_no_outputs_and_one_parameters_cell(chapter):
+    notebook = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text())
+    assert sum("parameters" in c["metadata"].get("tags", []) for c in notebook["cells"]) == 1
+    assert not any(c.get("outputs") or c.get("execution_count") for c in notebook["cells"])
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_parameters_cell_is_the_schema(chapter):
+    (source,) = [source for _, source, tags in cells(ROOT / "book" / f"{chapter}.py") if "parameters" in tags]
+    assigned = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    assert assigned == SCHEMAS[chapter]().model_dump()
+    for line in source.splitlines():
+        assert line.startswith("# ") or "  # " in line, f"say what it is: {line}"
+
+
+def test_the_parameter_files_are_valid():
+    for path in (ROOT / "params").glob("[0-9][0-9]_*.yaml"):
+        schema = next(schema for name, schema in SCHEMAS.items() if name[:2] == path.name[:2])
+        schema.create(params.read_yaml(path))
+
+
+def test_every_chapter_has_smoke_and_paper_parameters():
+    for chapter in CHAPTERS:
+        for scale in ("smoke", "paper"):
+            assert (ROOT / "params" / f"{chapter[:2]}_{scale}.yaml").exists()

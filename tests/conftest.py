@@ -1,0 +1,21 @@
+"""Shared by all tests."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("agg")
+torch.set_num_threads(2)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, named by TRM_DATA_DIR; the test is skipped without it."""
+    folder = os.environ.get("TRM_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("wants real data: set TRM_DATA_DIR to a folder that holds sudoku/")
+    return Path(folder)

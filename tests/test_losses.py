@@ -1,0 +1,47 @@
+"""Losses against independent computations."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from trm.losses import IGNORE, exactly_right, sequence_loss, softmax_cross_entropy, stablemax_cross_entropy
+
+
+def test_stablemax_by_the_papers_formula_in_numpy():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(scale=5, size=(4, 3, 7)), rng.integers(0, 7, (4, 3))
+    s = np.where(x < 0, 1 / (1 - x), x + 1)
+    expected = -np.log(np.take_along_axis(s, y[..., None], -1)[..., 0] / s.sum(-1))
+    got = stablemax_cross_entropy(torch.from_numpy(x), torch.from_numpy(y))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+
+
+def test_stablemax_gradient():
+    labels = torch.tensor([[0, 2, IGNORE]])
+    x = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: stablemax_cross_entropy(z, labels).double(), (x,), eps=1e-4, atol=1e-3)
+
+
+def test_stablemax_is_finite_far_out_and_at_zero():
+    x = torch.tensor([[[0.0, 1e30, -1e30]]], requires_grad=True)
+    loss = stablemax_cross_entropy(x, torch.tensor([[2]]))
+    loss.sum().backward()
+    assert loss.isfinite().all() and x.grad.isfinite().all()
+
+
+def test_float32_stablemax_is_near_float64():
+    x, y = torch.randn(8, 20, 11) * 30, torch.randint(0, 11, (8, 20))
+    torch.testing.assert_close(stablemax_cross_entropy(x, y, torch.float32), stablemax_cross_entropy(x, y), rtol=1e-4, atol=1e-4)
+
+
+def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
+    logits, labels = torch.randn(2, 3, 5), torch.tensor([[1, IGNORE, 4], [0, 1, 2]])
+    per_cell = softmax_cross_entropy(logits, labels)
+    assert per_cell[0, 1] == 0
+    expected = torch.stack([F.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]]), F.cross_entropy(logits[1], labels[1])])
+    torch.testing.assert_close(sequence_loss(logits, labels), expected)
+
+
+def test_exactly_right_ignores_what_does_not_count():
+    labels = torch.tensor([[1, IGNORE], [1, 2]])
+    assert exactly_right(torch.tensor([[1, 5], [1, 3]]), labels).tolist() == [True, False]

@@ -1,0 +1,117 @@
+"""Parameters: what papermill hands over is coerced, what is wrong is said."""
+
+import pytest
+
+from trm.params import DeepSupervision, ParameterError, TrmTrain, from_command_line, read_yaml
+
+
+def test_what_papermill_hands_over_is_coerced():
+    params = TrmTrain.create({"lr": "1e-4", "resume": "true", "batch_size": "64", "max_steps": 1e3, "H_cycles": "2"})
+    assert (params.lr, params.resume, params.batch_size, params.max_steps) == (1e-4, True, 64, 1000)
+
+
+@pytest.mark.parametrize(
+    "values, says",
+    [
+        ({"schedul": "linear"}, "unknown parameter 'schedul': did you mean 'schedule'?"),
+        ({"schedule": "linaer"}, "parameter 'schedule' = 'linaer': no such schedule; did you mean 'linear'?"),
+        ({"lr": "fast"}, "parameter 'lr' = 'fast'"),
+        ({"lr": float("nan")}, "parameter 'lr'"),
+        ({"lr": float("inf")}, "parameter 'lr'"),
+        ({"lr": -1}, "greater than 0"),
+        ({"batch_size": 1.5}, "parameter 'batch_size' = 1.5"),
+        ({"H_cycles": 0}, "greater than or equal to 1"),
+        ({"puzzle": "5x5"}, "'4x4', '6x6' or '9x9'"),
+        ({"backprop": "none"}, "'last', 'per_cycle' or 'full'"),
+        ({"schedule": "1, 2, 3"}, "3 weights, but there are 2 steps"),
+        ({"step_schedule": "adaptive"}, "step_schedule"),
+        ({"batch_size": 10, "grad_accumulation": 3}, "must be a multiple of grad_accumulation"),
+        ({"mixer": "attention", "hidden_size": 20}, "multiple of 2 * num_heads"),
+        ({"lr": 1e-3, "learning_rate": 1e-3}, "given twice"),
+    ],
+)
+def test_what_is_wrong_is_said(values, says):
+    with pytest.raises(ParameterError) as error:
+        TrmTrain.create(values)
+    assert says in str(error.value)
+    assert "validation error" not in str(error.value)
+
+
+def test_every_fault_is_in_one_message():
+    with pytest.raises(ParameterError) as error:
+        TrmTrain.create({"lr": -1, "H_cycles": 0})
+    assert "'lr'" in str(error.value) and "'H_cycles'" in str(error.value)
+
+
+def test_the_seeds_names_are_aliases():
+    params = TrmTrain.create({"deep_supervision_weight": 0.3, "deep_supervision_schedule": "linear_decay"})
+    assert (params.supervision_weight, params.schedule) == (0.3, "linear_decay")
+
+
+def test_parameters_are_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        TrmTrain().lr = 1.0
+
+
+def notebook(*cells):
+    """globals() of a kernel that has run these cells."""
+    namespace = {"In": ["", *cells], "get_ipython": lambda: None}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+DEFAULTS = "seed = 0  # a comment\nschedule = 'linear'\nsupervision_weight = 1.0\n"
+
+
+def test_defaults_then_injected_values():
+    namespace = notebook(DEFAULTS, "# Parameters\nschedule = 'none'\nlr = '1e-3'\n", "import math")
+    params = TrmTrain.from_notebook(namespace)
+    assert (params.schedule, params.lr, params.seed) == ("none", 1e-3, 0)
+
+
+def test_an_injected_alias_beats_the_default():
+    params = TrmTrain.from_notebook(notebook(DEFAULTS, "# Parameters\ndeep_supervision_weight = 0.25\n"))
+    assert params.supervision_weight == 0.25
+
+
+def test_an_unknown_injected_name_stops_the_run():
+    with pytest.raises(ParameterError, match="did you mean 'schedule'"):
+        TrmTrain.from_notebook(notebook(DEFAULTS, "# Parameters\nschedul = 'none'\n"))
+
+
+def test_a_slip_in_the_parameters_cell_is_found_and_its_mend_counts():
+    slip = DEFAULTS + "H_cycle = 3\n"
+    with pytest.raises(ParameterError, match="H_cycles"):
+        TrmTrain.from_notebook(notebook(slip))
+    mended = notebook(slip, DEFAULTS + "H_cycles = 3\n")
+    assert TrmTrain.from_notebook(mended).H_cycles == 3
+
+
+def test_cells_that_are_no_parameters_do_not_count():
+    assert TrmTrain.from_notebook(notebook(DEFAULTS, "x = 3", "def f(): pass")).seed == 0
+
+
+def test_command_line(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("lr: 1.0e-3\nseed: 4\n")
+    assert from_command_line(["-f", str(file), "-p", "seed", "5"]) == {"lr": 1e-3, "seed": "5"}
+    for wrong in (["--lr", "3"], ["-p", "lr"], ["-f", str(tmp_path / "none.yaml")]):
+        with pytest.raises(ParameterError):
+            from_command_line(wrong)
+    file.write_text("- a\n- b\n")
+    with pytest.raises(ParameterError, match="name: value"):
+        read_yaml(file)
+
+
+def test_arms():
+    assert DeepSupervision.create({"arms": "none, linear/last ,curriculum"}).arms
+    for wrong in ("", "none, none", "none/first", "nnoe"):
+        with pytest.raises(ParameterError, match="arms"):
+            DeepSupervision.create({"arms": wrong})
+
+
+def test_what_cannot_change_a_result_is_no_part_of_the_run_id():
+    one = TrmTrain.create({"output_dir": "a", "resume": True, "time_limit": 3, "log_with": "wandb"})
+    assert one.result_values() == TrmTrain().result_values()
+    assert TrmTrain.create({"seed": 1}).result_values() != TrmTrain().result_values()

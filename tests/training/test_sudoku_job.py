@@ -1,0 +1,47 @@
+"""Arms at equal compute, and what a step costs."""
+
+import pytest
+import torch
+
+from trm.data.sudoku import PuzzleBatches, load
+from trm.params import DeepSupervision, TrmTrain
+from trm.training.evaluation import evaluate
+from trm.training.sudoku_job import applications, arm_params, make_model, step_cost
+
+
+def test_applications_by_hand():
+    # H=3, L=6: 21 forward; backward twice through 21 (full) or through the last 7 (last)
+    assert applications(3, 6, "full") == 21 + 42
+    assert applications(3, 6, "last") == 21 + 14
+
+
+def test_arms_compute_equally_much(tmp_path):
+    params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2})
+    full, last = (arm_params(params, arm, 1, tmp_path) for arm in ("linear", "none/last"))
+    assert full.max_steps * applications(3, 2, "full") == last.max_steps * applications(3, 2, "last")
+    assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
+    curriculum = arm_params(params, "curriculum", 0, tmp_path)
+    assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
+
+
+def test_memory_grows_with_backprop_and_shrinks_with_checkpointing():
+    data = load("6x6", valid_size=8, test_size=8)
+    batch = {k: torch.from_numpy(v) for k, v in PuzzleBatches(data.train, 16)(0).items()}
+    megabytes = {}
+    for backprop, checkpointing in (("last", False), ("full", False), ("full", True)):
+        params = TrmTrain.create(dict(H_cycles=3, backprop=backprop, activation_checkpointing=checkpointing))
+        megabytes[backprop, checkpointing] = step_cost(make_model(params, data), batch, rounds=1)["megabytes"]
+    assert megabytes["full", False] == pytest.approx(3 * megabytes["last", False], rel=0.2)
+    assert megabytes["full", True] < 0.3 * megabytes["full", False]
+
+
+def test_evaluation_counts_blank_cells_only():
+    data = load("6x6", valid_size=8, test_size=8)
+    model = make_model(TrmTrain(), data)
+    result = evaluate(model, data.test, steps=3, batch_size=5)
+    predicted = model.solve(torch.from_numpy(data.test.questions.astype("int64") + 1), 3).predictions[:, -1].numpy()
+    blank = data.test.questions == 0
+    expected = (predicted == data.test.answers + 1)[blank].mean()
+    assert result.metrics("test")["test/cell_accuracy"] == pytest.approx(expected)
+    assert result.metrics("test")["test/mean_steps"] == 3  # never sure at the start
+    assert result.exact.shape == (8, 3)
