@@ -120,7 +120,7 @@ print(f"run {run.id} in {run.dir}")
 # %% [markdown]
 # ## What the weights are
 #
-# Shares of the loss for six H-cycles, at supervision weight 0.5. "Decay" is what the seed of this chapter calls
+# Shares of the loss for six H-cycles, at supervision weight 0.5. "Decay" is what the LLM-TRM guide to deep supervision calls
 # `linear` and `exponential`; they rise. `adaptive` is not drawn: its weights follow the losses.
 
 # %%

@@ -197,8 +197,7 @@ if params.compute_gradient_stats:
 # %%
 with trainer.ema.averaged() as averaged:
     test = evaluate(averaged, data.test, params.eval_steps)
-    if run.main:
-        averaged.save_pretrained(run.path("model"))
+    run.save_model(averaged, "model")
 figure = plots.accuracy_by_step(test.exact_by_step, test.cells_by_step, params.halt_max_steps)
 run.save_figure(figure, "accuracy_by_step")
 

@@ -31,14 +31,18 @@ def test_stablemax_is_finite_far_out_and_at_zero():
 
 def test_float32_stablemax_is_near_float64():
     x, y = torch.randn(8, 20, 11) * 30, torch.randint(0, 11, (8, 20))
-    torch.testing.assert_close(stablemax_cross_entropy(x, y, torch.float32), stablemax_cross_entropy(x, y), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        stablemax_cross_entropy(x, y, torch.float32), stablemax_cross_entropy(x, y), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
     logits, labels = torch.randn(2, 3, 5), torch.tensor([[1, IGNORE, 4], [0, 1, 2]])
     per_cell = softmax_cross_entropy(logits, labels)
     assert per_cell[0, 1] == 0
-    expected = torch.stack([F.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]]), F.cross_entropy(logits[1], labels[1])])
+    expected = torch.stack(
+        [F.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]]), F.cross_entropy(logits[1], labels[1])]
+    )
     torch.testing.assert_close(sequence_loss(logits, labels), expected)
 
 

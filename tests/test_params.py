@@ -43,7 +43,7 @@ def test_every_fault_is_in_one_message():
     assert "'lr'" in str(error.value) and "'H_cycles'" in str(error.value)
 
 
-def test_the_seeds_names_are_aliases():
+def test_the_guides_names_are_aliases():
     params = TrmTrain.create({"deep_supervision_weight": 0.3, "deep_supervision_schedule": "linear_decay"})
     assert (params.supervision_weight, params.schedule) == (0.3, "linear_decay")
 

@@ -1,4 +1,4 @@
-"""Schedules against the seed's own worked examples, and weighted losses against hand-worked ones."""
+"""Schedules against the guide's own worked examples, and weighted losses against hand-worked ones."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_one_step_has_a_positive_weight(schedule):
     assert weight > 0
 
 
-def test_curriculum_table_of_the_seed():
+def test_curriculum_table_of_the_guide():
     expected = {0: 0, 1000: 0, 5500: 0.35, 10_000: 0.7, 15_000: 0.7}
     assert {s: 0.7 * curriculum_factor(s, 1000, 10_000) for s in expected} == pytest.approx(expected)
     assert [curriculum_factor(s, 5, 5) for s in (4, 5)] == [0, 1]

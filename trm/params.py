@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trm import supervision
 from trm.errors import UserError, show_user_errors_plainly
 
-# Names that the five seed documents use for what is called otherwise here.
+# Names that the guides of the five original systems use for what is called otherwise here.
 ALIASES = {
     "deep_supervision_schedule": "schedule",
     "deep_supervision_weight": "supervision_weight",
@@ -47,7 +47,9 @@ class Params(BaseModel):
     wandb_run_name: str = Field("", description="name of the run for the tracker; empty: the run id")
 
     # Parameters that cannot change a result, so that they are no part of the run id.
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset({"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"})
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
+        {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}
+    )
 
     @classmethod
     def create(cls, values: dict[str, Any]) -> Self:
@@ -115,7 +117,9 @@ def _plainly_assigned(source: str) -> list[str]:
         body = ast.parse(source).body
     except SyntaxError:
         return []
-    plain = [s for s in body if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)]
+    plain = [
+        s for s in body if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)
+    ]
     return [s.targets[0].id for s in plain] if len(plain) == len(body) else []
 
 
@@ -233,8 +237,8 @@ class TrmTrain(Training):
         known = supervision.schedule_names()
         if value not in known and not any(mark in value for mark in ",[0123456789"):
             near = difflib.get_close_matches(value, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no such schedule{hint} Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'")
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"no such schedule; {hint}Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'")
         return value
 
     @model_validator(mode="after")
@@ -272,7 +276,9 @@ class DeepSupervision(TrmTrain):
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
     valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
-    max_steps: int = Field(400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute")
+    max_steps: int = Field(
+        400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute"
+    )
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     compute_gradient_stats: bool = Field(True, description="gradient norm at each H-cycle")
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from trm.errors import UserError
 from trm.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
-OURS = ("params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "model", "figures")
+OURS = (
+    "params.json",
+    "history.jsonl",
+    "metrics.json",
+    "metrics.partial.json",
+    "checkpoints",
+    "best",
+    "model",
+    "figures",
+)
 
 
 class RunError(UserError):
@@ -132,6 +142,15 @@ class Run:
         """Keep a matplotlib figure as figures/<name>.png."""
         if self.main:
             figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
+
+    def save_model(self, model: Any, name: str) -> None:
+        """Keep `model` (anything with `save_pretrained`) as the folder `name`, in place of one already there."""
+        if self.main:
+            temporary = self.path(f".{name}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            model.save_pretrained(temporary)
+            shutil.rmtree(self.dir / name, ignore_errors=True)
+            os.replace(temporary, self.dir / name)
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
         """Write metrics.json, the last thing a run does; an unfinished one (paused) writes metrics.partial.json."""

@@ -8,8 +8,9 @@ weighted mean  sum_i w_i L_i / sum_i w_i  over the cycles.
 *Supervision steps* (`step_schedule`): the paper's outer loop, one optimizer step each. There the weight belongs to the
 example, by its own step counter, and is normalised over the batch: a factor common to the batch would vanish in Adam.
 
-Weights come from a schedule by name. `num_steps` is how many steps there are, `weight` the strength of the steps
-before the last (the seed's `deep_supervision_weight`); a curriculum multiplies it. Add your own from a notebook cell:
+Weights come from a schedule by name; most formulas are those of the LLM-TRM guide to deep supervision ("the guide").
+`num_steps` is how many steps there are, `weight` the strength of the steps before the last (the guide's
+`deep_supervision_weight`); a curriculum multiplies it. Add your own from a notebook cell:
 
     @register_schedule("middle")
     def middle(num_steps, weight):
@@ -24,7 +25,7 @@ from torch import Tensor
 Schedule = Callable[[int, float], Sequence[float]]
 SCHEDULES: dict[str, Schedule] = {}
 ADAPTIVE = "adaptive"  # needs the losses, so it is no plain function of (num_steps, weight)
-ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential", "exp2": "exp2", "linspace": "ramp"}
+ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential", "linspace": "ramp"}
 
 
 def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
@@ -38,7 +39,7 @@ def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
 
 
 def _then_one(early: Callable[[int], float], num_steps: int) -> list[float]:
-    """Weights of the seed's schedules: `early(i)` for every step but the last, which always weighs 1."""
+    """Weights of the guide's schedules: `early(i)` for every step but the last, which always weighs 1."""
     return [early(i) for i in range(num_steps - 1)] + [1.0]
 
 
@@ -56,13 +57,13 @@ def constant(num_steps: int, weight: float) -> list[float]:
 
 @register_schedule("linear")
 def linear(num_steps: int, weight: float) -> list[float]:
-    """weight (i + 1) / n, the last 1. Three steps, 0.5: 0.167, 0.333, 1. (The seed's "linear decay", which rises.)"""
+    """weight (i + 1) / n, the last 1. Three steps, 0.5: 0.167, 0.333, 1. (The guide's "linear decay", which rises.)"""
     return _then_one(lambda i: weight * (i + 1) / num_steps, num_steps)
 
 
 @register_schedule("exponential")
 def exponential(num_steps: int, weight: float) -> list[float]:
-    """weight 2^i / 2^(n-1), the last 1. Four steps, 0.5: 0.0625, 0.125, 0.25, 1. (The seed's "exponential decay".)"""
+    """weight 2^i / 2^(n-1), the last 1. Four steps, 0.5: 0.0625, 0.125, 0.25, 1. (The guide's "exponential decay".)"""
     return _then_one(lambda i: weight * 2.0 ** (i - num_steps + 1), num_steps)
 
 
@@ -132,7 +133,9 @@ def step_weights(
     if len(weights) != num_steps:
         raise ValueError(f"schedule {schedule!r} gives {len(weights)} weights, but there are {num_steps} steps")
     if min(weights) < 0 or max(weights) <= 0:
-        raise ValueError(f"schedule {schedule!r} gives {weights}: weights are not negative, and at least one is positive")
+        raise ValueError(
+            f"schedule {schedule!r} gives {weights}: weights are not negative, and at least one is positive"
+        )
     return [float(w) * curriculum for w in weights[:-1]] + [float(weights[-1])]
 
 
@@ -145,11 +148,13 @@ def parse_weights(text: str) -> list[float]:
     try:
         return [float(part) for part in text.strip("[]() ").split(",")]
     except ValueError:
-        raise ValueError(f"{text!r} is neither a schedule ({', '.join(schedule_names())}) nor a list of numbers") from None
+        raise ValueError(
+            f"{text!r} is neither a schedule ({', '.join(schedule_names())}) nor a list of numbers"
+        ) from None
 
 
 def adaptive_weights(losses: Tensor, weight: float) -> Tensor:
-    """The seed's "adaptive" schedule, for each example: weight L_i / sum_j L_j, no gradient; the last step weighs 1.
+    """The guide's "adaptive" schedule, for each example: weight L_i / sum_j L_j, no gradient; the last step weighs 1.
 
     losses (B, S) -> weights (B, S).
     """
@@ -158,7 +163,7 @@ def adaptive_weights(losses: Tensor, weight: float) -> Tensor:
 
 
 def curriculum_factor(train_step: int, start_step: int, end_step: int) -> float:
-    """0 until `start_step`, then linear to 1 at `end_step` and 1 from there on; the seed's curriculum.
+    """0 until `start_step`, then linear to 1 at `end_step` and 1 from there on; the guide's curriculum.
 
     With target weight 0.7 from 1,000 to 10,000: 0, 0, 0.35, 0.7, 0.7 at steps 0, 1,000, 5,500, 10,000, 15,000.
     """

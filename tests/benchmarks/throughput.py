@@ -24,7 +24,9 @@ def flops_per_example(params: TrmTrain, length: int) -> float:
     width = params.hidden_size
     channels = length * 3 * width * inner_width(width, params.expansion, params.inner_multiple)
     positions = width * 3 * length * inner_width(length, params.expansion, params.inner_multiple)
-    return 2 * params.num_layers * (channels + positions) * applications(params.H_cycles, params.L_cycles, params.backprop)
+    return (
+        2 * params.num_layers * (channels + positions) * applications(params.H_cycles, params.L_cycles, params.backprop)
+    )
 
 
 def main() -> None:

@@ -42,7 +42,9 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
 
 
 def test_an_unknown_parameter_stops_papermill_before_anything_is_computed(tmp_path):
-    done = papermill("04_trm_train", tmp_path / "out.ipynb", "-p", "schedul", "linear", "-p", "output_dir", str(tmp_path / "r"))
+    done = papermill(
+        "04_trm_train", tmp_path / "out.ipynb", "-p", "schedul", "linear", "-p", "output_dir", str(tmp_path / "r")
+    )
     assert done.returncode != 0
     assert "unknown parameter 'schedul': did you mean 'schedule'?" in done.stderr
     assert not (tmp_path / "r").exists()

@@ -6,7 +6,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trm.models.layers import Attention, Block, SwiGLU, inner_width, residual_norm, rotary_table, rotate, truncated_normal_
+from trm.models.layers import (
+    Attention,
+    Block,
+    SwiGLU,
+    inner_width,
+    residual_norm,
+    rotary_table,
+    rotate,
+    truncated_normal_,
+)
 
 
 def test_residual_norm_is_rms_norm_of_the_sum_with_its_gradient():

@@ -16,7 +16,7 @@ RESULTS = ("inputs", "puzzle_ids", "logits_", "q_halt_")
 
 def read(path):
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = json.loads(file.metadata()["config"])
     weights = {name: t for name, t in tensors.items() if not name.startswith(RESULTS)}
     return weights, config, {name: t for name, t in tensors.items() if name.startswith(RESULTS)}

@@ -18,7 +18,11 @@ def series(history: Sequence[dict], name: str, over: str = "step") -> tuple[list
 
 
 def draw_grid(
-    ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.ndarray | None = None, truth: np.ndarray | None = None
+    ax: Axes,
+    question: np.ndarray,
+    box: tuple[int, int],
+    answer: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
 ) -> None:
     """A Sudoku grid. question, answer, truth: (T,) digits, 0 = blank; box: (rows, columns) of a box.
 

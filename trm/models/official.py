@@ -40,7 +40,9 @@ def official_config(config: dict) -> TRMConfig:
     Raises:
         OfficialCheckpointError: a field is missing, or asks for what this model does not have.
     """
-    missing = [k for k in ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles") if k not in config]
+    missing = [
+        k for k in ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles") if k not in config
+    ]
     if missing:
         raise OfficialCheckpointError(f"official configuration without {', '.join(missing)}")
     mlp = config.get("mlp_t", False)

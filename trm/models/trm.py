@@ -89,11 +89,9 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         config: a `TRMConfig`, or the same as a dict (which is how config.json stores it).
     """
 
-    def __init__(self, config: TRMConfig | dict | None = None, **fields):
+    def __init__(self, config: TRMConfig | dict):
         super().__init__()
-        if not isinstance(config, TRMConfig):
-            config = TRMConfig(**(config or {}), **fields)
-        self.config = c = config
+        self.config = c = config if isinstance(config, TRMConfig) else TRMConfig(**config)
         length = c.puzzle_tokens + c.seq_len
         self.embed = nn.Parameter(truncated_normal_(torch.empty(c.vocab_size, c.hidden_size), c.hidden_size**-0.5))
         if c.puzzle_tokens:

@@ -30,7 +30,10 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensors], facts: dict[str, 
     temporary.mkdir(parents=True)
     try:
         for name, group in tensors.items():
-            save_file({key: t.detach().cpu().clone().contiguous() for key, t in group.items()}, temporary / f"{name}.safetensors")
+            save_file(
+                {key: t.detach().cpu().clone().contiguous() for key, t in group.items()},
+                temporary / f"{name}.safetensors",
+            )
         (temporary / "facts.json").write_text(json.dumps(facts, indent=2))
         for path in temporary.iterdir():
             with open(path, "rb") as file:

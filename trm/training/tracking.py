@@ -22,7 +22,7 @@ def check_tracker(name: str) -> list[str]:
         return []
     if name not in LOGGER_TYPE_TO_CLASS:
         raise ParameterError(f"parameter 'log_with' = {name!r}: allowed are none, {', '.join(LOGGER_TYPE_TO_CLASS)}")
-    if name not in get_available_trackers():
+    if name not in [tracker.value for tracker in get_available_trackers()]:
         raise ParameterError(f"parameter 'log_with' = {name!r}: its package is missing; try `pip install {name}`")
     return [name]
 

@@ -146,12 +146,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = self._local_parts(self.step)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 with accelerator.autocast():
                     out = self.model(part, self.states[i], detail=detail)
                 accelerator.backward(out.loss / len(parts))
+            finite &= torch.isfinite(out.loss.detach())
             self.states[i] = out.state
             self._add(out.metrics)
             if detail and p.compute_gradient_stats:
@@ -161,8 +163,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update()
         self.step += 1
-        bad = ~torch.isfinite(out.loss.detach()) & (self.first_bad == 0)
-        self.first_bad = torch.where(bad, float(self.step), self.first_bad)
+        self.first_bad = torch.where(~finite & (self.first_bad == 0), float(self.step), self.first_bad)
         self._add({"grad_norm": norm.detach(), "lr": torch.tensor(rate)})
 
     def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
@@ -211,7 +212,7 @@ class Trainer:
                 print(f"warning: {fault} gradients: norm {norm:.3g} about step {self.step}", flush=True)
 
     def _stop_if_not_finite(self) -> None:
-        bad = int(self.accelerator.reduce(self.first_bad, "sum"))
+        bad = int(self.accelerator.gather(self.first_bad.reshape(1)).max())
         if bad:
             found = checkpoints(self.run.dir / "checkpoints")
             kept = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint had been written yet"
@@ -227,8 +228,7 @@ class Trainer:
             score = [metrics[name] for name in self.monitor if name in metrics]
             if score and score > self.best:
                 self.best, self.evaluations_without_gain = score, 0
-                if self.run.main:
-                    model.save_pretrained(self.run.path("best"))
+                self.run.save_model(model, "best")
             else:
                 self.evaluations_without_gain += 1
 
