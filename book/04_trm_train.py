@@ -38,7 +38,7 @@ wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 puzzle = "6x6"  # size of the puzzles
 data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
 train_size = 0  # puzzles to train on; 0: all
-valid_size = 256  # puzzles, kept out of training, for the live curve
+valid_size = 128  # puzzles, kept out of training, for the live curve
 test_size = 1000  # puzzles of the final test
 num_aug = 0  # variants of a puzzle by symmetry; 0: unlimited
 # model
@@ -69,7 +69,7 @@ activation_checkpointing = False  # compute activations again instead of keeping
 # training
 batch_size = 48  # examples an optimizer step, over all processes
 grad_accumulation = 1  # parts that a process cuts its batch into
-max_steps = 600  # optimizer steps; what ends a run
+max_steps = 1000  # optimizer steps; what ends a run
 optimizer = "adamw"  # update rule
 lr = 0.004  # peak learning rate
 lr_schedule = "constant"  # rate after the warm-up

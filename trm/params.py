@@ -174,7 +174,7 @@ class Training(Params):
 
     batch_size: int = Field(48, ge=1, description="examples an optimizer step, over all processes")
     grad_accumulation: int = Field(1, ge=1, description="parts that a process cuts its batch into")
-    max_steps: int = Field(600, ge=1, description="optimizer steps; what ends a run")
+    max_steps: int = Field(1000, ge=1, description="optimizer steps; what ends a run")
     optimizer: Literal["adamw", "adam_atan2"] = Field("adamw", description="update rule")
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
     lr_schedule: Literal["constant", "cosine"] = Field("constant", description="rate after the warm-up")
@@ -202,7 +202,7 @@ class TrmTrain(Training):
     puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
     data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
     train_size: int = Field(0, ge=0, description="puzzles to train on; 0: all")
-    valid_size: int = Field(256, ge=1, description="puzzles, kept out of training, for the live curve")
+    valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
     test_size: int = Field(1000, ge=1, description="puzzles of the final test")
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
@@ -274,7 +274,6 @@ class DeepSupervision(TrmTrain):
     table: str = Field("", description="file to write the results to, such as book/results/02_deep_supervision.csv")
 
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
-    valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     max_steps: int = Field(
         400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute"
