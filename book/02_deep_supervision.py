@@ -22,7 +22,8 @@
 # There are two levels, and they are kept apart: `schedule` weighs the H-cycles *inside* one forward pass, which is what
 # this chapter is about; `step_schedule` weighs the *supervision steps*, each of which is an update of its own.
 #
-# An arm is a schedule, or `schedule/backprop`: how far gradients flow (`last` H-cycle, `per_cycle`, or `full`).
+# An arm is a schedule (or `curriculum`: the linear one, brought in by and by), or `schedule/backprop`: how far gradients
+# flow (`last` H-cycle, `per_cycle`, or `full`). The parameters `schedule` and `backprop` of chapter 04 come from the arm.
 
 # %% tags=["parameters"]
 # the comparison
@@ -110,7 +111,7 @@ def middle(num_steps, weight):
 
 
 # %%
-from trm.params import DeepSupervision
+from trm.params import DeepSupervision, arm_names
 from trm.run import Run
 
 params = DeepSupervision.from_notebook(globals())
@@ -141,8 +142,10 @@ print("weight (target 0.7, from 1,000 to 10,000):", [0.7 * curriculum_factor(s, 
 # %% [markdown]
 # ## What `backprop` costs
 #
-# Time and memory of one training step. `last` is the paper's way: all H-cycles but the last run without gradient.
-# Activation checkpointing keeps nothing between applications of the network and computes it again.
+# Time of a forward and backward pass, and the memory kept for the latter, for at most 16 puzzles on the processor.
+# `last` is the paper's way: all H-cycles but the last run without gradient. (Early answers then have none to pass on:
+# a loss on them reaches the output head alone.) Activation checkpointing keeps nothing between applications of the
+# network and computes it again.
 
 # %%
 import pandas as pd
@@ -152,7 +155,9 @@ from trm.data.sudoku import PuzzleBatches, load
 from trm.training.sudoku_job import make_model, results_table, step_cost, train_arms
 
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
-batch = {name: torch.from_numpy(value) for name, value in PuzzleBatches(data.train, params.batch_size)(0).items()}
+batch = {
+    name: torch.from_numpy(value) for name, value in PuzzleBatches(data.train, min(params.batch_size, 16))(0).items()
+}
 costs = {}
 for backprop in ("last", "per_cycle", "full"):
     for checkpointing in (False, True):
@@ -176,6 +181,7 @@ for result in train_arms(params, run, data):
     results.append(result)
     print(f"{result.arm}, seed {result.seed}: {result.metrics['train/steps']} steps, "
           f"exact {result.metrics['test/exact_accuracy']:.3f} on unseen puzzles")  # fmt: skip
+complete = len(results) == params.num_seeds * len(arm_names(params.arms))
 table = results_table(results, params)
 
 # %%
@@ -200,12 +206,13 @@ from trm.analysis.findings import say
 from trm.run import ROOT
 
 committed = ROOT / "book" / "results" / "02_deep_supervision.csv"
-if params.table:
+if params.table and complete:
     from trm.run import write_atomically
 
     write_atomically(run.path("table.csv").parent / "table.csv", table.round(5).to_csv(index=False))
     write_atomically(ROOT / params.table, table.round(5).to_csv(index=False))
 full = pd.read_csv(committed) if committed.exists() else table
+print("from", committed.relative_to(ROOT) if committed.exists() else "the live arms: no table is committed")
 figure = plots.arms(full, "valid/exact_accuracy", "validation puzzles solved")
 run.save_figure(figure, "full_accuracy")
 
@@ -227,4 +234,4 @@ say(verdict(comparison, full, params.target_accuracy))
 metrics = {f"{r.arm}/{r.seed}/test/exact_accuracy": r.metrics["test/exact_accuracy"] for r in results}
 metrics |= {f"cost/{name}/seconds": float(row["seconds"]) for name, row in costs.iterrows()}
 metrics |= {f"cost/{name}/megabytes": float(row["megabytes"]) for name, row in costs.iterrows()}
-run.finish(metrics)
+run.finish(metrics, complete=complete)

@@ -10,6 +10,16 @@ def test_what_papermill_hands_over_is_coerced():
     assert (params.lr, params.resume, params.batch_size, params.max_steps) == (1e-4, True, 64, 1000)
 
 
+@pytest.mark.parametrize("text", ["1e3", "1000", 1000.0, "1000.0"])
+def test_whole_numbers_in_any_clothes(text):
+    assert TrmTrain.create({"max_steps": text}).max_steps == 1000
+
+
+def test_numbers_and_lists_where_text_is_meant():
+    params = TrmTrain.create({"output_dir": 123, "schedule": [0.2, 1]})
+    assert (params.output_dir, params.schedule) == ("123", "0.2, 1")
+
+
 @pytest.mark.parametrize(
     "values, says",
     [
@@ -28,6 +38,13 @@ def test_what_papermill_hands_over_is_coerced():
         ({"batch_size": 10, "grad_accumulation": 3}, "must be a multiple of grad_accumulation"),
         ({"mixer": "attention", "hidden_size": 20}, "multiple of 2 * num_heads"),
         ({"lr": 1e-3, "learning_rate": 1e-3}, "given twice"),
+        ({"schedule": "nan, 1"}, "finite"),
+        ({"schedule": "exp3"}, "did you mean 'exp2'"),
+        ({"step_schedule": "1, 2"}, "parameter 'step_schedule': schedule '1, 2' gives 2 weights"),
+        ({"train_size": True}, "parameter 'train_size'"),
+        ({"schedule": "1, 0", "curriculum_enabled": True}, "the last step must have a weight"),
+        ({"log_with": "tensorbord"}, "tensorboard"),
+        ({"precision": "float16", "backend": "cpu"}, "wants CUDA"),
     ],
 )
 def test_what_is_wrong_is_said(values, says):
@@ -112,6 +129,6 @@ def test_arms():
 
 
 def test_what_cannot_change_a_result_is_no_part_of_the_run_id():
-    one = TrmTrain.create({"output_dir": "a", "resume": True, "time_limit": 3, "log_with": "wandb"})
+    one = TrmTrain.create({"output_dir": "a", "resume": True, "time_limit": 3, "log_with": "tensorboard"})
     assert one.result_values() == TrmTrain().result_values()
     assert TrmTrain.create({"seed": 1}).result_values() != TrmTrain().result_values()

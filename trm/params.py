@@ -7,12 +7,14 @@ paired script (the same flags) or an edit in JupyterLab changes them; `from_note
 import ast
 import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from trm import supervision
 from trm.errors import UserError, show_user_errors_plainly
@@ -36,7 +38,9 @@ class ParameterError(UserError):
 class Params(BaseModel):
     """What all chapters share: where a run writes, its seed, and how it is checked. Frozen; unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, coerce_numbers_to_str=True
+    )
 
     seed: int = Field(0, ge=0, lt=2**31, description="one seed for everything random")
     output_dir: str = Field("", description="folder of the run; empty: outputs/<chapter>/<run id>")
@@ -50,6 +54,31 @@ class Params(BaseModel):
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
         {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_papermill_means_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """papermill makes 123 and lists of what was meant as text, and leaves "1e3" as text; a flag is no number."""
+        kind = cls.model_fields[info.field_name].annotation
+        if kind is str and isinstance(value, (list, tuple)):
+            return ", ".join(map(str, value))
+        if kind in (int, float) and isinstance(value, bool):
+            raise ValueError("a number is wanted, not true or false")
+        if kind is int and isinstance(value, str) and re.fullmatch(r"\s*[+-]?[\d.]+[eE][+-]?\d+\s*", value):
+            return float(value)
+        return value
+
+    @field_validator("log_with")
+    @classmethod
+    def _tracker_is_there(cls, value: str) -> str:
+        if value != "none":
+            from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+            if value not in LOGGER_TYPE_TO_CLASS:
+                raise ValueError(f"allowed are none, {', '.join(LOGGER_TYPE_TO_CLASS)}")
+            if value not in [tracker.value for tracker in get_available_trackers()]:
+                raise ValueError(f"its package is missing; try `pip install {value}`")
+        return value
 
     @classmethod
     def create(cls, values: dict[str, Any]) -> Self:
@@ -195,6 +224,15 @@ class Training(Params):
     compute_gradient_stats: bool = Field(False, description="gradient norm at each H-cycle")
     log_per_step_losses: bool = Field(True, description="loss after each H-cycle")
 
+    @model_validator(mode="after")
+    def _device_is_there(self) -> Self:
+        cuda = torch.cuda.is_available()
+        if self.backend == "cuda" and not cuda:
+            raise ValueError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+        if self.precision == "float16" and (self.backend == "cpu" or not cuda):
+            raise ValueError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+        return self
+
 
 class TrmTrain(Training):
     """Chapter 04: train a TRM on Sudoku."""
@@ -235,22 +273,27 @@ class TrmTrain(Training):
     @classmethod
     def _known_schedule(cls, value: str) -> str:
         known = supervision.schedule_names()
-        if value not in known and not any(mark in value for mark in ",[0123456789"):
+        try:
+            if value not in known:
+                supervision.parse_weights(value)
+        except ValueError:
             near = difflib.get_close_matches(value, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"no such schedule; {hint}Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'")
+            raise ValueError(
+                f"no such schedule; {hint}Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'"
+            ) from None
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.schedule != supervision.ADAPTIVE:
-            supervision.step_weights(self.schedule, self.H_cycles, self.supervision_weight)
+            self._check_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
         if self.step_schedule == supervision.ADAPTIVE:
             raise ValueError(
                 "parameter 'step_schedule': 'adaptive' needs the losses of all steps at once, and supervision steps are "
                 "taken one optimizer step each; use it as 'schedule'"
             )
-        supervision.step_weights(self.step_schedule, self.halt_max_steps, self.step_weight)
+        self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
@@ -263,6 +306,14 @@ class TrmTrain(Training):
                 f"{self.grad_accumulation} * {world_size()}"
             )
         return self
+
+    def _check_weights(self, name: str, schedule: str, steps: int, weight: float) -> None:
+        try:
+            last = supervision.step_weights(schedule, steps, weight)[-1]
+        except ValueError as error:
+            raise ValueError(f"parameter {name!r}: {error}") from None
+        if name == "schedule" and self.curriculum_enabled and not last:
+            raise ValueError("parameter 'schedule': with the curriculum the last step must have a weight")
 
 
 class DeepSupervision(TrmTrain):
@@ -294,6 +345,13 @@ class DeepSupervision(TrmTrain):
             if backprop not in ("last", "per_cycle", "full"):
                 raise ValueError(f"arm {name!r}: after the slash stands last, per_cycle or full")
         return value
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Self:
+        for name in arm_names(self.arms):
+            if split_arm(name)[0] not in (CURRICULUM, supervision.ADAPTIVE):
+                self._check_weights("arms", split_arm(name)[0], self.H_cycles, self.supervision_weight)
+        return self
 
 
 CURRICULUM = "curriculum"  # an arm: the linear schedule, brought in by and by

@@ -16,15 +16,9 @@ from trm.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 OURS = (
-    "params.json",
-    "history.jsonl",
-    "metrics.json",
-    "metrics.partial.json",
-    "checkpoints",
-    "best",
-    "model",
-    "figures",
-)
+    "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
+    "arms", "table.csv",
+)  # fmt: skip
 
 
 class RunError(UserError):

@@ -17,6 +17,7 @@ Weights come from a schedule by name; most formulas are those of the LLM-TRM gui
         return [weight * (i == num_steps // 2) for i in range(num_steps - 1)] + [1.0]
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor
 Schedule = Callable[[int, float], Sequence[float]]
 SCHEDULES: dict[str, Schedule] = {}
 ADAPTIVE = "adaptive"  # needs the losses, so it is no plain function of (num_steps, weight)
-ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential", "linspace": "ramp"}
+ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential"}
 
 
 def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
@@ -132,9 +133,9 @@ def step_weights(
         weights = list(schedule)
     if len(weights) != num_steps:
         raise ValueError(f"schedule {schedule!r} gives {len(weights)} weights, but there are {num_steps} steps")
-    if min(weights) < 0 or max(weights) <= 0:
+    if not all(0 <= w < math.inf for w in weights) or max(weights) <= 0:
         raise ValueError(
-            f"schedule {schedule!r} gives {weights}: weights are not negative, and at least one is positive"
+            f"schedule {schedule!r} gives {weights}: weights are finite, not negative, and at least one is positive"
         )
     return [float(w) * curriculum for w in weights[:-1]] + [float(weights[-1])]
 
@@ -181,7 +182,7 @@ def batch_mean(values: Tensor, weights: Tensor) -> Tensor:
     """sum_b w_b v_b / sum_b w_b, weights (B,) normalised over the *global* batch; 0 where all of them are 0.
 
     With several processes the sum of the weights is taken over all of them, so that averaging the gradients of the
-    processes gives the gradient of the one global mean.
+    processes gives the gradient of the one global mean. (With gradient accumulation each part is normalised by itself.)
     """
     total = weights.mean()
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -4,6 +4,7 @@ import ast
 import json
 
 import jupytext
+import pandas
 import pytest
 
 from tests.conftest import ROOT
@@ -51,3 +52,10 @@ def test_every_chapter_has_smoke_and_paper_parameters():
     for chapter in CHAPTERS:
         for scale in ("smoke", "paper"):
             assert (ROOT / "params" / f"{chapter[:2]}_{scale}.yaml").exists()
+
+
+def test_the_committed_comparison_holds_every_arm_and_three_seeds():
+    table = pandas.read_csv(ROOT / "book" / "results" / "02_deep_supervision.csv")
+    wanted = params.arm_names(params.read_yaml(ROOT / "params" / "02_full.yaml")["arms"])
+    assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
+    assert table.groupby(["arm", "seed"])["compute"].max().nunique() == 1, "equal compute"

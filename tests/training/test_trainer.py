@@ -152,6 +152,23 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
     assert [p.name for p in checkpoints(tmp_path / "checkpoints")] == ["step_00000010"]
 
 
+def test_gradients_that_are_not_finite_never_reach_a_checkpoint(tmp_path, data):
+    """Finite loss, infinite gradient at the tenth step, where a checkpoint is due."""
+    trainer = trainer_for(tmp_path, data, grad_clip=0.0)
+    weight = trainer.plain_model.lm_head.weight
+    weight.register_hook(lambda grad: grad * float("inf") if trainer.step == 9 else grad)
+    with pytest.raises(TrainingError, match="not finite at step 10"):
+        trainer.fit()
+    assert not checkpoints(tmp_path / "checkpoints")
+
+
+def test_resuming_after_early_stopping_takes_no_step(tmp_path, data):
+    first = trainer_for(tmp_path, data, early_stopping_patience=1)
+    first.evaluate = lambda model: {"valid/exact_accuracy": 0.5}
+    again = trainer_for(tmp_path, data, early_stopping_patience=1, resume=True) if first.fit() else None
+    assert again.fit()["train/steps"] == 20
+
+
 def test_exploding_gradients_are_said(tmp_path, data, capsys):
     trainer_for(tmp_path, data, act_weight=1e6, max_steps=5).fit()
     assert "exploding gradients" in capsys.readouterr().out

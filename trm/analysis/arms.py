@@ -1,5 +1,7 @@
 """From a table of arms, seeds and evaluations to a comparison: means, deviations, and what may be said of them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -37,7 +39,13 @@ def compare(table: pd.DataFrame, target: float) -> pd.DataFrame:
 
 def _last_cycle(table: pd.DataFrame) -> str:
     """Column of the loss after the last H-cycle: the one loss that means the same in every arm."""
-    return sorted(c for c in table if c.startswith("train/deep_supervision/"))[-1]
+    return loss_columns(table)[-1]
+
+
+def loss_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of the losses after each H-cycle, in the order of the cycles."""
+    columns = [c for c in table if c.startswith("train/deep_supervision/")]
+    return sorted(columns, key=lambda name: int(re.search(r"step_(\d+)_", name)[1]))
 
 
 def verdict(comparison: pd.DataFrame, table: pd.DataFrame, target: float) -> str:
@@ -61,7 +69,7 @@ def verdict(comparison: pd.DataFrame, table: pd.DataFrame, target: float) -> str
             if sure
             else "**Measured: no arm can be told apart from the baseline** with these seeds. "
         )
-    columns = sorted(c for c in table if c.startswith("train/deep_supervision/"))
+    columns = loss_columns(table)
     final = table.groupby(["arm", "seed"]).last()[columns]
     ordered = (np.diff(final.to_numpy(), axis=1) <= 0).all(1).mean()
     text += (

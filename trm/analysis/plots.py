@@ -156,7 +156,7 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") ->
             ax.fill_between(
                 group.index, group["mean"] - group["std"], group["mean"] + group["std"], color=colours[name], alpha=0.12
             )
-    ax.set(xlabel="network applications an example (a backward pass counts as two)", ylabel=label)
+    ax.set(xlabel="network applications an example (a backward pass counts as two)", ylabel=label, ylim=(-0.02, 1.02))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return _tidy(figure)
 

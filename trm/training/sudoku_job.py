@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -52,6 +53,8 @@ def arm_params(params: DeepSupervision, arm: str, seed: int, folder: Path) -> Tr
     cost = {b: applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop)}
     factor = cost["full"] / cost[backprop]
     values["max_steps"] = round(params.max_steps * factor)
+    for name in ("curriculum_start_step", "curriculum_end_step"):
+        values[name] = round(getattr(params, name) * factor)
     values["eval_interval"] = round(params.eval_interval * factor)  # so that all arms are watched at equal compute
     return TrmTrain.create(values)
 
@@ -88,7 +91,8 @@ def train_arms(params: DeepSupervision, run: Run, data: Splits) -> Iterator[ArmR
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
-    """One row for each arm, seed and evaluation: accuracies, and the training numbers of the record before it.
+    """One row for each arm, seed and evaluation: accuracies, and the training numbers since the evaluation before it
+    (means over the records, since each record's losses after the H-cycles come from one batch).
 
     `compute` counts network applications an example (`applications`) since the start; test accuracies stand in each
     row of their arm and seed.
@@ -96,22 +100,24 @@ def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
     rows = []
     for result in results:
         cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
-        latest: dict = {}
+        since: list[dict] = []
         for record in result.history:
             if "valid/exact_accuracy" in record:
                 row = {"arm": result.arm, "seed": result.seed, "step": record["step"], "compute": record["step"] * cost}
-                row |= {k: latest.get(k) for k in ("train/supervised_loss", "train/grad_norm")}
-                row |= {k: v for k, v in latest.items() if k.startswith(("train/deep_", "train/gradients"))}
+                names = [k for k in since[-1] if k.startswith(("train/deep_", "train/gradients"))] if since else []
+                for name in ["train/supervised_loss", "train/grad_norm", *names]:
+                    row[name] = float(np.mean([r[name] for r in since])) if since else None
+                since = []
                 row |= {k: record[k] for k in ("valid/exact_accuracy", "valid/cell_accuracy")}
                 row |= {k: result.metrics[k] for k in ("test/exact_accuracy", "test/cell_accuracy", "train/seconds")}
                 rows.append(row)
             else:
-                latest = record
+                since.append(record)
     return pd.DataFrame(rows)
 
 
 def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5) -> dict[str, float]:
-    """What one training step of `model` costs: seconds (best of `rounds`) and MB kept for the backward pass.
+    """What the forward and backward pass of `model` cost: seconds (best of `rounds`) and MB kept for the backward pass.
 
     Memory is the sum of the distinct storages that autograd saves, parameters left out.
     """

@@ -6,25 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from trm.params import ParameterError, Params
+from trm.params import Params
 from trm.run import Run
-
-
-def check_tracker(name: str) -> list[str]:
-    """`log_with` as accelerate wants it: a list with no or one tracker.
-
-    Raises:
-        ParameterError: accelerate does not know the tracker, or its package is not installed.
-    """
-    if name == "none":
-        return []
-    if name not in LOGGER_TYPE_TO_CLASS:
-        raise ParameterError(f"parameter 'log_with' = {name!r}: allowed are none, {', '.join(LOGGER_TYPE_TO_CLASS)}")
-    if name not in [tracker.value for tracker in get_available_trackers()]:
-        raise ParameterError(f"parameter 'log_with' = {name!r}: its package is missing; try `pip install {name}`")
-    return [name]
 
 
 class Tracker:
@@ -44,8 +28,9 @@ class Tracker:
         self.accelerator.log(values, step=record["step"])
 
     def close(self) -> None:
-        """Flush the trackers."""
-        self.accelerator.end_training()
+        """Flush the trackers (accelerate's own `end_training` would also end the processes' group)."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
 
 class Progress:

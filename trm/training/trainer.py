@@ -22,12 +22,12 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from trm.errors import UserError
-from trm.params import ParameterError, Training
+from trm.params import Training
 from trm.run import Run
 from trm.training.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from trm.training.ema import EMA
 from trm.training.optim import learning_rate, make_optimizer
-from trm.training.tracking import Tracker, check_tracker
+from trm.training.tracking import Tracker
 
 VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms that are said aloud
 
@@ -37,21 +37,12 @@ class TrainingError(UserError):
 
 
 def make_accelerator(params: Training, run: Run) -> Accelerator:
-    """The accelerator that `backend`, `precision` and `log_with` ask for.
-
-    Raises:
-        ParameterError: CUDA asked for where there is none, float16 on a CPU, a tracker that is not there.
-    """
-    cuda = torch.cuda.is_available()
-    if params.backend == "cuda" and not cuda:
-        raise ParameterError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
-    cpu = params.backend == "cpu" or (params.backend == "auto" and not cuda)
-    if cpu and params.precision == "float16":
-        raise ParameterError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+    """The accelerator that `backend`, `precision` and `log_with` ask for (`trm.params` has checked that they can be had)."""
+    cpu = params.backend == "cpu" or (params.backend == "auto" and not torch.cuda.is_available())
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[params.precision]
     AcceleratorState._reset_state()  # one process may train several models in turn
-    log_with = check_tracker(params.log_with)
-    return Accelerator(cpu=cpu, mixed_precision=mixed, log_with=log_with or None, project_dir=str(run.dir))
+    log_with = None if params.log_with == "none" else params.log_with
+    return Accelerator(cpu=cpu, mixed_precision=mixed, log_with=log_with, project_dir=str(run.dir))
 
 
 class Trainer:
@@ -115,7 +106,7 @@ class Trainer:
         if p.resume:
             self._resume()
         before, started = self.seconds, time.perf_counter()
-        stop = self.step >= p.max_steps
+        stop = self.step >= p.max_steps or self._no_more_gain()
         while not stop:
             logged = (self.step + 1) % p.log_interval == 0
             self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
@@ -126,8 +117,7 @@ class Trainer:
                 self.paused = not last and self._time_is_up(self.seconds - before)
             if self.evaluate and (self.step % p.eval_interval == 0 or last):
                 self._evaluate()
-            early = 0 < p.early_stopping_patience <= self.evaluations_without_gain
-            stop = last or early or self.paused
+            stop = last or self._no_more_gain() or self.paused
             if self.step % p.checkpoint_interval == 0 or stop:
                 self._checkpoint()
             self.seconds = before + time.perf_counter() - started
@@ -159,6 +149,8 @@ class Trainer:
             if detail and p.compute_gradient_stats:
                 self._add(self._gradients_per_step(out.answers))
         norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
+        if self.accelerator.scaler is None:  # with a scaler an infinite norm is a step that is skipped, no fault
+            finite &= torch.isfinite(norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update()
@@ -206,7 +198,7 @@ class Trainer:
         record["train/seconds_per_step"] = self.seconds / self.step
         self._keep(record)
         norm = means["train/grad_norm"]
-        for fault, seen in (("vanishing", norm < VANISHING), ("exploding", norm > EXPLODING)):
+        for fault, seen in (("vanishing", norm < VANISHING), ("exploding", EXPLODING < norm < math.inf)):
             if seen and fault not in self.warned:
                 self.warned.add(fault)
                 print(f"warning: {fault} gradients: norm {norm:.3g} about step {self.step}", flush=True)
@@ -222,6 +214,7 @@ class Trainer:
             )
 
     def _evaluate(self) -> None:
+        self._stop_if_not_finite()
         with self.ema.averaged() as model:
             metrics = self.evaluate(model)
             self._keep({"step": self.step, "train/seconds": self.seconds, **metrics})
@@ -231,6 +224,10 @@ class Trainer:
                 self.run.save_model(model, "best")
             else:
                 self.evaluations_without_gain += 1
+
+    def _no_more_gain(self) -> bool:
+        """Whether early stopping ends the run."""
+        return 0 < self.params.early_stopping_patience <= self.evaluations_without_gain
 
     def _keep(self, record: dict[str, Any]) -> None:
         if self.run.main:
@@ -249,6 +246,7 @@ class Trainer:
     def _checkpoint(self) -> None:
         self._stop_if_not_finite()
         gathered = self._gathered_state()
+        sums = {n: self.accelerator.reduce(value.to(self.device), "mean") for n, value in self.sums.items()}
         if not self.run.main:
             return
         tensors = {
@@ -256,7 +254,7 @@ class Trainer:
             "optimizer": optimizer_tensors(self.optimizer.optimizer),
             "ema": self.ema.shadow,
             "state": gathered,
-            "sums": self.sums,
+            "sums": sums,
             "random": {"cpu": torch.get_rng_state()},
         }
         facts = {
