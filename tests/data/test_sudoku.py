@@ -271,17 +271,6 @@ def test_batches_are_functions_of_seed_and_step(num_aug):
     assert is_solution(train.shape, digits(batch["inputs"]), digits(batch["labels"])).all()
 
 
-@pytest.mark.parametrize("num_aug", [0, 3])
-def test_processes_share_the_batch(num_aug):
-    train = load("6x6", train_size=50).train
-    whole = PuzzleBatches(train, 12, 7, num_aug)(4)
-    for rank in range(3):
-        part = PuzzleBatches(train, 12, 7, num_aug, rank=rank, world=3)(4)
-        assert all((part[key] == whole[key][rank::3]).all() for key in whole)
-    with pytest.raises(ValueError, match="multiple of the number of processes"):
-        PuzzleBatches(train, 32, world=3)
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.integers(0, 10**6))
 def test_a_symmetry_moves_cells_and_relabels_digits_one_to_one(puzzle, seed):

@@ -315,38 +315,31 @@ def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
 
 
 class PuzzleBatches:
-    """step -> the batch of that step, {"inputs", "labels"}: (B, T) int64 token ids each.
+    """step -> the global batch of that step, {"inputs", "labels"}: (B, T) int64 token ids each.
 
     A pure function of (seed, step): a resumed run needs no more than its step. Puzzles are drawn with replacement, each
     under a symmetry: with `num_aug` 0 a fresh random one, else one of the puzzle itself and `num_aug` variants fixed by
     (seed, puzzle's row, variant).
 
-    `batch_size` is that of the global batch; process `rank` of `world` gets rows rank::world, B = batch_size / world.
-
     Raises:
-        UserError: no puzzles, or a batch that `world` does not divide.
+        UserError: no puzzles.
     """
 
-    def __init__(
-        self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0, rank: int = 0, world: int = 1
-    ):
+    def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0):
         if not len(puzzles):
             raise UserError("no puzzles to make batches of")
-        if batch_size < 1 or batch_size % world:
-            raise UserError(f"batch_size {batch_size} must be a multiple of the number of processes, {world}")
         self.puzzles, self.batch_size, self.seed, self.num_aug = puzzles, batch_size, seed, num_aug
-        self.mine = slice(rank, None, world)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, step])
         shape = self.puzzles.shape
         numbers = random_numbers(shape)
-        rows = rng.integers(0, len(self.puzzles), self.batch_size)[self.mine]
+        rows = rng.integers(0, len(self.puzzles), self.batch_size)
         grids = np.stack((self.puzzles.questions[rows], self.puzzles.answers[rows]), 1)  # (B, 2, T)
         if self.num_aug == 0:
-            grids = transform(shape, grids, rng.random((self.batch_size, numbers))[self.mine])
+            grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
         else:
-            variant = rng.integers(0, self.num_aug + 1, self.batch_size)[self.mine][:, None]
+            variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
             bits = hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
