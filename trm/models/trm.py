@@ -110,6 +110,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
         self.register_buffer("H_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
+        step_weights = supervision.step_weights(c.step_schedule, c.halt_max_steps, c.step_weight)
+        self.register_buffer("step_weights", torch.tensor(step_weights), persistent=False)  # on the device, for no wait
 
     # --- one supervision step ---------------------------------------------------------------------------------
 
@@ -202,9 +204,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
         losses, supervised = self._supervised(answers, logits, state, detail)
         act = c.act_weight * halting.q_halt_loss(q_halt, right)
-        weights = logits.new_tensor(
-            supervision.step_weights(c.step_schedule, c.halt_max_steps, c.step_weight), dtype=torch.float32
-        )[steps - 1]  # (B,)
+        weights = self.step_weights[steps - 1]  # (B,)
         supervised, act = supervision.batch_mean(supervised, weights), supervision.batch_mean(act, weights)
         total = supervised + act
 
@@ -216,7 +216,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             "exact_accuracy": right.float().mean(),
             "halted": halted.float().mean(),
             "step": steps.float().mean(),
-            "curriculum_weight": total.new_tensor(c.supervision_weight * self._curriculum(state)),
+            "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),  # stays on the host
         }
         for i, loss in losses.items():
             metrics[f"deep_supervision/step_{i}_loss"] = loss.mean()
@@ -257,12 +257,12 @@ class TRM(nn.Module, PyTorchModelHubMixin):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and weights[i] > 0):
                     losses[i] = sequence_loss(logits if last else self.read(z_H), state.labels, c.loss_type)  # (B,)
         kept = [i for i in losses if weights[i] > 0]
-        stacked = torch.stack([losses[i] for i in kept], dim=-1)  # (B, kept)
         if adaptive:
+            stacked = torch.stack([losses[i] for i in kept], dim=-1)  # (B, kept)
             used = supervision.adaptive_weights(stacked, c.supervision_weight * curriculum)
-        else:
-            used = stacked.new_tensor([weights[i] for i in kept])
-        return losses, supervision.weighted_step_loss(stacked, used)
+            return losses, supervision.weighted_step_loss(stacked, used)
+        total = sum(weights[i] for i in kept)  # weights stay numbers of the host: nothing to copy to the device
+        return losses, sum(weights[i] / total * losses[i] for i in kept)
 
     # --- use --------------------------------------------------------------------------------------------------
 

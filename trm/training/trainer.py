@@ -165,9 +165,15 @@ class Trainer:
             batch |= self.plain_model.host_draws(self.params.seed, step, self.params.batch_size)
         rows = self.params.batch_size // self.accelerator.num_processes
         first = rows * self.accelerator.process_index
-        local = {k: torch.from_numpy(v[first : first + rows]).to(self.device) for k, v in batch.items()}
+        local = {k: self._on_device(torch.from_numpy(v[first : first + rows])) for k, v in batch.items()}
         pieces = {name: value.chunk(self.params.grad_accumulation) for name, value in local.items()}
         return [{k: v[i] for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A copy that the host does not wait for, where the device is CUDA."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def _gradients_per_step(self, answers: list[Tensor]) -> dict[str, Tensor]:
         """Norm of d(loss of one example) / d(answer after H-cycle i), mean over the batch."""
