@@ -182,7 +182,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
         total_loss = supervised_loss + act_loss. `supervised_loss` is the weighted mean of the cross-entropies after
         each H-cycle, the last cycle included; `act_loss` is `act_weight` times the halting head's cross-entropy.
-        Both are means over the examples of the batch, weighed by `step_schedule`.
+        Both are means over the examples of the batch, weighed by `step_schedule`. With `backprop="last"` the earlier
+        answers carry no gradient, so a loss on them reaches the output head alone.
 
         Args:
             batch: inputs and labels (B, T) token ids; min_halt_steps (B,) (`halting.exploration_steps`) if wanted;
