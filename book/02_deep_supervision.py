@@ -56,12 +56,20 @@ num_heads = 4  # attention heads
 puzzle_tokens = 0  # learned tokens put before the puzzle
 H_cycles = 3  # answers refined in one supervision step
 L_cycles = 2  # latent refinements before each answer
+# halting
 halt_max_steps = 6  # most supervision steps
+halting = "q"  # how stopping is learned
+act_weight = 0.5  # weight of the halting head's loss
 halt_exploration_prob = 0.3  # chance that an early stop is put off
+halt_exploration_end = 0.0  # what that chance is annealed to
+halt_exploration_anneal_steps = 0  # optimizer steps of annealing; 0: none
+ponder_coef = 0.001  # price of thinking in act, ponder and graves
+ponder_prior = 0.2  # in ponder: chance to halt at a step, a priori
+every_step_weight = 1.0  # in act, ponder and graves: weight of the loss of every step
 eval_steps = 6  # supervision steps in evaluation; more than in training is allowed
+initial_noise = 0.0  # deviation of the random part of the first answer state
 # loss and supervision
 loss_type = "softmax"  # cross-entropy of the answer
-act_weight = 0.5  # weight of the halting head's loss
 schedule = "linear"  # weights over the H-cycles
 supervision_weight = 1.0  # weight of the H-cycles before the last
 step_schedule = "uniform"  # weights over the supervision steps
@@ -69,6 +77,7 @@ step_weight = 0.5  # weight of the supervision steps before the last
 curriculum_enabled = False  # bring supervision_weight in by and by
 curriculum_start_step = 0  # weight 0 until here
 curriculum_end_step = 200  # full weight from here
+depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
 backprop = "full"  # how far gradients flow
 activation_checkpointing = False  # compute activations again instead of keeping them
 # training
@@ -152,7 +161,7 @@ import pandas as pd
 import torch
 
 from trm.data.sudoku import PuzzleBatches, load
-from trm.training.sudoku_job import make_model, results_table, step_cost, train_arms
+from trm.training.sudoku_job import make_model, results_table, step_cost, supervision_arm, train_arms
 
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
 batch = {
@@ -177,7 +186,7 @@ costs.round(3)
 
 # %%
 results = []
-for result in train_arms(params, run, data):
+for result in train_arms(params, run, data, supervision_arm):
     results.append(result)
     print(f"{result.arm}, seed {result.seed}: {result.metrics['train/steps']} steps, "
           f"exact {result.metrics['test/exact_accuracy']:.3f} on unseen puzzles")  # fmt: skip

@@ -51,12 +51,20 @@ num_heads = 4  # attention heads
 puzzle_tokens = 0  # learned tokens put before the puzzle
 H_cycles = 2  # answers refined in one supervision step
 L_cycles = 2  # latent refinements before each answer
+# halting
 halt_max_steps = 6  # most supervision steps
+halting = "q"  # how stopping is learned
+act_weight = 0.5  # weight of the halting head's loss
 halt_exploration_prob = 0.3  # chance that an early stop is put off
+halt_exploration_end = 0.0  # what that chance is annealed to
+halt_exploration_anneal_steps = 0  # optimizer steps of annealing; 0: none
+ponder_coef = 0.001  # price of thinking in act, ponder and graves
+ponder_prior = 0.2  # in ponder: chance to halt at a step, a priori
+every_step_weight = 1.0  # in act, ponder and graves: weight of the loss of every step
 eval_steps = 12  # supervision steps in evaluation; more than in training is allowed
+initial_noise = 0.0  # deviation of the random part of the first answer state
 # loss and supervision
 loss_type = "softmax"  # cross-entropy of the answer
-act_weight = 0.5  # weight of the halting head's loss
 schedule = "linear"  # weights over the H-cycles
 supervision_weight = 1.0  # weight of the H-cycles before the last
 step_schedule = "uniform"  # weights over the supervision steps
@@ -64,6 +72,7 @@ step_weight = 0.5  # weight of the supervision steps before the last
 curriculum_enabled = False  # bring supervision_weight in by and by
 curriculum_start_step = 0  # weight 0 until here
 curriculum_end_step = 200  # full weight from here
+depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
 backprop = "full"  # how far gradients flow
 activation_checkpointing = False  # compute activations again instead of keeping them
 # training
@@ -163,7 +172,7 @@ else:
 # ## Training
 
 # %%
-from trm.training.evaluation import evaluate
+from trm.inference.evaluation import evaluate
 from trm.training.tracking import Progress
 
 trainer = make_trainer(model, params, run, data, show=Progress(params.max_steps, plots.learning_curves))

@@ -1,201 +1,29 @@
-"""The parameters of every chapter: flat, typed, checked before anything is computed.
+"""The schema of every chapter's parameters; `trm.params_base` says how they reach it.
 
-A chapter's parameters cell gives the defaults; papermill (`-p name value`, `-f file.yaml`), the command line of the
-paired script (the same flags) or an edit in JupyterLab changes them; `from_notebook` checks the lot in one go.
+A chapter's class adds to, or changes the defaults of, the one it builds on: Params, Training, TrmTrain, then the chapter.
 """
 
-import ast
 import difflib
 import os
 import re
-import sys
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.errors import UserError, show_user_errors_plainly
+from trm.params_base import ParameterError, Params, from_command_line, read_yaml
 
-# Names that the guides of the five original systems use for what is called otherwise here.
-ALIASES = {
-    "deep_supervision_schedule": "schedule",
-    "deep_supervision_weight": "supervision_weight",
-    "learning_rate": "lr",
-    "global_batch_size": "batch_size",
-    "subsample_size": "train_size",
-    "ema_rate": "ema_decay",
-    "lr_warmup_steps": "warmup_steps",
-}
-
-
-class ParameterError(UserError):
-    """A parameter that is unknown, of the wrong kind or out of range."""
-
-
-class Params(BaseModel):
-    """What all chapters share: where a run writes, its seed, and how it is checked. Frozen; unknown names refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, coerce_numbers_to_str=True
-    )
-
-    seed: int = Field(0, ge=0, lt=2**31, description="one seed for everything random")
-    output_dir: str = Field("", description="folder of the run; empty: outputs/<chapter>/<run id>")
-    resume: bool = Field(False, description="go on from the last checkpoint of the same run")
-    time_limit: float = Field(0, ge=0, description="minutes of training after which to pause; 0: none")
-    log_with: str = Field("none", description="none, tensorboard, wandb or another tracker of accelerate")
-    wandb_project: str = Field("trm", description="project name for the tracker")
-    wandb_run_name: str = Field("", description="name of the run for the tracker; empty: the run id")
-
-    # Parameters that cannot change a result, so that they are no part of the run id.
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
-        {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_papermill_means_it(cls, value: Any, info: ValidationInfo) -> Any:
-        """papermill makes 123 and lists of what was meant as text, and leaves "1e3" as text; a flag is no number."""
-        kind = cls.model_fields[info.field_name].annotation
-        if kind is str and isinstance(value, (list, tuple)):
-            return ", ".join(map(str, value))
-        if kind in (int, float) and isinstance(value, bool):
-            raise ValueError("a number is wanted, not true or false")
-        if kind is int and isinstance(value, str) and re.fullmatch(r"\s*[+-]?[\d.]+[eE][+-]?\d+\s*", value):
-            return float(value)
-        return value
-
-    @field_validator("log_with")
-    @classmethod
-    def _tracker_is_there(cls, value: str) -> str:
-        if value != "none":
-            from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-            if value not in LOGGER_TYPE_TO_CLASS:
-                raise ValueError(f"allowed are none, {', '.join(LOGGER_TYPE_TO_CLASS)}")
-            if value not in [tracker.value for tracker in get_available_trackers()]:
-                raise ValueError(f"its package is missing; try `pip install {value}`")
-        return value
-
-    @classmethod
-    def create(cls, values: dict[str, Any]) -> Self:
-        """Check `values` (aliases allowed, text coerced) and make the parameters.
-
-        Raises:
-            ParameterError: one message with every fault: the name, what is allowed, the nearest known name.
-        """
-        faults, named = [], {}
-        for name, value in values.items():
-            known = ALIASES.get(name, name)
-            if known not in cls.model_fields:
-                near = difflib.get_close_matches(name, [*cls.model_fields, *ALIASES], n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(sorted(cls.model_fields))
-                faults.append(f"unknown parameter {name!r}: {hint}")
-            elif known in named:
-                faults.append(f"parameter {known!r} is given twice (also as its other name {name!r})")
-            else:
-                named[known] = value
-        if not faults:
-            try:
-                return cls(**named)
-            except ValidationError as error:
-                faults = [cls._say(fault) for fault in error.errors()]
-        raise ParameterError("\n".join(faults))
-
-    @classmethod
-    def _say(cls, fault: dict) -> str:
-        message = fault["msg"].removeprefix("Value error, ")
-        if not fault["loc"]:
-            return message
-        name = str(fault["loc"][0])
-        what = cls.model_fields[name].description
-        return f"parameter {name!r} = {fault['input']!r}: {message} ({what})"
-
-    @classmethod
-    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
-        """Parameters of the running chapter, from `globals()` after its parameters cell.
-
-        In a notebook the names assigned in the parameters cell and in the cell that papermill injects after it count,
-        those that do not exist included, so that a slip of the pen is found. In a script the command line counts:
-        `-p name value` and `-f file.yaml`, as with papermill.
-        """
-        given = {}
-        if "In" in namespace and "get_ipython" in namespace:
-            names = _names_in_parameter_cells(namespace["In"], {*cls.model_fields, *ALIASES})
-            given = {name: namespace[name] for name in names if name in namespace}
-            other_names = {ALIASES[name] for name in given if name in ALIASES}  # an injected alias beats the default
-            given = {name: value for name, value in given.items() if name not in other_names}
-        elif Path(sys.argv[0]).name == Path(namespace.get("__file__", "")).name:
-            show_user_errors_plainly()
-            given = from_command_line(sys.argv[1:])
-        settled = {ALIASES.get(name, name) for name in given}
-        defaults = {name: namespace[name] for name in cls.model_fields if name in namespace and name not in settled}
-        return cls.create({**defaults, **given})
-
-    def result_values(self) -> dict[str, Any]:
-        """The parameters that can change a result, which the run id is made of."""
-        return {name: value for name, value in self.model_dump().items() if name not in self.NOT_IN_RUN_ID}
-
-
-def _plainly_assigned(source: str) -> list[str]:
-    """Names assigned by a cell that holds nothing but `name = value` lines; none for any other cell."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return []
-    plain = [
-        s for s in body if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)
-    ]
-    return [s.targets[0].id for s in plain] if len(plain) == len(body) else []
-
-
-def _names_in_parameter_cells(cells: list[str], known: set[str]) -> list[str]:
-    """Names assigned in the newest cell of parameters and in the newest that papermill injected."""
-    names = {"defaults": [], "injected": []}
-    for source in cells:
-        assigned = _plainly_assigned(source)
-        if source.lstrip().startswith("# Parameters"):
-            names["injected"] = assigned
-        elif known & set(assigned):
-            names["defaults"] = assigned
-    return names["defaults"] + names["injected"]
-
-
-def from_command_line(arguments: list[str]) -> dict[str, Any]:
-    """Values of `-p name value` and `-f file.yaml`, the flags of papermill; `-p` wins over `-f`.
-
-    Raises:
-        ParameterError: another flag, a missing value, a file that cannot be read.
-    """
-    from_files, given, rest = {}, {}, list(arguments)
-    while rest:
-        flag = rest.pop(0)
-        if flag in ("-p", "--parameters") and len(rest) >= 2:
-            name, value = rest.pop(0), rest.pop(0)
-            given[name] = value
-        elif flag in ("-f", "--parameters_file") and rest:
-            from_files |= read_yaml(rest.pop(0))
-        else:
-            raise ParameterError(f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml")
-    return {**from_files, **given}
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file of parameters as a dict.
-
-    Raises:
-        ParameterError: the file is missing or is no mapping of names to values.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameters file {path}: {error}") from None
-    if not isinstance(values, dict):
-        raise ParameterError(f"parameters file {path}: wants lines of the form `name: value`")
-    return values
+__all__ = [
+    "DeepSupervision",
+    "Halting",
+    "ParameterError",
+    "Params",
+    "Training",
+    "TrmTrain",
+    "from_command_line",
+    "read_yaml",
+]
 
 
 class Training(Params):
@@ -256,6 +84,16 @@ class TrmTrain(Training):
     L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
     halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
     halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
+    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what that chance is annealed to")
+    halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
+    halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
+    ponder_coef: float = Field(1e-3, ge=0, description="price of thinking in act, ponder and graves")
+    ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
+    every_step_weight: float = Field(
+        1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
+    )
+    depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
+    initial_noise: float = Field(0.0, ge=0, description="deviation of the random part of the first answer state")
     loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
 
@@ -294,6 +132,11 @@ class TrmTrain(Training):
                 "taken one optimizer step each; use it as 'schedule'"
             )
         self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
+        self._check_depth_curriculum()
+        if self.halting not in ("q", "q_continue") and not self.every_step_weight and not self.act_weight:
+            raise ValueError(
+                "parameters 'every_step_weight' and 'act_weight' are both 0: there is nothing to learn from"
+            )
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
@@ -306,6 +149,21 @@ class TrmTrain(Training):
                 f"{self.grad_accumulation} * {world_size()}"
             )
         return self
+
+    def _check_depth_curriculum(self) -> None:
+        try:
+            stages = supervision.depth_stages(self.depth_curriculum, self.max_steps)
+        except ValueError as error:
+            raise ValueError(f"parameter 'depth_curriculum': {error}") from None
+        own = [self.H_cycles, self.L_cycles]
+        if stages and stages[-1][1:] != own:
+            raise ValueError(
+                f"parameter 'depth_curriculum' = {self.depth_curriculum!r} must end with H_cycles x L_cycles, which is "
+                f"{own[0]}x{own[1]} and what evaluation uses"
+            )
+        for _, H, _ in stages:
+            if self.schedule != supervision.ADAPTIVE:
+                self._check_weights("schedule", self.schedule, H, self.supervision_weight)
 
     def _check_weights(self, name: str, schedule: str, steps: int, weight: float) -> None:
         try:
@@ -352,6 +210,64 @@ class DeepSupervision(TrmTrain):
             if split_arm(name)[0] not in (CURRICULUM, supervision.ADAPTIVE):
                 self._check_weights("arms", split_arm(name)[0], self.H_cycles, self.supervision_weight)
         return self
+
+
+class Halting(TrmTrain):
+    """Chapter 03: when to stop thinking. What is asked of a trained model, and the parameters of chapter 04 for the arms."""
+
+    model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the puzzle")
+    tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")
+    more_steps: int = Field(64, ge=1, description="supervision steps of thinking longer")
+    restarts: int = Field(16, ge=1, description="attempts at each puzzle")
+    restart_size: int = Field(250, ge=1, description="test puzzles for thinking longer and for restarts")
+    early_steps: int = Field(250, ge=0, description="optimizer steps of a model trained for a short time; 0: none")
+    arms: str = Field("q, act", description="ways to learn to stop, see HALTING_ARMS; empty: none are trained")
+    num_seeds: int = Field(1, ge=1, description="seeds of each arm, and of the model trained for a short time")
+    label: str = Field("", description="name of the data in the tables; empty: the puzzle's size")
+    tables: str = Field("", description="folder to write the tables to, such as book/results")
+
+    valid_size: int = Field(1000, ge=1, description="puzzles, kept out of training, to choose thresholds on")
+    test_size: int = Field(2000, ge=1, description="puzzles of the final test")
+    eval_steps: int = Field(16, ge=1, description="supervision steps that rules are held against")
+    max_steps: int = Field(400, ge=1, description="optimizer steps of an arm; those that cost more a step take fewer")
+    eval_interval: int = Field(200, ge=1, description="steps between evaluations on the validation part")
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: str) -> str:
+        for arm in arm_names(value):
+            name, _, coef = arm.partition(":")
+            if name.strip() not in HALTING_ARMS:
+                raise ValueError(
+                    f"no arm {name!r}; there are {', '.join(HALTING_ARMS)}, also with a ponder_coef: act:5e-3"
+                )
+            if coef and not re.fullmatch(r"\s*\d*\.?\d+(e-?\d+)?\s*", coef):
+                raise ValueError(f"arm {arm!r}: after the colon stands a ponder_coef such as 5e-3")
+        return value
+
+    @model_validator(mode="after")
+    def _depth_suffices(self) -> Self:
+        if self.more_steps < self.eval_steps:
+            raise ValueError(
+                f"parameter 'more_steps' = {self.more_steps} must be at least eval_steps = {self.eval_steps}"
+            )
+        return self
+
+
+ALL_STEPS = 10**9  # as many as the arm trains for
+
+# What an arm of chapter 03 changes in the parameters of chapter 04.
+HALTING_ARMS = {
+    "q": {},
+    "q_continue": {"halting": "q_continue"},
+    "no_exploration": {"halt_exploration_prob": 0.0},
+    "annealed": {"halt_exploration_prob": 0.5, "halt_exploration_end": 0.0, "halt_exploration_anneal_steps": ALL_STEPS},
+    "depth": {"depth_curriculum": "1x1@0, 1x2@0.3, 2x2@0.6"},
+    "act": {"halting": "act"},
+    "act_alone": {"halting": "act", "every_step_weight": 0.0, "act_weight": 1.0},
+    "ponder": {"halting": "ponder", "ponder_coef": 0.01},
+    "graves": {"halting": "graves"},
+}
 
 
 CURRICULUM = "curriculum"  # an arm: the linear schedule, brought in by and by

@@ -18,6 +18,7 @@ Weights come from a schedule by name; most formulas are those of the LLM-TRM gui
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -171,6 +172,28 @@ def curriculum_factor(train_step: int, start_step: int, end_step: int) -> float:
     if end_step <= start_step:
         return float(train_step >= end_step)
     return min(max((train_step - start_step) / (end_step - start_step), 0.0), 1.0)
+
+
+def depth_stages(text: str, max_steps: int) -> list[list[int]]:
+    """A curriculum of depth, "1x2@0, 2x4@0.3, 3x6@0.6": H_cycles x L_cycles from a share of the training steps on.
+
+    Returns [first training step, H_cycles, L_cycles] for each stage (CGAR, arXiv 2511.08653); [] for "".
+
+    Raises:
+        ValueError: text of another form, or shares that do not rise from 0 to below 1.
+    """
+    if not text.strip():
+        return []
+    found = [re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*@\s*(\d*\.?\d+)\s*", stage) for stage in text.split(",")]
+    if not all(found):
+        raise ValueError(f"{text!r} is no list of stages such as '1x2@0, 2x4@0.3, 3x6@0.6'")
+    stages = [(float(m[3]), int(m[1]), int(m[2])) for m in found]
+    shares = [share for share, _, _ in stages]
+    if shares[0] != 0 or shares != sorted(set(shares)) or shares[-1] >= 1:
+        raise ValueError(f"{text!r}: the shares of training must rise from 0 and stay below 1")
+    if min(min(H, L) for _, H, L in stages) < 1:
+        raise ValueError(f"{text!r}: every depth must be at least 1x1")
+    return [[round(share * max_steps), H, L] for share, H, L in stages]
 
 
 def weighted_step_loss(losses: Tensor, weights: Tensor) -> Tensor:

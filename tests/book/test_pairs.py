@@ -11,7 +11,11 @@ from tests.conftest import ROOT
 from trm import params, supervision
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
-SCHEMAS = {"02_deep_supervision": params.DeepSupervision, "04_trm_train": params.TrmTrain}
+SCHEMAS = {
+    "02_deep_supervision": params.DeepSupervision,
+    "03_act_halting": params.Halting,
+    "04_trm_train": params.TrmTrain,
+}
 
 
 def cells(path):

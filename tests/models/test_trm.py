@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from trm.inference.solve import solve
 from trm.losses import sequence_loss
 from trm.models.trm import TRM, TRMConfig
 
@@ -40,7 +41,7 @@ def test_loss_by_hand(schedule):
         ]
     supervised = (sum(w * v for w, v in zip(weights, losses)) / sum(weights)).mean()
     right = (model.read(answers[-1]).argmax(-1) == b["labels"]).all(-1).float()
-    q = model.q_halt(answers[-1])
+    q = model.q_logits(answers[-1])[0]
     act = 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(q, right)
     torch.testing.assert_close(out.metrics["supervised_loss"], supervised.detach())
     torch.testing.assert_close(out.metrics["act_loss"], act.detach())
@@ -132,9 +133,9 @@ def test_the_curriculum_of_the_model_follows_the_train_step():
 @pytest.mark.parametrize("mixer", ["mlp", "attention"])
 def test_an_answer_does_not_depend_on_its_batch_mates(mixer):
     model, b = make(mixer=mixer).eval(), batch()
-    together, alone = model.solve(b["inputs"], 3), model.solve(b["inputs"][2:3], 3)
+    together, alone = solve(model, b["inputs"], 3), solve(model, b["inputs"][2:3], 3)
     assert (together.predictions[2] == alone.predictions[0]).all()
-    torch.testing.assert_close(together.q_halt[2], alone.q_halt[0])
+    torch.testing.assert_close(together.signals["q_halt"][2], alone.signals["q_halt"][0])
     assert together.predictions.shape == (5, 3, 6)
 
 
@@ -146,15 +147,71 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     again = TRM.from_pretrained(tmp_path)
     assert again.config == model.config
     ids = torch.tensor([0, 1, 2, 0, 1])
-    one, two = (m.solve(batch()["inputs"], 2, ids) for m in (model, again))
-    assert (one.predictions == two.predictions).all() and (one.q_halt == two.q_halt).all()
+    one, two = (solve(m, batch()["inputs"], 2, ids) for m in (model, again))
+    assert (one.predictions == two.predictions).all() and (one.signals["q_halt"] == two.signals["q_halt"]).all()
 
 
 def test_puzzle_tokens_tell_puzzles_apart():
     model = make(puzzle_tokens=2, num_puzzles=2)
     torch.nn.init.normal_(model.puzzle_embed)
     inputs = batch(2)["inputs"][:1].expand(2, -1)
-    q = model.solve(inputs, 1, torch.tensor([0, 1]))
+    q = solve(model, inputs, 1, torch.tensor([0, 1]))
     x = model.embed_question(inputs, torch.tensor([0, 1]))
     assert x.shape == (2, 8, 12) and q.predictions.shape == (2, 1, 6)
     assert (x[0, :2] != x[1, :2]).any() and (x[0, 2:] == x[1, 2:]).all()
+
+
+def test_the_continue_loss_looks_one_step_ahead():
+    model, b = make(halting="q_continue", halt_max_steps=2), batch()
+    torch.nn.init.normal_(model.q_head.weight, std=0.5)
+    plain = make(halt_max_steps=2)
+    plain.load_state_dict(
+        model.state_dict() | {"q_head.weight": model.q_head.weight[:1], "q_head.bias": model.q_head.bias[:1]}
+    )
+    extra, state = [], (None, None)
+    for step in (1, 2):
+        # the loss on going on is what the two models differ by; its target comes from one more step of thinking
+        one, two = model.loss(b, state[0]), plain.loss(b, state[1])
+        extra.append((one.metrics["act_loss"] - two.metrics["act_loss"]).item())
+        before = state[0]
+        z_H, z_L = (before.z_H, before.z_L) if before else model.initial_thought(5)
+        x = model.embed_question(b["inputs"])
+        answers, z_L = model.think(x, z_H, z_L)
+        _, q_continue = model.q_logits(answers[-1])
+        ahead, _ = model.think(x, answers[-1], z_L)
+        next_halt, next_continue = model.q_logits(ahead[-1])
+        target = (next_halt if step == 2 else torch.maximum(next_halt, next_continue)).sigmoid()
+        expected = 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(q_continue, target)
+        assert extra[-1] == pytest.approx(expected.item(), abs=1e-5)
+        # nobody halts before the cap here, so that both go on with the same questions
+        keep = {"halted": torch.zeros(5, dtype=torch.bool)}
+        state = replace(one.state, **keep), replace(two.state, **keep)
+
+
+def test_depth_follows_its_stages():
+    model = make(depth_stages=[[0, 1, 1], [10, 2, 2], [20, 3, 2]])
+    assert [model.depth(step) for step in (0, 9, 10, 19, 20, 500)] == [(1, 1), (1, 1), (2, 2), (2, 2), (3, 2), (3, 2)]
+    seen = []
+    handle = model.net.register_forward_hook(lambda *_: seen.append(1))
+    state = model.initial_state(5, train_step=10)
+    model.loss(batch(), state)
+    handle.remove()
+    assert len(seen) == 2 * (2 + 1)
+    assert make().depth(7) == (3, 2)
+
+
+def test_exploration_anneals_and_noise_is_drawn_on_the_host():
+    model = make(
+        halt_exploration_prob=1.0, halt_exploration_end=0.0, halt_exploration_anneal_steps=10, initial_noise=0.5
+    )
+    assert (model.host_draws(0, 0, 64)["min_halt_steps"] > 0).all()
+    assert not (model.host_draws(0, 10, 64)["min_halt_steps"] > 0).any()
+    noise = model.host_draws(0, 3, 64)["noise"]
+    assert noise.shape == (64, 6, 12) and noise.std() == pytest.approx(0.5, rel=0.05)
+    assert (noise == model.host_draws(0, 3, 64)["noise"]).all() and (noise != model.host_draws(0, 4, 64)["noise"]).any()
+    assert "noise" not in make().host_draws(0, 0, 4)
+    state = model.initial_state(5)
+    state.halted[2:] = False
+    with_noise = model.refill(state, batch() | {"noise": torch.from_numpy(noise[:5])})
+    torch.testing.assert_close(with_noise.z_H[:2], model.H_init.expand(2, 6, 12) + torch.from_numpy(noise[:2]))
+    assert (with_noise.z_H[2:] == state.z_H[2:]).all()

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from trm.data.sudoku import PuzzleBatches, load
+from trm.inference.evaluation import evaluate
+from trm.inference.solve import solve
 from trm.params import DeepSupervision, TrmTrain
-from trm.training.evaluation import evaluate
-from trm.training.sudoku_job import applications, arm_params, make_model, step_cost
+from trm.training.sudoku_job import applications, make_model, step_cost, supervision_arm
 
 
 def test_applications_by_hand():
@@ -17,10 +18,10 @@ def test_applications_by_hand():
 
 def test_arms_compute_equally_much(tmp_path):
     params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2})
-    full, last = (arm_params(params, arm, 1, tmp_path) for arm in ("linear", "none/last"))
+    full, last = (supervision_arm(params, arm, 1, tmp_path) for arm in ("linear", "none/last"))
     assert full.max_steps * applications(3, 2, "full") == last.max_steps * applications(3, 2, "last")
     assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
-    curriculum = arm_params(params, "curriculum", 0, tmp_path)
+    curriculum = supervision_arm(params, "curriculum", 0, tmp_path)
     assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
 
 
@@ -39,7 +40,7 @@ def test_evaluation_counts_blank_cells_only():
     data = load("6x6", valid_size=8, test_size=8)
     model = make_model(TrmTrain(), data)
     result = evaluate(model, data.test, steps=3, batch_size=5)
-    predicted = model.solve(torch.from_numpy(data.test.questions.astype("int64") + 1), 3).predictions[:, -1].numpy()
+    predicted = solve(model, torch.from_numpy(data.test.questions.astype("int64") + 1), 3).predictions[:, -1].numpy()
     blank = data.test.questions == 0
     expected = (predicted == data.test.answers + 1)[blank].mean()
     assert result.metrics("test")["test/cell_accuracy"] == pytest.approx(expected)

@@ -84,7 +84,7 @@ def learning_curves(history: Sequence[dict]) -> Figure:
         right.plot(*series(history, name), marker="o", markersize=3, label=label)
     right.set(xlabel="optimizer step", ylabel="accuracy on validation puzzles", ylim=(0, 1.02))
     right.legend()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def per_cycle(history: Sequence[dict], H_cycles: int, what: str = "loss") -> Figure:
@@ -98,7 +98,7 @@ def per_cycle(history: Sequence[dict], H_cycles: int, what: str = "loss") -> Fig
         ax.plot(*series(history, name.format(i)), label=f"H-cycle {i}", color=plt.cm.viridis(i / max(H_cycles, 2)))
     ax.set(xlabel="optimizer step", ylabel=label, yscale="log")
     ax.legend()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -> Figure:
@@ -110,7 +110,7 @@ def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -
     ax.axvline(trained_steps, color="grey", linestyle=":", label="steps in training")
     ax.set(xlabel="supervision steps at test time", ylabel="test accuracy", ylim=(0, 1.02), xticks=steps)
     ax.legend()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
@@ -128,10 +128,11 @@ def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
         ax.set_xlabel("H-cycle")
     for ax in axes[:, 0]:
         ax.set_ylabel("weight / sum")
-    return _tidy(figure)
+    return tidy(figure)
 
 
-def _tidy(figure: Figure) -> Figure:
+def tidy(figure: Figure) -> Figure:
+    """Light grid, no box: the look of every figure."""
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
@@ -158,7 +159,7 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") ->
             )
     ax.set(xlabel="network applications an example (a backward pass counts as two)", ylabel=label, ylim=(-0.02, 1.02))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
@@ -173,4 +174,4 @@ def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
             ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colours[arm])
         ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log")
     axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return _tidy(figure)
+    return tidy(figure)

@@ -114,14 +114,13 @@ def random_numbers(shape: Shape) -> int:
     return 3 + shape.size
 
 
-def transform(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Applies to each row of a batch the symmetry that a row of uniform numbers picks.
+def symmetries(shape: Shape, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The symmetry that each row of uniform numbers picks: which cell goes where, and the new digits.
 
-    grids: (B, K, T) digits; the K grids of a row (question, answer) are transformed alike.
     uniform: (B, random_numbers(shape)) floats in [0, 1). Independent ones give every symmetry the same chance.
-    Returns (B, K, T) uint8.
+    Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digit of each old one.
     """
-    size, batch = shape.size, len(grids)
+    size, batch = shape.size, len(uniform)
     row_orders, col_orders = line_permutations(size, shape.box_rows), line_permutations(size, shape.box_cols)
     rows = row_orders[(uniform[:, 0] * len(row_orders)).astype(np.intp)]  # (B, size)
     cols = col_orders[(uniform[:, 1] * len(col_orders)).astype(np.intp)]
@@ -132,9 +131,25 @@ def transform(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarra
         cells = size * rows[:, :, None] + cols[:, None, :]
     relabel = np.zeros((batch, size + 1), np.uint8)  # blank stays 0
     relabel[:, 1:] = uniform[:, 3:].argsort(1) + 1
-    number = np.arange(batch)[:, None]
-    moved = grids.transpose(0, 2, 1)[number, cells.reshape(batch, -1)]  # (B, T, K)
+    return cells.reshape(batch, -1), relabel
+
+
+def transform(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Applies to each row of a batch the symmetry that a row of uniform numbers picks (see `symmetries`).
+
+    grids: (B, K, T) digits; the K grids of a row (question, answer) are transformed alike. Returns (B, K, T) uint8.
+    """
+    cells, relabel = symmetries(shape, uniform)
+    number = np.arange(len(grids))[:, None]
+    moved = grids.transpose(0, 2, 1)[number, cells]  # (B, T, K)
     return relabel[number[:, :, None], moved].transpose(0, 2, 1)
+
+
+def transform_back(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Undoes `transform` with the same `uniform`. grids (B, K, T) digits -> (B, K, T) uint8."""
+    cells, relabel = symmetries(shape, uniform)
+    old = np.take_along_axis(relabel.argsort(1).astype(np.uint8)[:, None], grids.astype(np.intp), 2)
+    return np.take_along_axis(old, cells.argsort(1)[:, None], 2)
 
 
 def augment(shape: Shape, questions: np.ndarray, answers: np.ndarray, rng: np.random.Generator):

@@ -5,7 +5,7 @@ Different from the original class: one model instead of four near-copies, how fa
 """
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -37,6 +37,13 @@ class TRMConfig:
     L_cycles: int = 6
     halt_max_steps: int = 16
     halt_exploration_prob: float = 0.1
+    halt_exploration_end: float = 0.0  # what the exploration anneals to, over so many training steps (0: it does not)
+    halt_exploration_anneal_steps: int = 0
+    halting: str = "q"  # q (the paper), q_continue; act, ponder, graves: see `trm.models.unrolled`
+    ponder_coef: float = 1e-3  # price of thinking in act, ponder and graves
+    ponder_prior: float = 0.2  # ponder: chance to halt at a step, a priori
+    every_step_weight: float = 1.0  # act, ponder, graves: weight of the loss of every step, whenever it halts
+    depth_stages: list = field(default_factory=list)  # [training step from which it holds, H_cycles, L_cycles], ...
     puzzle_tokens: int = 0  # learned tokens put before the question (16 in the original), one set a puzzle id
     num_puzzles: int = 1  # how many puzzle ids there are
     norm_eps: float = 1e-5
@@ -52,12 +59,14 @@ class TRMConfig:
     curriculum_enabled: bool = False
     curriculum_start_step: int = 0
     curriculum_end_step: int = 0
+    initial_noise: float = 0.0  # deviation of the random part of the first z_H, in training and in restarts
 
     @classmethod
     def of(cls, params: Any, vocab_size: int, seq_len: int) -> Self:
         """The configuration in a chapter's parameters, for a vocabulary and a length that the data give."""
         known = {f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)}
-        return cls(**known | {"vocab_size": vocab_size, "seq_len": seq_len})
+        stages = supervision.depth_stages(params.depth_curriculum, params.max_steps)
+        return cls(**known | {"vocab_size": vocab_size, "seq_len": seq_len, "depth_stages": stages})
 
 
 @dataclass
@@ -72,14 +81,6 @@ class TRMState:
     steps: Tensor  # (B,) supervision steps taken
     halted: Tensor  # (B,) bool: the row takes a new question at the next step
     train_step: int  # optimizer steps taken, for the curriculum
-
-
-@dataclass
-class Thoughts:
-    """What `TRM.solve` gives for each supervision step."""
-
-    predictions: Tensor  # (B, S, T) token ids
-    q_halt: Tensor  # (B, S) halting logits
 
 
 class TRM(nn.Module, PyTorchModelHubMixin):
@@ -105,7 +106,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             )
         )
         self.lm_head = Linear(c.hidden_size, c.vocab_size)
-        self.q_head = nn.Linear(c.hidden_size, 1)
+        self.q_head = nn.Linear(c.hidden_size, 2 if c.halting == "q_continue" else 1)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
         self.register_buffer("H_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
@@ -123,35 +124,61 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             x = torch.cat((self.puzzle_embed[ids], x), dim=1)
         return math.sqrt(self.config.hidden_size) * x
 
-    def think(self, x: Tensor, z_H: Tensor, z_L: Tensor) -> tuple[list[Tensor], Tensor]:
-        """One supervision step on an embedded question: the answers z_H after each H-cycle, and z_L."""
+    def think(
+        self, x: Tensor, z_H: Tensor, z_L: Tensor, depth: tuple[int, int] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """One supervision step on an embedded question: the answers z_H after each H-cycle, and z_L.
+
+        depth: (H_cycles, L_cycles), where not those of the configuration.
+        """
         c = self.config
         net = checkpointed(self.net) if c.activation_checkpointing else self.net
-        return recurse(net, x, z_H, z_L, c.H_cycles, c.L_cycles, c.backprop)
+        return recurse(net, x, z_H, z_L, *(depth or (c.H_cycles, c.L_cycles)), c.backprop)
+
+    def depth(self, train_step: int) -> tuple[int, int]:
+        """(H_cycles, L_cycles) at a training step: those of the newest of `depth_stages` (CGAR, arXiv 2511.08653)."""
+        begun = [(H, L) for start, H, L in self.config.depth_stages if start <= train_step]
+        return begun[-1] if begun else (self.config.H_cycles, self.config.L_cycles)
 
     def read(self, z_H: Tensor) -> Tensor:
         """Logits of the answer. (B, P + T, D) -> (B, T, V)."""
         return self.lm_head(z_H[:, self.config.puzzle_tokens :])
 
-    def q_halt(self, z_H: Tensor) -> Tensor:
-        """Logit of "my answer is right", read at the first position. (B, P + T, D) -> (B,) float32."""
-        return self.q_head(z_H[:, 0]).squeeze(-1).float()
+    def q_logits(self, z_H: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of "my answer is right" and of "going on will make it so" (zero for a model that was not taught the
+        latter), read at the first position. (B, P + T, D) -> two of (B,) float32."""
+        q = self.q_head(z_H[:, 0]).float()  # (B, 1 or 2)
+        return q[:, 0], q[:, 1] if q.shape[1] > 1 else torch.zeros_like(q[:, 0])
 
-    def initial_thought(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere."""
+    def answer_state(self, z_H: Tensor, memory: tuple[Tensor, ...] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The state that an answer given now is read from, and what must be remembered of this step: z_H, and nothing."""
+        return z_H, memory
+
+    def initial_thought(self, batch_size: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere, `noise` added to z_H."""
         shape = (batch_size, self.config.puzzle_tokens + self.config.seq_len, self.config.hidden_size)
-        return self.H_init.expand(shape), self.L_init.expand(shape)
+        z_H = self.H_init.expand(shape)
+        return z_H if noise is None else z_H + noise, self.L_init.expand(shape)
 
     # --- training ---------------------------------------------------------------------------------------------
 
     def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
-        """What is random in a training step, drawn on the host: min_halt_steps (B,) (exploration of halting)."""
+        """What is random in a training step, drawn on the host: min_halt_steps (B,) (exploration of halting) and, where
+        the model has `initial_noise`, noise (B, P + T, D) for the rows that begin a new question."""
         c = self.config
-        return {
-            "min_halt_steps": halting.exploration_steps(
-                seed, train_step, batch_size, c.halt_max_steps, c.halt_exploration_prob
-            )
-        }
+        chance = halting.exploration_prob(
+            train_step, c.halt_exploration_prob, c.halt_exploration_end, c.halt_exploration_anneal_steps
+        )
+        draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, chance)}
+        if c.initial_noise:
+            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size)
+        return draws
+
+    def draw_noise(self, seed: list[int], batch_size: int) -> np.ndarray:
+        """Normal noise of deviation `initial_noise` for the first z_H, on the host: (B, P + T, D) float32."""
+        c = self.config
+        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.hidden_size)
+        return c.initial_noise * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
     def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
         """A state in which every row is waiting for its first question."""
@@ -165,7 +192,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         """Rows that have halted take the new question and a fresh state; the others go on. Shapes never change."""
         new = state.halted
         rows = new.view(-1, 1)
-        z_H, z_L = self.initial_thought(len(new))
+        z_H, z_L = self.initial_thought(len(new), batch.get("noise"))
         ids = batch.get("puzzle_ids", state.puzzle_ids)
         return replace(
             state,
@@ -194,28 +221,38 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         c = self.config
         state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)
         steps = state.steps + 1
-        answers, z_L = self.think(self.embed_question(state.inputs, state.puzzle_ids), state.z_H, state.z_L)
+        depth = self.depth(state.train_step)
+        x = self.embed_question(state.inputs, state.puzzle_ids)
+        answers, z_L = self.think(x, state.z_H, state.z_L, depth)
         if detail:
             for z_H in answers:
                 if z_H.requires_grad:
                     z_H.retain_grad()
-        logits, q_halt = self.read(answers[-1]), self.q_halt(answers[-1])
+        logits, (q_halt, q_continue) = self.read(answers[-1]), self.q_logits(answers[-1])
         predictions = logits.detach().argmax(-1)  # (B, T)
         right = exactly_right(predictions, state.labels)
 
         losses, supervised = self._supervised(answers, logits, state, detail)
         act = c.act_weight * halting.q_halt_loss(q_halt, right)
+        if c.halting == "q_continue":
+            with torch.no_grad():  # one step ahead, to see what going on brings
+                ahead, _ = self.think(x, answers[-1], z_L, depth)
+                next_halt, next_continue = self.q_logits(ahead[-1])
+            last = steps >= c.halt_max_steps
+            act = act + c.act_weight * halting.q_continue_loss(q_continue, next_halt, next_continue, last)
         weights = self.step_weights[steps - 1]  # (B,)
         supervised, act = supervision.batch_mean(supervised, weights), supervision.batch_mean(act, weights)
         total = supervised + act
 
-        halted = halting.should_halt(q_halt.detach(), steps, c.halt_max_steps, batch.get("min_halt_steps"))
+        margin = (q_halt - q_continue).detach()
+        halted = halting.should_halt(margin, steps, c.halt_max_steps, batch.get("min_halt_steps"))
         metrics = {
             "total_loss": total,
             "supervised_loss": supervised,
             "act_loss": act,
             "exact_accuracy": right.float().mean(),
             "halted": halted.float().mean(),
+            "ready": (margin > 0).float().mean(),  # would stop, were it not for exploration
             "step": steps.float().mean(),
             "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),  # stays on the host
         }
@@ -264,24 +301,6 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             return losses, supervision.weighted_step_loss(stacked, used)
         total = sum(weights[i] for i in kept)  # weights stay numbers of the host: nothing to copy to the device
         return losses, sum(weights[i] / total * losses[i] for i in kept)
-
-    # --- use --------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def solve(self, inputs: Tensor, steps: int | None = None, puzzle_ids: Tensor | None = None) -> Thoughts:
-        """Think for `steps` supervision steps (default `halt_max_steps`) and keep the answer after each.
-
-        inputs (B, T) token ids -> `Thoughts` with predictions (B, S, T) and halting logits (B, S).
-        """
-        x = self.embed_question(inputs, puzzle_ids)
-        z_H, z_L = self.initial_thought(len(inputs))
-        predictions, q_halt = [], []
-        for _ in range(steps or self.config.halt_max_steps):
-            answers, z_L = self.think(x, z_H, z_L)
-            z_H = answers[-1]
-            predictions.append(self.read(z_H).argmax(-1))
-            q_halt.append(self.q_halt(z_H))
-        return Thoughts(torch.stack(predictions, dim=1), torch.stack(q_halt, dim=1))
 
     # --- files ------------------------------------------------------------------------------------------------
 

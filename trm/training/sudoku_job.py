@@ -1,6 +1,7 @@
-"""The job of chapter 04 as functions: a trainer for a TRM on Sudoku, and several of them side by side for chapter 02."""
+"""The job of chapter 04 as functions: a trainer for a TRM on Sudoku, and several of them side by side: chapters 02, 03."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import pandas as pd
 import torch
 
 from trm.data.sudoku import PuzzleBatches, Splits
+from trm.inference.evaluation import evaluate
 from trm.models.trm import TRM, TRMConfig
-from trm.params import CURRICULUM, DeepSupervision, TrmTrain, arm_names, split_arm
+from trm.models.unrolled import UNROLLED, UnrolledTRM
+from trm.params import ALL_STEPS, CURRICULUM, HALTING_ARMS, DeepSupervision, Halting, TrmTrain, arm_names, split_arm
 from trm.run import Run
-from trm.training.evaluation import evaluate
+from trm.supervision import depth_stages
 from trm.training.trainer import Trainer
 
 
@@ -22,7 +25,8 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
     """The TRM that `params` describe, for the puzzles in `data`; its first weights depend on `params.seed` alone."""
     torch.manual_seed(params.seed)
     shape = data.train.shape
-    return TRM(TRMConfig.of(params, vocab_size=shape.vocab_size, seq_len=shape.cells))
+    kind = UnrolledTRM if params.halting in UNROLLED else TRM
+    return kind(TRMConfig.of(params, vocab_size=shape.vocab_size, seq_len=shape.cells))
 
 
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
@@ -43,37 +47,75 @@ def applications(H_cycles: int, L_cycles: int, backprop: str) -> int:
     return H_cycles * (L_cycles + 1) + 2 * trained
 
 
-def arm_params(params: DeepSupervision, arm: str, seed: int, folder: Path) -> TrmTrain:
-    """Parameters of chapter 04 for one arm and seed; steps so that every arm computes as much as backprop="full"."""
+def supervision_arm(params: DeepSupervision, arm: str, seed: int, folder: Path) -> TrmTrain:
+    """Parameters of chapter 04 for an arm of chapter 02; steps so that every arm computes as much as backprop="full"."""
     schedule, backprop = split_arm(arm)
-    values = {name: getattr(params, name) for name in TrmTrain.model_fields}
-    values |= {"schedule": schedule, "backprop": backprop, "seed": params.seed + seed, "output_dir": str(folder)}
+    changes = {"schedule": schedule, "backprop": backprop}
     if schedule == CURRICULUM:
-        values |= {"schedule": "linear", "curriculum_enabled": True}
+        changes |= {"schedule": "linear", "curriculum_enabled": True}
     cost = {b: applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop)}
-    factor = cost["full"] / cost[backprop]
-    values["max_steps"] = round(params.max_steps * factor)
-    for name in ("curriculum_start_step", "curriculum_end_step"):
+    return _arm(params, changes, seed, folder, cost["full"] / cost[backprop])
+
+
+def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
+    """Parameters of chapter 04 for an arm of chapter 03 ("act:5e-3" sets `ponder_coef`), with the compute of "q".
+
+    Arms that unroll all supervision steps take as many fewer examples a batch; the others that cost more a step take
+    fewer steps, those that cost less (the curriculum of depth) more.
+    """
+    name, _, coef = arm.partition(":")
+    changes = dict(HALTING_ARMS[name.strip()])
+    if coef:
+        changes["ponder_coef"] = float(coef)
+    H, L = params.H_cycles, params.L_cycles
+    usual = cost = applications(H, L, params.backprop)
+    if changes.get("halting") == "q_continue":
+        cost += H * (L + 1)
+    if changes.get("halting") in UNROLLED:
+        changes["batch_size"] = max(params.batch_size // params.halt_max_steps, 1)
+    if "depth_curriculum" in changes:
+        stages = depth_stages(changes["depth_curriculum"], 1000)
+        ends = [start for start, _, _ in stages[1:]] + [1000]
+        parts = [(e - s) * applications(h, d, params.backprop) for e, (s, h, d) in zip(ends, stages)]
+        cost = sum(parts) / 1000
+        changes["depth_curriculum"] = changes["depth_curriculum"].replace("2x2", f"{H}x{L}")
+    arm_params = _arm(params, changes, seed, folder, usual / cost)
+    if changes.get("halt_exploration_anneal_steps") == ALL_STEPS:
+        arm_params = arm_params.model_copy(update={"halt_exploration_anneal_steps": arm_params.max_steps})
+    return arm_params
+
+
+def _arm(params: TrmTrain, changes: dict, seed: int, folder: Path, factor: float) -> TrmTrain:
+    """`params` for one arm and seed, with `factor` times as many steps."""
+    values = {name: getattr(params, name) for name in TrmTrain.model_fields} | changes
+    values |= {"seed": params.seed + seed, "output_dir": str(folder)}
+    # eval_interval too, so that all arms are watched at equal compute
+    for name in ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval"):
         values[name] = round(getattr(params, name) * factor)
-    values["eval_interval"] = round(params.eval_interval * factor)  # so that all arms are watched at equal compute
     return TrmTrain.create(values)
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm and seed: its metrics and its history."""
+    """One arm and seed: its metrics, its history, and its folder, which holds the averaged weights in model/."""
 
     arm: str
     seed: int
+    folder: Path
     metrics: dict[str, float]
     history: list[dict]
 
 
-def train_arms(params: DeepSupervision, run: Run, data: Splits) -> Iterator[ArmResult]:
-    """Train every arm and seed in turn, each in a run folder of its own under `run`; those complete are not repeated."""
+def train_arms(
+    params: DeepSupervision | Halting, run: Run, data: Splits, arm_params: Callable[..., TrmTrain]
+) -> Iterator[ArmResult]:
+    """Train every arm and seed in turn, each in a run folder of its own under `run`; those complete are not repeated.
+
+    arm_params: (params, arm, seed, folder) -> the parameters of chapter 04 for it.
+    """
     for seed in range(params.num_seeds):
         for arm in arm_names(params.arms):
-            folder = run.path(f"arms/{arm.replace('/', '-')}-{seed}")
+            folder = run.path(f"arms/{re.sub('[/: ]+', '-', arm)}-{seed}")
             done = folder / "metrics.json"
             if not (params.resume and done.exists()):
                 chosen = arm_params(params, arm, seed, folder)
@@ -83,11 +125,12 @@ def train_arms(params: DeepSupervision, run: Run, data: Splits) -> Iterator[ArmR
                 metrics = trainer.fit()
                 with trainer.ema.averaged() as averaged:
                     metrics |= evaluate(averaged, data.test, chosen.eval_steps).metrics("test")
+                    one.save_model(averaged, "model")
                 one.finish(metrics, complete=not trainer.paused, quiet=True)
                 if trainer.paused:
                     return
             history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-            yield ArmResult(arm, seed, json.loads(done.read_text()), history)
+            yield ArmResult(arm, seed, folder, json.loads(done.read_text()), history)
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:

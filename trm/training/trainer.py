@@ -22,6 +22,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from trm.errors import UserError
+from trm.halting import CollapseWatch
 from trm.params import Training
 from trm.run import Run
 from trm.training.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
@@ -85,6 +86,8 @@ class Trainer:
         self.evaluations_without_gain = 0
         self.paused = False
         self.warned: set[str] = set()
+        self.max_thoughts = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
+        self.halting_watch = CollapseWatch(self.max_thoughts, patience=params.max_steps // 4)
         self.tracker = Tracker(run, self.accelerator, params)
 
     @property
@@ -202,7 +205,13 @@ class Trainer:
         self.sums, self.counts = {}, {}
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
+        if "train/ready" in means:  # how many steps an example would take without exploration
+            record["train/mean_steps"] = min(1 / max(means["train/ready"], 1e-9), self.max_thoughts)
         self._keep(record)
+        if self.max_thoughts and "train/mean_steps" in record:
+            said = self.halting_watch.see(self.step, record["train/mean_steps"], means["train/exact_accuracy"])
+            if said and self.run.main:
+                print(f"warning: {said}", flush=True)
         norm = means["train/grad_norm"]
         for fault, seen in (("vanishing", norm < VANISHING), ("exploding", EXPLODING < norm < math.inf)):
             if seen and fault not in self.warned:

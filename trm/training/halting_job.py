@@ -1,0 +1,153 @@
+"""The work of chapter 03 as functions: what each way of learning to stop is worth, and what thinking longer brings."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trm.data.sudoku import PuzzleSet, Splits
+from trm.halting import Rule
+from trm.inference.attempts import SELECTIONS, Persisted, attempt
+from trm.inference.evaluation import Evaluation, evaluate
+from trm.inference.rules import choose_threshold, dealt_out, fixed_depth_at, paired_gain
+from trm.models.pretrained import load_model
+from trm.models.trm import TRM
+from trm.params import Halting, TrmTrain
+from trm.run import Run, write_atomically
+from trm.training.sudoku_job import ArmResult, make_model, make_trainer
+
+# The rule that each way of learning to stop comes with, and the control that all have.
+NATIVE = {
+    "q": Rule("q_halt", 0.0),
+    "q_continue": Rule("q_margin", 0.0),
+    "act": Rule("halt_probability", 0.5),
+    "ponder": Rule("halt_probability", 0.5),
+    "graves": Rule("halt_mass", 0.99),
+}
+
+
+def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
+    """What an arm's model does on the test puzzles: at full depth, under the rule it was taught, and under that rule with a
+    threshold chosen on the validation puzzles; each beside fixed depth and stops dealt out at random, at equal steps."""
+    model = load_model(result.folder / "model")
+    valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
+    taught = NATIVE[model.config.halting]
+    row = {
+        "arm": result.arm,
+        "seed": result.seed,
+        "train_seconds": result.metrics["train/seconds"],
+        "ponder_coef": model.config.ponder_coef,
+        "accuracy_all_steps": float(test.exact_by_step[-1]),
+        "accuracy_trained_steps": float(test.exact_by_step[min(model.config.halt_max_steps, params.eval_steps) - 1]),
+    }
+    for name, rule in (("taught", taught), ("chosen", choose_threshold(valid, taught.signal, params.tolerance))):
+        steps = test.steps(rule)
+        if name == "taught":
+            steps = np.minimum(steps, model.config.halt_max_steps)  # as in training
+        row |= {
+            f"{name}_accuracy": float(test.exact_after(steps).mean()),
+            f"{name}_mean_steps": float(steps.mean()),
+            f"{name}_fixed_same_steps": fixed_depth_at(test, steps.mean()),
+            f"{name}_dealt_out": dealt_out(test, steps),
+        }
+    return row
+
+
+def longer_and_again(
+    model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int, more_steps: int, restarts: int
+) -> tuple[pd.DataFrame, Evaluation]:
+    """Accuracy against compute of more steps and of more attempts, a row each.
+
+    Columns: label, seed, kind ("steps", "symmetry" or "noise"), selection, tries, steps (of an attempt), compute
+    (supervision steps a puzzle), accuracy, gain over the first row's kind at `steps` and one try, and its 95 % interval.
+    """
+    longer = evaluate(model, puzzles, more_steps)
+    plain = longer.exact[:, steps - 1]
+    rows = []
+
+    def add(kind: str, selection: str, tries: int, each: int, right: np.ndarray) -> None:
+        gain, low, high = paired_gain(plain, right)
+        rows.append(
+            {"label": label, "seed": seed, "kind": kind, "selection": selection, "tries": tries, "steps": each}
+            | {"compute": tries * each, "accuracy": float(right.mean()), "gain": gain, "low": low, "high": high}
+        )
+
+    depth = 1
+    while depth <= more_steps:
+        add("steps", "", 1, depth, longer.exact[:, depth - 1])
+        depth *= 2
+    for kind in ("symmetry", "noise"):
+        attempts = attempt(model, puzzles, restarts, steps, kind, seed)
+        tries = 1
+        while tries <= restarts:
+            some = attempts.first(tries)
+            for selection in SELECTIONS:
+                right = (some.select(selection) == puzzles.answers).all(1)
+                add(kind, selection, tries, steps, right)
+            add(kind, "oracle", tries, steps, some.solved(puzzles.answers))
+            tries *= 2
+    return pd.DataFrame(rows), longer
+
+
+def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
+    """A model of chapter 04's default recipe whose training ends after `early_steps` steps; kept under `run`."""
+    folder = run.path(f"early/{seed}")
+    if not (params.resume and (folder / "metrics.json").exists()):
+        values = {name: getattr(params, name) for name in TrmTrain.model_fields}
+        values |= {"seed": params.seed + seed, "output_dir": str(folder), "max_steps": params.early_steps}
+        values |= {"time_limit": 0}
+        chosen = TrmTrain.create(values)
+        one = Run(chosen, "04_trm_train")
+        trainer = make_trainer(make_model(chosen, data), chosen, one, data)
+        metrics = trainer.fit()
+        with trainer.ema.averaged() as averaged:
+            one.save_model(averaged, "model")
+        one.finish(metrics, quiet=True)
+    return load_model(folder / "model")
+
+
+def summary_row(
+    label: str,
+    model: TRM,
+    valid: Evaluation,
+    test: Evaluation,
+    rule: Rule,
+    entropy_rule: Rule,
+    seconds: dict[str, float],
+    patient: Persisted,
+    patient_seconds: float,
+) -> dict[str, float | str]:
+    """The numbers of a trained model that the findings of chapter 03 speak of, as one row.
+
+    seconds: wall time of all test puzzles by "fixed", "rule", "entropy".
+    """
+    accuracy, mean_steps = test.halted(rule)
+    entropy_accuracy, entropy_steps = test.halted(entropy_rule)
+    return {
+        "label": label,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "puzzles": len(test.exact),
+        "fixed_steps": test.exact.shape[1],
+        "accuracy_fixed": float(test.exact_by_step[-1]),
+        "rule": rule.signal,
+        "threshold": rule.threshold,
+        "accuracy_rule": accuracy,
+        "mean_steps_rule": mean_steps,
+        "accuracy_fixed_depth_same_steps": fixed_depth_at(test, mean_steps),
+        "accuracy_dealt_out": dealt_out(test, test.steps(rule)),
+        "speedup_rule": seconds["fixed"] / seconds["rule"],
+        "accuracy_entropy": entropy_accuracy,
+        "mean_steps_entropy": entropy_steps,
+        "speedup_entropy": seconds["fixed"] / seconds["entropy"],
+        "shallowest_fixed_depth": 1 + int((test.exact_by_step >= accuracy).argmax()),
+        "accuracy_patient": float(patient.obeys.mean()),
+        "attempts_patient": len(patient.by_try),
+        "mean_steps_patient": float(patient.steps.mean()),
+        "seconds_patient_over_fixed": patient_seconds / seconds["fixed"],
+    }
+
+
+def save_tables(folder: Path, chapter: str, label: str, tables: dict[str, pd.DataFrame]) -> None:
+    """Write each table as <folder>/<chapter>_<kind>_<label>.csv."""
+    for kind, table in tables.items():
+        write_atomically(folder / f"{chapter}_{kind}_{label}.csv", table.round(5).to_csv(index=False))
