@@ -120,14 +120,11 @@ print(f"run {run.id} in {run.dir}")
 
 # %%
 from trm.data.sudoku import load
-from trm.models.pretrained import check_split, load_model, shipped_model
+from trm.models.pretrained import check_split, model_and_training
 
+model, training = model_and_training(params)
+check_split(training, params)
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
-if params.model_path:
-    model = load_model(params.model_path)
-else:
-    model, training = shipped_model(params.puzzle)
-    check_split(training, params)
 label = params.label or params.puzzle
 shape = data.test.shape
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters, trained with at most {model.config.halt_max_steps} steps; "
@@ -147,11 +144,11 @@ import pandas as pd
 
 from trm.analysis import halting_plots
 from trm.inference.evaluation import evaluate
-from trm.inference.rules import choose_rule, choose_threshold, curve, dealt_out, fixed_depth_at
+from trm.inference.rules import choose_rule, choose_threshold, curve, dealt_out, fixed_depth_at, thin_out
 
 valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
 shown = ["fixed", "q_margin", "halt_probability", "entropy", "residual", "stable", "obeys", "random"]
-curves = pd.concat([curve(test, signal) for signal in shown], ignore_index=True)
+curves = pd.concat([thin_out(curve(test, signal)) for signal in shown], ignore_index=True)
 rule = choose_rule(valid, params.tolerance)
 steps = test.steps(rule)
 accuracy, mean_steps = test.halted(rule)
@@ -190,19 +187,19 @@ from trm.data.sudoku_grid import tokens
 from trm.halting import Rule
 from trm.inference.solve import solve_until
 
-inputs = torch.from_numpy(tokens(data.test.questions))
+inputs, answers = (torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers))
 entropy_rule = choose_threshold(valid, "entropy", params.tolerance)
 seconds = {}
 for _ in range(2):
     for name, one in (("fixed", Rule("fixed", params.eval_steps)), ("entropy", entropy_rule), ("rule", rule)):
         started = time.perf_counter()
         solved = solve_until(model, inputs, one, params.eval_steps)
+        right = (solved.predictions == answers).all(1).float().mean().item()  # waits for the device
         seconds[name] = min(time.perf_counter() - started, seconds.get(name, float("inf")))
-timed_accuracy = float((solved.predictions == torch.from_numpy(tokens(data.test.answers))).all(1).float().mean())
 speedup = seconds["fixed"] / seconds["rule"]
 print(f"{len(data.test):,} puzzles, {params.eval_steps} steps each: {seconds['fixed']:.1f} s")
 print(f"with the rule {rule.signal} at {rule.threshold:.3g}: {seconds['rule']:.1f} s, {speedup:.1f} times faster, "
-      f"{timed_accuracy:.3f} solved")  # fmt: skip
+      f"{right:.3f} solved")  # fmt: skip
 
 # %% [markdown]
 # ## Does it think longer about harder puzzles?
@@ -251,8 +248,9 @@ run.save_figure(figure, "thresholds")
 # %% [markdown]
 # ## Can its confidence be believed?
 #
-# The halting head says how likely its answer is right. If it is calibrated, of the answers with probability 0.8 eight in ten
-# are. The curves are those of the first step, of the last in training, and of the last of all.
+# The paper's halting head says how likely its answer is right. If it is calibrated, of the answers with probability 0.8
+# eight in ten are. The curves are those of the first step, of the last in training, and of the last of all. (The heads of
+# act, ponder and graves decide when to stop and promise nothing.)
 
 # %%
 from trm.inference.rules import calibration
@@ -304,7 +302,7 @@ early = []
 for seed in range(params.num_seeds if params.early_steps else 0):
     short = early_model(params, run, data, seed)
     table, _ = longer_and_again(
-        short, some, "early", params.seed + seed, params.eval_steps, params.more_steps, params.restarts
+        short, some, f"{label} early", params.seed + seed, params.eval_steps, params.more_steps, params.restarts
     )  # fmt: skip
     early.append(table)
 if early:
@@ -348,7 +346,9 @@ if rows:
 # %%
 from trm.training.halting_job import save_tables, summary_row
 
-summary = summary_row(label, model, valid, test, rule, entropy_rule, seconds, patient, patient_seconds)
+summary = summary_row(
+    label, model, test, data.test.answers, rule, entropy_rule, seconds, patient, patient_seconds
+)  # fmt: skip
 measured = {"curves": curves.assign(label=label), "summary": pd.DataFrame([summary])}
 measured["longer"] = pd.concat([trained, *early], ignore_index=True)
 if rows:
@@ -377,7 +377,7 @@ run.save_figure(figure, "full_rules")
 # %% [markdown]
 # ### Thinking longer, on each
 #
-# `early` is the 6x6 model after a quarter of its training, mean of three seeds.
+# `6x6 early` is the model of chapter 04 after a quarter of its training, mean of three seeds.
 
 # %%
 full_longer = committed("longer")
@@ -392,6 +392,14 @@ full_arms = committed("arms")
 if full_arms is not None:
     figure = halting_plots.arms(full_arms)
     run.save_figure(figure, "full_arms")
+
+# %% [markdown]
+# ### What the price of thinking buys
+
+# %%
+if full_arms is not None:
+    figure = halting_plots.ponder_sweep(full_arms)
+    run.save_figure(figure, "ponder_sweep")
 
 # %% [markdown]
 # ## Findings

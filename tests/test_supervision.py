@@ -8,7 +8,9 @@ from trm.supervision import (
     SCHEDULES,
     adaptive_weights,
     batch_mean,
+    cgar_stages,
     curriculum_factor,
+    depth_stages,
     register_schedule,
     schedule_names,
     step_weights,
@@ -92,3 +94,13 @@ def test_batch_mean_ignores_a_common_factor_and_survives_zeros():
     assert batch_mean(values, weights).item() == pytest.approx(19 / 4)
     assert batch_mean(values, 7 * weights).item() == pytest.approx(19 / 4)
     assert batch_mean(values, 0 * weights).item() == 0
+
+
+def test_depth_in_stages():
+    assert depth_stages("", 100) == []
+    assert depth_stages("1x2@0, 2x4@0.3, 3x6@.6", 1000) == [[0, 1, 2], [300, 2, 4], [600, 3, 6]]
+    assert depth_stages(cgar_stages(3, 6), 1000) == [[0, 1, 2], [300, 2, 4], [600, 3, 6]]
+    assert cgar_stages(2, 2) == "1x1@0, 1x2@0.3, 2x2@0.6" and cgar_stages(1, 1) == "1x1@0, 1x1@0.3, 1x1@0.6"
+    for wrong in ("1x2", "1x2@0.1", "1x2@0, 2x2@0", "1x2@0, 2x2@1", "0x2@0", "1x2@0; 2x2@0.5", "1x2@0,"):
+        with pytest.raises(ValueError):
+            depth_stages(wrong, 100)

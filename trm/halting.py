@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+GRAVES_EPSILON = 0.01
 LARGEST_LOGIT = 1e4  # beyond it a sigmoid is 0 or 1 in any precision; infinite logits become this
 
 
@@ -75,13 +76,13 @@ def ponder_kl(logits: Tensor, prior_prob: float) -> Tensor:
     return (log_p.exp() * (log_p - log_geometric(prior_prob, logits.shape[-1]).to(log_p))).sum(-1)
 
 
-def graves_weights(logits: Tensor, epsilon: float = 0.01) -> tuple[Tensor, Tensor]:
+def graves_weights(logits: Tensor, epsilon: float = GRAVES_EPSILON) -> tuple[Tensor, Tensor]:
     """Weights of the states in Graves's average, and the ponder cost N + R (arXiv 1603.08983, equations 5 to 10).
 
     Step N is the first at which the halting probabilities s(h_t) add up to 1 - epsilon, the last step at the latest;
     steps before it weigh s(h_t), step N the remainder R, later ones nothing.
 
-    (B, S) -> weights (B, S), which sum to 1, and cost (B,) from 1 (halts at once: N = 1, R = 1, in all 2) to S + 1.
+    (B, S) -> weights (B, S), which sum to 1, and cost (B,) from 2 (halts at once: N = 1, R = 1) to S + 1 (never).
     """
     p = torch.sigmoid(_precise(logits))
     mass = p.detach().cumsum(-1)
@@ -95,7 +96,8 @@ def graves_weights(logits: Tensor, epsilon: float = 0.01) -> tuple[Tensor, Tenso
 
 def weighted_states(states: Tensor, weights: Tensor) -> Tensor:
     """sum_t w_t state_t. states (B, S, ...), weights (B, S) -> (B, ...)."""
-    return (states * weights.view(*weights.shape, *[1] * (states.ndim - 2)).to(states)).sum(1)
+    weights = weights.view(*weights.shape, *[1] * (states.ndim - 2))
+    return (_precise(states) * weights).sum(1).to(states.dtype)
 
 
 # --- the paper's halting head ---------------------------------------------------------------------------------
@@ -209,6 +211,16 @@ class Rule:
         stop = self.halts(signal)
         stop = torch.cat((stop[:, :-1], torch.ones_like(stop[:, :1])), -1)
         return stop.to(torch.uint8).argmax(-1) + 1
+
+
+# The rule that each way of learning to stop comes with (`TRMConfig.halting`).
+TAUGHT = {
+    "q": Rule("q_halt", 0.0),
+    "q_continue": Rule("q_margin", 0.0),
+    "act": Rule("halt_probability", 0.5),
+    "ponder": Rule("halt_probability", 0.5),
+    "graves": Rule("halt_mass", 1 - GRAVES_EPSILON),
+}
 
 
 def entropy(logits: Tensor, mask: Tensor | None = None) -> Tensor:

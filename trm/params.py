@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params_base import ParameterError, Params, from_command_line, read_yaml
+from trm.params_base import MissingHardware, ParameterError, Params, from_command_line, read_yaml
 
 __all__ = [
     "DeepSupervision",
@@ -52,13 +52,18 @@ class Training(Params):
     compute_gradient_stats: bool = Field(False, description="gradient norm at each H-cycle")
     log_per_step_losses: bool = Field(True, description="loss after each H-cycle")
 
+    @property
+    def device(self) -> str:
+        """Where `backend` computes: "cuda" or "cpu"."""
+        return "cuda" if self.backend != "cpu" and torch.cuda.is_available() else "cpu"
+
     @model_validator(mode="after")
     def _device_is_there(self) -> Self:
         cuda = torch.cuda.is_available()
         if self.backend == "cuda" and not cuda:
-            raise ValueError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+            raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
         if self.precision == "float16" and (self.backend == "cpu" or not cuda):
-            raise ValueError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
         return self
 
 
@@ -228,7 +233,7 @@ class Halting(TrmTrain):
 
     valid_size: int = Field(1000, ge=1, description="puzzles, kept out of training, to choose thresholds on")
     test_size: int = Field(2000, ge=1, description="puzzles of the final test")
-    eval_steps: int = Field(16, ge=1, description="supervision steps that rules are held against")
+    eval_steps: int = Field(16, ge=2, description="supervision steps that rules are held against")
     max_steps: int = Field(400, ge=1, description="optimizer steps of an arm; those that cost more a step take fewer")
     eval_interval: int = Field(200, ge=1, description="steps between evaluations on the validation part")
 
@@ -241,12 +246,16 @@ class Halting(TrmTrain):
                 raise ValueError(
                     f"no arm {name!r}; there are {', '.join(HALTING_ARMS)}, also with a ponder_coef: act:5e-3"
                 )
+            if arm_names(value).count(arm) > 1:
+                raise ValueError(f"arm {arm!r} is named twice")
             if coef and not re.fullmatch(r"\s*\d*\.?\d+(e-?\d+)?\s*", coef):
                 raise ValueError(f"arm {arm!r}: after the colon stands a ponder_coef such as 5e-3")
         return value
 
     @model_validator(mode="after")
-    def _depth_suffices(self) -> Self:
+    def _fits_the_chapter(self) -> Self:
+        if world_size() > 1:
+            raise ValueError("this chapter is for one process; train with chapter 04 and give its model as model_path")
         if self.more_steps < self.eval_steps:
             raise ValueError(
                 f"parameter 'more_steps' = {self.more_steps} must be at least eval_steps = {self.eval_steps}"
@@ -255,14 +264,20 @@ class Halting(TrmTrain):
 
 
 ALL_STEPS = 10**9  # as many as the arm trains for
+CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
 
 # What an arm of chapter 03 changes in the parameters of chapter 04.
 HALTING_ARMS = {
-    "q": {},
+    "q": {"halting": "q"},
     "q_continue": {"halting": "q_continue"},
-    "no_exploration": {"halt_exploration_prob": 0.0},
-    "annealed": {"halt_exploration_prob": 0.5, "halt_exploration_end": 0.0, "halt_exploration_anneal_steps": ALL_STEPS},
-    "depth": {"depth_curriculum": "1x1@0, 1x2@0.3, 2x2@0.6"},
+    "no_exploration": {"halting": "q", "halt_exploration_prob": 0.0},
+    "annealed": {
+        "halting": "q",
+        "halt_exploration_prob": 0.5,
+        "halt_exploration_end": 0.0,
+        "halt_exploration_anneal_steps": ALL_STEPS,
+    },
+    "depth": {"halting": "q", "depth_curriculum": CGAR},
     "act": {"halting": "act"},
     "act_alone": {"halting": "act", "every_step_weight": 0.0, "act_weight": 1.0},
     "ponder": {"halting": "ponder", "ponder_coef": 0.01},
@@ -287,3 +302,11 @@ def split_arm(arm: str) -> tuple[str, str]:
 def world_size() -> int:
     """Processes that train together, as `accelerate launch` and torchrun say it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+# The schema of each chapter's parameters.
+CHAPTERS: dict[str, type[Params]] = {
+    "02_deep_supervision": DeepSupervision,
+    "03_act_halting": Halting,
+    "04_trm_train": TrmTrain,
+}

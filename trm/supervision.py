@@ -196,6 +196,16 @@ def depth_stages(text: str, max_steps: int) -> list[list[int]]:
     return [[round(share * max_steps), H, L] for share, H, L in stages]
 
 
+def cgar_stages(H_cycles: int, L_cycles: int) -> str:
+    """The curriculum of CGAR (arXiv 2511.08653) for a depth: a third of it, two thirds from 30 % of training, all from 60 %.
+
+    For H=3, L=6: "1x2@0, 2x4@0.3, 3x6@0.6". Text for `depth_stages`.
+    """
+    third = f"{max(H_cycles // 3, 1)}x{max(L_cycles // 3, 1)}"
+    two_thirds = f"{max(2 * H_cycles // 3, 1)}x{-(-2 * L_cycles // 3)}"
+    return f"{third}@0, {two_thirds}@0.3, {H_cycles}x{L_cycles}@0.6"
+
+
 def weighted_step_loss(losses: Tensor, weights: Tensor) -> Tensor:
     """sum_i w_i L_i / sum_i w_i of each example. losses (B, S), weights (S,) or (B, S) -> (B,)."""
     return (losses * weights).sum(-1) / weights.sum(-1).clamp_min(1e-12)

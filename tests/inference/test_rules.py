@@ -8,7 +8,7 @@ from trm.errors import UserError
 from trm.halting import Rule
 from trm.inference import rules
 from trm.inference.evaluation import Evaluation
-from trm.models.pretrained import check_split, load_model, shipped_model
+from trm.models.pretrained import SHIPPED, check_split, load_model, model_and_training, shipped_model
 from trm.params import Halting
 
 
@@ -17,7 +17,7 @@ def made(right_from, q):
     q = np.asarray(q, np.float32)
     steps = np.arange(1, q.shape[1] + 1)
     correct = (np.asarray(right_from)[:, None] <= steps) & (np.asarray(right_from)[:, None] > 0)
-    signals = {"q_margin": q, "fixed": np.broadcast_to(steps, q.shape).astype(np.float32)}
+    signals = {"q_margin": q, "q_halt": q, "fixed": np.broadcast_to(steps, q.shape).astype(np.float32)}
     return Evaluation(np.zeros((*q.shape, 1), np.int64), np.ones((len(q), 1), bool), correct[:, :, None], signals)
 
 
@@ -87,6 +87,25 @@ def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
         with pytest.raises(UserError, match="trained on a part of these puzzles"):
             check_split(training, Halting.create(change))
     check_split(training, Halting.create({"seed": 1, "data_path": "mine.csv"}))
+    check_split({}, Halting.create({"seed": 1}))  # nothing is known of its training
+
+
+def test_a_model_for_puzzles_of_another_size_is_said():
+    params = Halting.create({"puzzle": "9x9", "model_path": str(SHIPPED / "sudoku_6x6")})
+    with pytest.raises(UserError, match="is for 36 cells, puzzles of 9x9 have 81|is for 36 cells, and puzzles"):
+        model_and_training(params)
+
+
+def test_a_mixture_of_two_depths():
+    assert rules.mixture_at(FOUR, 2.25).tolist() == [1, 1, 0.25, 0]
+    assert rules.mixture_at(FOUR, 2.25).mean() == rules.fixed_depth_at(FOUR, 2.25)
+    assert rules.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
+
+
+def test_thinning_keeps_both_ends():
+    found = rules.curve(FOUR, "q_margin")
+    few = rules.thin_out(found, 3)
+    assert len(few) == 3 and few["mean_steps"].min() == 1.0 and few["mean_steps"].max() == 3.0
 
 
 def test_a_folder_without_a_model_is_said(tmp_path):

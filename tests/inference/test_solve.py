@@ -101,6 +101,8 @@ def test_signals_by_their_definitions(model, inputs, puzzles):
 def test_a_rule_that_cannot_be_followed_is_refused(model, inputs):
     with pytest.raises(ValueError, match="no signal 'obeys' while solving"):
         solve_until(model, inputs, Rule("obeys", 1.0))
+    with pytest.raises(ValueError, match="no examples"):
+        solve_until(model, inputs[:0], Rule("fixed", 3))
     with pytest.raises(ValueError, match="no signal 'random'"):
         solve_until(model, inputs, Rule("random", 0.1))
 

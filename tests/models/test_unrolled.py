@@ -93,9 +93,13 @@ def test_files_remember_the_kind(tmp_path):
 
 
 def test_graves_answers_from_the_average_it_was_trained_on():
-    model, b = make(halting="graves").eval(), batch()
+    model, b = make(halting="graves").eval(), batch(40)
+    torch.nn.init.constant_(model.q_head.bias, 0.5)  # some are done after two steps, some after three
     _, halts, states = parts(model, b)
-    weights, _ = graves_weights(halts[:, :3], epsilon=-10.0)  # never enough: the remainder falls on the third step
-    average = sum(weights[:, t, None, None] * states[t] for t in range(3))
-    thoughts = solve(model, b["inputs"], 3)
-    assert (thoughts.predictions[:, -1] == model.read(average).argmax(-1)).all()
+    thoughts = solve(model, b["inputs"], 4)
+    for steps in (1, 2, 3, 4):  # after step N nothing changes any more
+        weights, cost = graves_weights(halts[:, :steps])
+        average = sum(weights[:, t, None, None] * states[t] for t in range(steps))
+        assert (thoughts.predictions[:, steps - 1] == model.read(average).argmax(-1)).all()
+    ended = cost.ceil() - 1
+    assert ended.min() < 4 and ended.unique().numel() > 1

@@ -6,8 +6,8 @@ import torch
 from trm.data.sudoku import PuzzleBatches, load
 from trm.inference.evaluation import evaluate
 from trm.inference.solve import solve
-from trm.params import DeepSupervision, TrmTrain
-from trm.training.sudoku_job import applications, make_model, step_cost, supervision_arm
+from trm.params import DeepSupervision, Halting, TrmTrain
+from trm.training.sudoku_job import applications, halting_arm, make_model, step_cost, supervision_arm
 
 
 def test_applications_by_hand():
@@ -23,6 +23,21 @@ def test_arms_compute_equally_much(tmp_path):
     assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
     curriculum = supervision_arm(params, "curriculum", 0, tmp_path)
     assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
+
+
+def test_halting_arms_compute_equally_much(tmp_path):
+    params = Halting.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 6, "batch_size": 48})
+    q, ahead, depth, act = (halting_arm(params, a, 0, tmp_path) for a in ("q", "q_continue", "depth", "act:5e-3"))
+    full = applications(3, 6, "full")
+    # one step ahead costs another forward pass, 21; the curriculum spends 30 % at 1x2, 30 % at 2x4, 40 % at 3x6
+    assert ahead.max_steps * (full + 21) == pytest.approx(300 * full, rel=0.01)
+    mean = 0.3 * applications(1, 2, "full") + 0.3 * applications(2, 4, "full") + 0.4 * full
+    assert depth.max_steps * mean == pytest.approx(300 * full, rel=0.01)
+    assert depth.depth_curriculum == "1x2@0, 2x4@0.3, 3x6@0.6"
+    assert act.batch_size * act.halt_max_steps == 48 and act.ponder_coef == 5e-3 and act.halting == "act"
+    annealed = halting_arm(params, "annealed", 2, tmp_path)
+    assert annealed.halt_exploration_anneal_steps == annealed.max_steps == 300 and annealed.seed == 2
+    assert (q.halting, q.max_steps) == ("q", 300)
 
 
 def test_memory_grows_with_backprop_and_shrinks_with_checkpointing():

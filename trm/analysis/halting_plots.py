@@ -14,12 +14,21 @@ RULES = {
     "q_halt": ("#1b7f3b", "halting head"),
     "q_margin": ("#1b7f3b", "halting head"),
     "halt_probability": ("#4477aa", "chance to have halted"),
+    "halt_mass": ("#8888cc", "sum of the chances"),
     "entropy": ("#aa3377", "entropy of the answer"),
     "residual": ("#cc8800", "change of the state"),
     "stable": ("#66ccee", "answer unchanged"),
     "obeys": ("#222222", "rules of the puzzle"),
     "random": ("#bbbbbb", "random"),
 }
+
+
+def _log_steps(ax, largest: float) -> None:
+    """A logarithmic axis of steps, with the numbers written out."""
+    ax.set_xscale("log")
+    ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [4**i for i in range(10) if 4**i <= largest * 1.5]
+    ax.set_xticks(ticks, [str(t) for t in ticks])
+    ax.minorticks_off()
 
 
 def rule_curves(curves: pd.DataFrame, fixed: Sequence[float], chosen: dict[str, float] | None = None) -> Figure:
@@ -62,13 +71,12 @@ def stopping_steps(steps: np.ndarray, exact: np.ndarray, difficulty: np.ndarray,
     left.legend()
     table = pd.DataFrame({"x": difficulty, "steps": steps}).groupby("x")["steps"].agg(["mean", "sem", "size"])
     table = table[table["size"] >= 5]
-    right.errorbar(table.index, table["mean"], table["sem"].fillna(0), marker="o", capsize=3, color="#1b7f3b")
-    for x, row in table.iterrows():
-        right.annotate(
-            f"{row['size']:.0f}", (x, row["mean"]), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
-        )
-    right.set(xlabel=f"{name} (number of puzzles above)", ylabel="mean stopping step")
-    right.margins(y=0.25)
+    table.index = table.index.astype(int) if (table.index % 1 == 0).all() else table.index
+    right.errorbar(
+        [str(x) for x in table.index], table["mean"], table["sem"].fillna(0), marker="o", capsize=3, color="#1b7f3b"
+    )
+    right.set_xticks(range(len(table)), [f"{x}\n({n})" for x, n in zip(table.index, table["size"])])
+    right.set(xlabel=f"{name} (number of puzzles)", ylabel="mean stopping step")
     return tidy(figure)
 
 
@@ -84,11 +92,13 @@ def histograms(steps: dict[str, np.ndarray], max_steps: int) -> Figure:
 
 
 def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Share of right answers against the halting head's probability; the size of a point is how many answers it has."""
+    """Share of right answers against the halting head's probability; the size of a point is how many answers it has
+    (bins of fewer than ten are left out)."""
     figure, ax = plt.subplots(figsize=(5, 4))
     ax.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
     colours = plt.cm.viridis(np.linspace(0.1, 0.85, len(tables)))
     for (name, table), colour in zip(tables.items(), colours):
+        table = table[table["count"] >= 10]  # fewer say nothing
         ax.plot(table["probability"], table["right"], color=colour, linewidth=1, label=name)
         size = 10 + 150 * table["count"] / table["count"].max()
         ax.scatter(table["probability"], table["right"], s=size, color=colour, alpha=0.6)
@@ -123,9 +133,8 @@ def thinking_longer(table: pd.DataFrame) -> Figure:
             ax.plot(group["compute"], group["accuracy"], style, marker="o", markersize=4, label=selection,
                     color=SELECTION_COLOURS[selection])  # fmt: skip
         start = {"symmetry": "another symmetry", "noise": "noise on the first state"}[kind]
-        ax.set(xscale="log", xlabel="supervision steps a puzzle", title=f"attempts start from {start}")
-        ax.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
-        ax.minorticks_off()
+        ax.set(xlabel="supervision steps a puzzle", title=f"attempts start from {start}")
+        _log_steps(ax, table["compute"].max())
     axes[0].set_ylabel("puzzles solved")
     axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return tidy(figure)
@@ -154,6 +163,22 @@ def arms(table: pd.DataFrame) -> Figure:
     return tidy(figure)
 
 
+def ponder_sweep(table: pd.DataFrame) -> Figure:
+    """Mean steps (left) and accuracy (right) under the taught rule against `ponder_coef`, for the arms act:<coefficient>;
+    a dot a seed, a line through the means. The shaded range is that of the guide to Pointer-over-Heads."""
+    sweep = table[table["arm"].str.match(r"act:")].sort_values("ponder_coef")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for ax, column, label in zip(
+        axes, ("taught_mean_steps", "taught_accuracy"), ("mean supervision steps", "puzzles solved")
+    ):
+        ax.axvspan(1e-4, 5e-3, color="#eeeeee")
+        ax.plot(sweep["ponder_coef"], sweep[column], "o", color="#4477aa", markersize=4)
+        mean = sweep.groupby("ponder_coef")[column].mean()
+        ax.plot(mean.index, mean, color="#4477aa")
+        ax.set(xscale="log", xlabel="ponder_coef (nats a step)", ylabel=label)
+    return tidy(figure)
+
+
 def rule_curves_of_all(curves: pd.DataFrame) -> Figure:
     """`rule_curves` without fixed depth, a panel for each label. curves: columns label, rule, mean_steps, accuracy."""
     labels = list(curves["label"].unique())
@@ -167,6 +192,7 @@ def rule_curves_of_all(curves: pd.DataFrame) -> Figure:
             group = group.sort_values("mean_steps")
             ax.plot(group["mean_steps"], group["accuracy"], **style)
         ax.set(xlabel="mean supervision steps a puzzle", title=label)
+        _log_steps(ax, curves["mean_steps"].max())
     axes[0, 0].set_ylabel("puzzles solved")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return tidy(figure)
@@ -189,9 +215,8 @@ def longer_of_all(table: pd.DataFrame) -> Figure:
             ax.errorbar(
                 group.index, group["mean"], group["std"].fillna(0), color=colour, label=name, marker="o", markersize=3
             )
-        ax.set(xscale="log", xlabel="supervision steps a puzzle", title=label)
-        ax.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
-        ax.minorticks_off()
+        ax.set(xlabel="supervision steps a puzzle", title=label)
+        _log_steps(ax, table["compute"].max())
     axes[0, 0].set_ylabel("puzzles solved")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return tidy(figure)

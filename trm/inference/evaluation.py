@@ -7,7 +7,7 @@ import torch
 
 from trm.data.sudoku import PuzzleSet
 from trm.data.sudoku_grid import Shape, digits, is_solution, tokens
-from trm.halting import Rule
+from trm.halting import TAUGHT, Rule
 from trm.inference.solve import Check, solve
 from trm.models.trm import TRM
 
@@ -20,6 +20,7 @@ class Evaluation:
     blank: np.ndarray  # (N, T) cells to fill in
     correct: np.ndarray  # (N, S, T) bool
     signals: dict[str, np.ndarray] = field(default_factory=dict)  # name in `halting.SIGNALS` -> (N, S)
+    taught: Rule = TAUGHT["q"]  # the rule by which the model was taught to stop
 
     @property
     def exact(self) -> np.ndarray:
@@ -51,8 +52,8 @@ class Evaluation:
 
     def metrics(self, part: str) -> dict[str, float]:
         """<part>/exact_accuracy and cell_accuracy (blank cells only) after the last step, and what halting would do:
-        mean_steps until the halting head says stop, halted_exact_accuracy at that step."""
-        halted, mean_steps = self.halted(Rule("q_margin", 0.0))
+        mean_steps until the model stops as it was taught to, halted_exact_accuracy at that step."""
+        halted, mean_steps = self.halted(self.taught)
         return {
             f"{part}/exact_accuracy": float(self.exact_by_step[-1]),
             f"{part}/cell_accuracy": float(self.cells_by_step[-1]),
@@ -87,4 +88,5 @@ def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 5
     predictions = np.concatenate(predictions)
     by_name = {name: np.concatenate([part[name] for part in signals]) for name in signals[0]}
     by_name["random"] = np.random.default_rng(len(puzzles)).random(predictions.shape[:2], np.float32)
-    return Evaluation(predictions, puzzles.questions == 0, predictions == labels[:, None], by_name)
+    correct = predictions == labels[:, None]
+    return Evaluation(predictions, puzzles.questions == 0, correct, by_name, TAUGHT[model.config.halting])

@@ -18,17 +18,17 @@ def thresholds(evaluation: Evaluation, signal: str, points: int = 24) -> np.ndar
         return np.arange(1, 2 if signal == "obeys" else values.shape[1] + 1)
     if signal == "random":  # chance c to stop at each step, for mean steps evenly spread from 1 to S
         return np.geomspace(0.005, 1.0, points)[::-1]
-    steps = values.shape[1]
+    early = max(values.shape[1] - 1, 1)
     rising = SIGNALS[signal] == "high"
     extreme = np.maximum.accumulate(values, 1) if rising else np.minimum.accumulate(values, 1)
     # every value that some puzzle first reaches; quantiles at each depth see both the easy and the hard
-    found = np.quantile(extreme[:, : steps - 1].ravel(), np.linspace(0, 1, points))
+    found = np.quantile(extreme[:, :early].ravel(), np.linspace(0, 1, points))
     never = np.nextafter(extreme.max(), np.inf) if rising else np.nextafter(extreme.min(), -np.inf)
     found = np.unique(np.append(found, never))
     return found if rising else found[::-1]
 
 
-def curve(evaluation: Evaluation, signal: str, points: int = 24) -> pd.DataFrame:
+def curve(evaluation: Evaluation, signal: str, points: int = 200) -> pd.DataFrame:
     """Accuracy against mean steps as the threshold moves: columns rule, threshold, accuracy, mean_steps."""
     rows = []
     for threshold in thresholds(evaluation, signal, points):
@@ -37,10 +37,18 @@ def curve(evaluation: Evaluation, signal: str, points: int = 24) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
+def thin_out(curve: pd.DataFrame, points: int = 24) -> pd.DataFrame:
+    """About `points` rows of a `curve`, evenly spread over the logarithm of the mean steps, both ends kept."""
+    ordered = curve.sort_values("mean_steps").drop_duplicates("mean_steps").reset_index(drop=True)
+    log_steps = np.log(ordered["mean_steps"].to_numpy())
+    wanted = np.linspace(log_steps[0], log_steps[-1], points)
+    return ordered.iloc[np.unique(np.abs(log_steps[:, None] - wanted).argmin(0))]
+
+
 def choose_threshold(valid: Evaluation, signal: str, tolerance: float) -> Rule:
     """The rule on `signal` that takes the fewest mean steps on validation puzzles and loses at most `tolerance` of
     the accuracy after all steps; one that never stops early loses nothing."""
-    tried = curve(valid, signal, points=200)
+    tried = curve(valid, signal)
     good = tried[tried["accuracy"] >= valid.exact_by_step[-1] - tolerance]
     return Rule(signal, float(good.loc[good["mean_steps"].idxmin(), "threshold"]))
 
@@ -55,6 +63,13 @@ def fixed_depth_at(evaluation: Evaluation, mean_steps: float) -> float:
     """Accuracy of fixed depth at a mean number of steps: between two depths, a mixture of both."""
     by_step = evaluation.exact_by_step
     return float(np.interp(mean_steps, np.arange(1, len(by_step) + 1), by_step))
+
+
+def mixture_at(evaluation: Evaluation, mean_steps: float) -> np.ndarray:
+    """Share of right answers of each puzzle under `fixed_depth_at`, which is their mean: (N,), right if at both depths."""
+    below = min(int(mean_steps), evaluation.exact.shape[1] - 1)
+    share = mean_steps - below
+    return (1 - share) * evaluation.exact[:, below - 1] + share * evaluation.exact[:, below]
 
 
 def dealt_out(evaluation: Evaluation, steps: np.ndarray, rounds: int = 20) -> float:
@@ -86,7 +101,8 @@ def calibration(logits: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[
 
 
 def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """Gain in accuracy on the same puzzles and its 95 % interval (normal, from the paired differences): (N,) bools."""
+    """Gain in accuracy on the same puzzles and its 95 % interval (normal, from the paired differences): (N,) bools, or
+    chances to be right."""
     difference = after.astype(float) - before.astype(float)
     half = 1.96 * difference.std(ddof=1) / len(difference) ** 0.5
     return float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)

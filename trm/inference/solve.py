@@ -115,7 +115,7 @@ def solve(
 
     Args:
         inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens.
-        noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`).
+        noise: (B, P + T, D), added to the first z_H.
         check: tells whether answers obey the rules of the puzzle; makes the signal "obeys".
     """
     minds = _begin(model, inputs, puzzle_ids, noise)
@@ -145,11 +145,14 @@ def solve_until(
     `solve` gives at the step where the rule stops, up to rounding: matrix products of other shapes sum in other orders.
 
     Raises:
-        ValueError: the rule's signal is not to be had ("random" is a control for tables; "obeys" wants `check`).
+        ValueError: no examples, or a signal that is not to be had ("random" is a control for tables; "obeys" wants `check`).
     """
     model_signals = set(halting.SIGNALS) - {"random"} - ({"obeys"} if check is None else set())
     if rule.signal not in model_signals:
         raise ValueError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(model_signals))}")
+
+    if not len(inputs):
+        raise ValueError("no examples to solve")
 
     def start(rows: Tensor) -> _Minds:
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))
@@ -171,7 +174,7 @@ def solve_until(
         if len(waiting) and free:
             fresh, waiting = waiting[:free], waiting[free:]
             minds, rows = minds.join(start(fresh)), torch.cat((rows, fresh))
-    order = torch.cat(done).argsort() if done else waiting
+    order = torch.cat(done).argsort()
     logits, steps, signals = zip(*parts)
     logits = torch.cat(logits)[order]
     by_name = {name: torch.cat([part[name] for part in signals])[order] for name in signals[0]}

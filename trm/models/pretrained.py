@@ -12,8 +12,8 @@ from trm.models.unrolled import UNROLLED, UnrolledTRM
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-def load_model(folder: str | Path) -> TRM:
-    """The model that `save_pretrained` wrote into `folder`, in evaluation mode.
+def load_model(folder: str | Path, device: str = "cpu") -> TRM:
+    """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
 
     Raises:
         UserError: there is no whole model.
@@ -23,12 +23,12 @@ def load_model(folder: str | Path) -> TRM:
         config = json.loads((folder / "config.json").read_text())
         kind = UnrolledTRM if config.get("halting") in UNROLLED else TRM
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind.from_pretrained(folder).eval()
+            return kind.from_pretrained(folder).eval().to(device)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
         raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
 
 
-def shipped_model(puzzle: str) -> tuple[TRM, dict]:
+def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
     """The model that ships for "6x6" or "9x9", and how it was trained: the parameters that split its data, and more.
 
     Raises:
@@ -40,19 +40,41 @@ def shipped_model(puzzle: str) -> tuple[TRM, dict]:
         raise UserError(
             f"no model ships for {puzzle} puzzles, only for {known}; train one with chapter 04 and give model_path"
         )
-    return load_model(folder), json.loads((folder / "training.json").read_text())
+    return load_model(folder, device), json.loads((folder / "training.json").read_text())
+
+
+def model_and_training(params) -> tuple[TRM, dict]:
+    """The model that a chapter asks for, `model_path` or the one that ships for `puzzle`, on the device it asks for, and
+    how it was trained: from training.json beside a shipped one, from params.json above one that a run saved, else {}.
+
+    Raises:
+        UserError: there is none, or it is for puzzles of another size.
+    """
+    device = params.device
+    if params.model_path:
+        model, about = load_model(params.model_path, device), Path(params.model_path).resolve().parent / "params.json"
+        training = json.loads(about.read_text())["params"] if about.exists() else {}
+    else:
+        model, training = shipped_model(params.puzzle, device)
+    cells = {"4x4": 16, "6x6": 36, "9x9": 81}[params.puzzle]
+    if model.config.seq_len != cells:
+        raise UserError(
+            f"the model in {params.model_path} is for {model.config.seq_len} cells, and puzzles of {params.puzzle} have "
+            f"{cells}; set the parameter puzzle to the size it was trained on"
+        )
+    return model, training
 
 
 def check_split(training: dict, params) -> None:
-    """See to it that no puzzle on which a shipped model was trained is taken for a test or validation puzzle.
+    """See to it that no puzzle on which a model was trained is taken for a test or validation puzzle.
 
-    training: its training.json: data_path (the file's name alone), seed, valid_size, test_size. Data from another file
-    than that one are its user's to judge.
+    training: data_path, seed, valid_size and test_size of its training, as `model_and_training` gives them. Data from
+    another file, and models of which nothing is known, are their user's to judge.
 
     Raises:
         UserError: the same data, split in another way.
     """
-    if Path(params.data_path).name != training["data_path"]:
+    if not training or Path(params.data_path).name != Path(training["data_path"]).name:
         return
     names = ("seed", "valid_size", "test_size")
     worse = [name for name in names if getattr(params, name) != training[name]]
@@ -61,6 +83,6 @@ def check_split(training: dict, params) -> None:
     if worse:
         wanted = ", ".join(f"{name} {training[name]}" for name in worse)
         raise UserError(
-            f"the model that ships was trained on a part of these puzzles, and with another split it would be tested on "
-            f"them; keep {wanted}, or train a model of your own and give model_path"
+            f"the model was trained on a part of these puzzles, and with another split it would be tested on them; "
+            f"give {wanted}, or train another model and give its folder as model_path"
         )

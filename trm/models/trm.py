@@ -252,7 +252,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             "act_loss": act,
             "exact_accuracy": right.float().mean(),
             "halted": halted.float().mean(),
-            "ready": (margin > 0).float().mean(),  # would stop, were it not for exploration
+            # would stop, were it not for exploration
+            "ready": ((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),
             "step": steps.float().mean(),
             "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),  # stays on the host
         }

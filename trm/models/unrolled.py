@@ -30,7 +30,7 @@ class UnrolledTRM(TRM):
 
     def __init__(self, config: TRMConfig | dict):
         super().__init__(config)
-        # At first as likely to halt at one step as at another: a chance of 1/S at each.
+        # At first a chance of 1/S to halt at each step, so that none is out of reach of the gradient.
         nn.init.constant_(self.q_head.bias, -math.log(max(self.config.halt_max_steps - 1, 1)))
 
     def loss(self, batch: dict[str, Tensor], state: TRMState | None = None, detail: bool = False) -> StepOutput:
@@ -42,7 +42,7 @@ class UnrolledTRM(TRM):
         state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)
         x = self.embed_question(state.inputs, state.puzzle_ids)
         z_H, z_L = state.z_H, state.z_L
-        losses, halt_logits, states, by_cycle = [], [], [], []
+        losses, halt_logits, states, rights, by_cycle = [], [], [], [], []
         for _ in range(c.halt_max_steps):
             answers, z_L = self.think(x, z_H.detach(), z_L.detach(), self.depth(state.train_step))
             z_H = answers[-1]
@@ -51,6 +51,7 @@ class UnrolledTRM(TRM):
             losses.append(loss)
             halt_logits.append(self.q_logits(z_H)[0])
             states.append(z_H)
+            rights.append(exactly_right(logits.detach().argmax(-1), state.labels).float())
             by_cycle.append(of_cycles)
         if detail:
             for answer in answers:
@@ -63,8 +64,11 @@ class UnrolledTRM(TRM):
             weights, cost = halting.graves_weights(halt_logits)
             logits = self.read(halting.weighted_states(torch.stack(states, 1), weights))
             act = sequence_loss(logits, state.labels, c.loss_type) + c.ponder_coef * cost
-            steps = cost
+            steps = cost.ceil() - 1  # N, of N + R with R in (0, 1]
+            right = exactly_right(logits.detach().argmax(-1), state.labels).float()
         else:
+            probs = halting.log_halt_probs(halt_logits).exp().detach()  # (B, S)
+            right = (probs * torch.stack(rights, 1)).sum(1)
             steps = halting.expected_steps(halt_logits)
             act = halting.expected_loss(losses, halt_logits)
             if c.halting == "act":
@@ -79,7 +83,7 @@ class UnrolledTRM(TRM):
             "total_loss": total,
             "supervised_loss": supervised,
             "act_loss": act,
-            "exact_accuracy": exactly_right(predictions, state.labels).float().mean(),
+            "exact_accuracy": right.mean(),  # where it halts
             "mean_steps": steps.mean(),
             "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),
         }
@@ -97,5 +101,6 @@ class UnrolledTRM(TRM):
             return super().answer_state(z_H, memory)
         average, mass = memory or (torch.zeros_like(z_H), torch.zeros(len(z_H), device=z_H.device))
         p = self.q_logits(z_H)[0].sigmoid()
+        p = torch.where(mass + p >= 1 - halting.GRAVES_EPSILON, 1 - mass, p)  # step N takes the remainder, then nothing
         answer = average + (1 - mass).view(-1, 1, 1) * z_H
         return answer, (average + p.view(-1, 1, 1) * z_H, mass + p)

@@ -7,36 +7,28 @@ import pandas as pd
 
 from trm.data.sudoku import PuzzleSet, Splits
 from trm.halting import Rule
-from trm.inference.attempts import SELECTIONS, Persisted, attempt
+from trm.inference.attempts import SELECTIONS, STARTS, Persisted, attempt
 from trm.inference.evaluation import Evaluation, evaluate
-from trm.inference.rules import choose_threshold, dealt_out, fixed_depth_at, paired_gain
+from trm.inference.rules import choose_threshold, dealt_out, fixed_depth_at, mixture_at, paired_gain
 from trm.models.pretrained import load_model
 from trm.models.trm import TRM
 from trm.params import Halting, TrmTrain
 from trm.run import Run, write_atomically
 from trm.training.sudoku_job import ArmResult, make_model, make_trainer
 
-# The rule that each way of learning to stop comes with, and the control that all have.
-NATIVE = {
-    "q": Rule("q_halt", 0.0),
-    "q_continue": Rule("q_margin", 0.0),
-    "act": Rule("halt_probability", 0.5),
-    "ponder": Rule("halt_probability", 0.5),
-    "graves": Rule("halt_mass", 0.99),
-}
-
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
     """What an arm's model does on the test puzzles: at full depth, under the rule it was taught, and under that rule with a
     threshold chosen on the validation puzzles; each beside fixed depth and stops dealt out at random, at equal steps."""
-    model = load_model(result.folder / "model")
+    model = load_model(result.folder / "model", params.device)
     valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
-    taught = NATIVE[model.config.halting]
+    taught = test.taught
     row = {
         "arm": result.arm,
         "seed": result.seed,
         "train_seconds": result.metrics["train/seconds"],
         "ponder_coef": model.config.ponder_coef,
+        "cap": model.config.halt_max_steps,
         "accuracy_all_steps": float(test.exact_by_step[-1]),
         "accuracy_trained_steps": float(test.exact_by_step[min(model.config.halt_max_steps, params.eval_steps) - 1]),
     }
@@ -72,21 +64,22 @@ def longer_and_again(
             | {"compute": tries * each, "accuracy": float(right.mean()), "gain": gain, "low": low, "high": high}
         )
 
-    depth = 1
-    while depth <= more_steps:
+    for depth in sorted({*_doublings(more_steps), steps}):
         add("steps", "", 1, depth, longer.exact[:, depth - 1])
-        depth *= 2
-    for kind in ("symmetry", "noise"):
-        attempts = attempt(model, puzzles, restarts, steps, kind, seed)
-        tries = 1
-        while tries <= restarts:
+    for kind in STARTS:
+        attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise=model.config.initial_noise or 1.0)
+        for tries in _doublings(restarts):
             some = attempts.first(tries)
             for selection in SELECTIONS:
                 right = (some.select(selection) == puzzles.answers).all(1)
                 add(kind, selection, tries, steps, right)
             add(kind, "oracle", tries, steps, some.solved(puzzles.answers))
-            tries *= 2
     return pd.DataFrame(rows), longer
+
+
+def _doublings(largest: int) -> list[int]:
+    """1, 2, 4, ... up to `largest`, which is there whatever it is."""
+    return sorted({2**i for i in range(largest.bit_length())} | {largest})
 
 
 def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
@@ -103,14 +96,14 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
         with trainer.ema.averaged() as averaged:
             one.save_model(averaged, "model")
         one.finish(metrics, quiet=True)
-    return load_model(folder / "model")
+    return load_model(folder / "model", params.device)
 
 
 def summary_row(
     label: str,
     model: TRM,
-    valid: Evaluation,
     test: Evaluation,
+    answers: np.ndarray,
     rule: Rule,
     entropy_rule: Rule,
     seconds: dict[str, float],
@@ -119,9 +112,14 @@ def summary_row(
 ) -> dict[str, float | str]:
     """The numbers of a trained model that the findings of chapter 03 speak of, as one row.
 
-    seconds: wall time of all test puzzles by "fixed", "rule", "entropy".
+    answers: (N, T) digits, the solutions of the test puzzles. seconds: wall time of all test puzzles by "fixed", "rule",
+    "entropy". Intervals are 95 %, over the puzzles.
     """
     accuracy, mean_steps = test.halted(rule)
+    steps = test.steps(rule)
+    loss = paired_gain(test.exact[:, -1], test.exact_after(steps))
+    over = paired_gain(mixture_at(test, mean_steps), test.exact_after(steps))
+    as_good = np.flatnonzero(test.exact_by_step >= accuracy)
     entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     return {
         "label": label,
@@ -133,14 +131,18 @@ def summary_row(
         "threshold": rule.threshold,
         "accuracy_rule": accuracy,
         "mean_steps_rule": mean_steps,
+        "loss_low": loss[1],
+        "loss_high": loss[2],
         "accuracy_fixed_depth_same_steps": fixed_depth_at(test, mean_steps),
-        "accuracy_dealt_out": dealt_out(test, test.steps(rule)),
+        "over_fixed_low": over[1],
+        "over_fixed_high": over[2],
+        "accuracy_dealt_out": dealt_out(test, steps),
         "speedup_rule": seconds["fixed"] / seconds["rule"],
         "accuracy_entropy": entropy_accuracy,
         "mean_steps_entropy": entropy_steps,
         "speedup_entropy": seconds["fixed"] / seconds["entropy"],
-        "shallowest_fixed_depth": 1 + int((test.exact_by_step >= accuracy).argmax()),
-        "accuracy_patient": float(patient.obeys.mean()),
+        "shallowest_fixed_depth": int(as_good[0]) + 1 if len(as_good) else float("nan"),
+        "accuracy_patient": float((patient.answers == answers).all(1).mean()),
         "attempts_patient": len(patient.by_try),
         "mean_steps_patient": float(patient.steps.mean()),
         "seconds_patient_over_fixed": patient_seconds / seconds["fixed"],

@@ -15,9 +15,19 @@ from trm.data.sudoku import PuzzleBatches, Splits
 from trm.inference.evaluation import evaluate
 from trm.models.trm import TRM, TRMConfig
 from trm.models.unrolled import UNROLLED, UnrolledTRM
-from trm.params import ALL_STEPS, CURRICULUM, HALTING_ARMS, DeepSupervision, Halting, TrmTrain, arm_names, split_arm
+from trm.params import (
+    ALL_STEPS,
+    CGAR,
+    CURRICULUM,
+    HALTING_ARMS,
+    DeepSupervision,
+    Halting,
+    TrmTrain,
+    arm_names,
+    split_arm,
+)
 from trm.run import Run
-from trm.supervision import depth_stages
+from trm.supervision import cgar_stages, depth_stages
 from trm.training.trainer import Trainer
 
 
@@ -73,12 +83,12 @@ def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
         cost += H * (L + 1)
     if changes.get("halting") in UNROLLED:
         changes["batch_size"] = max(params.batch_size // params.halt_max_steps, 1)
-    if "depth_curriculum" in changes:
+    if changes.get("depth_curriculum") == CGAR:
+        changes["depth_curriculum"] = cgar_stages(H, L)
         stages = depth_stages(changes["depth_curriculum"], 1000)
         ends = [start for start, _, _ in stages[1:]] + [1000]
         parts = [(e - s) * applications(h, d, params.backprop) for e, (s, h, d) in zip(ends, stages)]
         cost = sum(parts) / 1000
-        changes["depth_curriculum"] = changes["depth_curriculum"].replace("2x2", f"{H}x{L}")
     arm_params = _arm(params, changes, seed, folder, usual / cost)
     if changes.get("halt_exploration_anneal_steps") == ALL_STEPS:
         arm_params = arm_params.model_copy(update={"halt_exploration_anneal_steps": arm_params.max_steps})
@@ -113,24 +123,28 @@ def train_arms(
 
     arm_params: (params, arm, seed, folder) -> the parameters of chapter 04 for it.
     """
-    for seed in range(params.num_seeds):
-        for arm in arm_names(params.arms):
-            folder = run.path(f"arms/{re.sub('[/: ]+', '-', arm)}-{seed}")
-            done = folder / "metrics.json"
-            if not (params.resume and done.exists()):
-                chosen = arm_params(params, arm, seed, folder)
-                one = Run(chosen, "04_trm_train")
-                model = make_model(chosen, data)
-                trainer = make_trainer(model, chosen, one, data)
-                metrics = trainer.fit()
-                with trainer.ema.averaged() as averaged:
-                    metrics |= evaluate(averaged, data.test, chosen.eval_steps).metrics("test")
-                    one.save_model(averaged, "model")
-                one.finish(metrics, complete=not trainer.paused, quiet=True)
-                if trainer.paused:
-                    return
-            history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-            yield ArmResult(arm, seed, folder, json.loads(done.read_text()), history)
+    folders = {
+        (seed, arm): run.path(f"arms/{re.sub('[/: ]+', '-', arm)}-{seed}")
+        for seed in range(params.num_seeds)
+        for arm in arm_names(params.arms)
+    }
+    all_params = {key: arm_params(params, key[1], key[0], folder) for key, folder in folders.items()}  # checked at once
+    for (seed, arm), folder in folders.items():
+        done = folder / "metrics.json"
+        if not (params.resume and done.exists()):
+            chosen = all_params[seed, arm]
+            one = Run(chosen, "04_trm_train")
+            model = make_model(chosen, data)
+            trainer = make_trainer(model, chosen, one, data)
+            metrics = trainer.fit()
+            with trainer.ema.averaged() as averaged:
+                metrics |= evaluate(averaged, data.test, chosen.eval_steps).metrics("test")
+                one.save_model(averaged, "model")
+            one.finish(metrics, complete=not trainer.paused, quiet=True)
+            if trainer.paused:
+                return
+        history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        yield ArmResult(arm, seed, folder, json.loads(done.read_text()), history)
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:

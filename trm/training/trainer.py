@@ -39,11 +39,10 @@ class TrainingError(UserError):
 
 def make_accelerator(params: Training, run: Run) -> Accelerator:
     """The accelerator that `backend`, `precision` and `log_with` ask for (`trm.params` has checked that they can be had)."""
-    cpu = params.backend == "cpu" or (params.backend == "auto" and not torch.cuda.is_available())
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[params.precision]
     AcceleratorState._reset_state()  # one process may train several models in turn
     log_with = None if params.log_with == "none" else params.log_with
-    return Accelerator(cpu=cpu, mixed_precision=mixed, log_with=log_with, project_dir=str(run.dir))
+    return Accelerator(cpu=params.device == "cpu", mixed_precision=mixed, log_with=log_with, project_dir=str(run.dir))
 
 
 class Trainer:
@@ -205,11 +204,12 @@ class Trainer:
         self.sums, self.counts = {}, {}
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
-        if "train/ready" in means:  # how many steps an example would take without exploration
-            record["train/mean_steps"] = min(1 / max(means["train/ready"], 1e-9), self.max_thoughts)
+        if means.get("train/halted"):  # in the long run, an example ends each so many steps
+            record["train/mean_steps"] = 1 / means["train/halted"]
         self._keep(record)
-        if self.max_thoughts and "train/mean_steps" in record:
-            said = self.halting_watch.see(self.step, record["train/mean_steps"], means["train/exact_accuracy"])
+        if "train/mean_steps" in record:
+            steps = 1 / max(means["train/ready"], 1e-9) if "train/ready" in means else record["train/mean_steps"]
+            said = self.halting_watch.see(self.step, steps, means["train/exact_accuracy"])
             if said and self.run.main:
                 print(f"warning: {said}", flush=True)
         norm = means["train/grad_norm"]
