@@ -50,12 +50,8 @@ def rule_curves(curves: pd.DataFrame, fixed: Sequence[float], chosen: dict[str, 
             chosen["mean_steps"], chosen["accuracy"], "o", markersize=10, markerfacecolor="none", color="black",
             label="chosen on validation",
         )  # fmt: skip
-    ax.set(
-        xlabel="mean supervision steps a puzzle",
-        ylabel="puzzles solved",
-        xlim=(0.8, len(fixed) + 0.2),
-        ylim=(None, 1.01),
-    )
+    ax.set(xlabel="mean supervision steps a puzzle", ylabel="puzzles solved", ylim=(None, 1.01))
+    _log_steps(ax, len(fixed))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return tidy(figure)
 
@@ -158,7 +154,7 @@ def arms(table: pd.DataFrame) -> Figure:
     bars(left, "accuracy_all_steps", "#c0392b", "after all steps", markerfacecolor="none")
     bars(right, "taught_mean_steps", "#1b7f3b", "stopped by its own rule")
     left.set(xlabel="puzzles solved", yticks=y, yticklabels=names, xlim=(0, 1.02))
-    right.set(xlabel="mean supervision steps a puzzle")
+    right.set(xlabel="mean supervision steps a puzzle", xlim=(0, None))
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False, fontsize=9)
     return tidy(figure)
 
