@@ -11,11 +11,7 @@ from tests.conftest import ROOT
 from trm import params, supervision
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
-SCHEMAS = {
-    "02_deep_supervision": params.DeepSupervision,
-    "03_act_halting": params.Halting,
-    "04_trm_train": params.TrmTrain,
-}
+SCHEMAS = params.CHAPTERS
 
 
 def cells(path):
@@ -63,3 +59,14 @@ def test_the_committed_comparison_holds_every_arm_and_three_seeds():
     wanted = params.arm_names(params.read_yaml(ROOT / "params" / "02_full.yaml")["arms"])
     assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
     assert table.groupby(["arm", "seed"])["compute"].max().nunique() == 1, "equal compute"
+
+
+def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
+    given = params.read_yaml(ROOT / "params" / "03_full.yaml")
+    table = pandas.read_csv(ROOT / "book" / "results" / "03_arms_6x6.csv")
+    assert set(table["arm"]) == set(params.arm_names(given["arms"]))
+    assert (table.groupby("arm")["seed"].nunique() == given["num_seeds"]).all()
+    longer = pandas.read_csv(ROOT / "book" / "results" / "03_longer_6x6.csv")
+    assert longer[longer["label"] == "6x6 early"]["seed"].nunique() == 3
+    best = pandas.read_csv(ROOT / "book" / "results" / "03_summary_6x6.csv").iloc[0]
+    assert best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
