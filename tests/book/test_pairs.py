@@ -69,4 +69,6 @@ def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
     longer = pandas.read_csv(ROOT / "book" / "results" / "03_longer_6x6.csv")
     assert longer[longer["label"] == "6x6 early"]["seed"].nunique() == 3
     best = pandas.read_csv(ROOT / "book" / "results" / "03_summary_6x6.csv").iloc[0]
-    assert best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
+    assert (
+        best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
+    )
