@@ -187,7 +187,9 @@ from trm.data.sudoku_grid import tokens
 from trm.halting import Rule
 from trm.inference.solve import solve_until
 
-inputs, answers = (torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers))
+inputs, answers = (
+    torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers)
+)
 entropy_rule = choose_threshold(valid, "entropy", params.tolerance)
 seconds = {}
 for _ in range(2):
