@@ -224,7 +224,7 @@ class Halting(TrmTrain):
     tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")
     more_steps: int = Field(64, ge=1, description="supervision steps of thinking longer")
     restarts: int = Field(16, ge=1, description="attempts at each puzzle")
-    restart_size: int = Field(250, ge=1, description="test puzzles for thinking longer and for restarts")
+    restart_size: int = Field(120, ge=1, description="test puzzles for thinking longer and for restarts")
     early_steps: int = Field(250, ge=0, description="optimizer steps of a model trained for a short time; 0: none")
     arms: str = Field("q, act", description="ways to learn to stop, see HALTING_ARMS; empty: none are trained")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm, and of the model trained for a short time")
