@@ -144,12 +144,13 @@ import pandas as pd
 
 from trm.analysis import halting_plots
 from trm.inference.evaluation import evaluate
-from trm.inference.rules import choose_rule, choose_threshold, curve, dealt_out, fixed_depth_at, thin_out
+from trm.inference.rules import cheapest, choose_thresholds, curve, dealt_out, fixed_depth_at, thin_out
 
 valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
 shown = ["fixed", "q_margin", "halt_probability", "entropy", "residual", "stable", "obeys", "random"]
 curves = pd.concat([thin_out(curve(test, signal)) for signal in shown], ignore_index=True)
-rule = choose_rule(valid, params.tolerance)
+chosen = choose_thresholds(valid, params.tolerance)
+rule = cheapest(valid, chosen.values())
 steps = test.steps(rule)
 accuracy, mean_steps = test.halted(rule)
 figure = halting_plots.rule_curves(curves, test.exact_by_step, {"accuracy": accuracy, "mean_steps": mean_steps})
@@ -162,10 +163,10 @@ run.save_figure(figure, "rules")
 # %%
 rows = []
 for signal in ["q_margin", "halt_probability", "entropy", "residual", "stable"]:
-    one = choose_threshold(valid, signal, params.tolerance)
+    one = chosen[signal]
     its_steps = test.steps(one)
     rows.append(
-        {"rule": halting_plots.RULES[signal][1], "threshold": one.threshold if one.signal == signal else None}
+        {"rule": halting_plots.RULES[signal][1], "threshold": one.threshold}
         | dict(zip(("accuracy", "mean steps"), test.halted(one)))
         | {"fixed depth": fixed_depth_at(test, its_steps.mean()), "dealt out": dealt_out(test, its_steps)}
     )
@@ -190,10 +191,9 @@ from trm.inference.solve import solve_until
 inputs, answers = (
     torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers)
 )
-entropy_rule = choose_threshold(valid, "entropy", params.tolerance)
 seconds = {}
 for _ in range(2):
-    for name, one in (("fixed", Rule("fixed", params.eval_steps)), ("entropy", entropy_rule), ("rule", rule)):
+    for name, one in (("fixed", Rule("fixed", params.eval_steps)), ("entropy", chosen["entropy"]), ("rule", rule)):
         started = time.perf_counter()
         solved = solve_until(model, inputs, one, params.eval_steps)
         right = (solved.predictions == answers).all(1).float().mean().item()  # waits for the device
@@ -277,9 +277,7 @@ pd.DataFrame(measures).T.rename_axis("step").round(3)
 from trm.training.halting_job import early_model, longer_and_again
 
 some = data.test.subset(np.arange(min(params.restart_size, len(data.test))))
-trained, longer = longer_and_again(
-    model, some, label, params.seed, params.eval_steps, params.more_steps, params.restarts
-)  # fmt: skip
+trained = longer_and_again(model, some, label, params.seed, params.eval_steps, params.more_steps, params.restarts)
 figure = halting_plots.thinking_longer(trained)
 run.save_figure(figure, "thinking_longer")
 
@@ -303,7 +301,7 @@ by_try.rename_axis("attempts at most").loc[[n for n in (1, 2, 4, 8, 16, 32, 64, 
 early = []
 for seed in range(params.num_seeds if params.early_steps else 0):
     short = early_model(params, run, data, seed)
-    table, _ = longer_and_again(
+    table = longer_and_again(
         short, some, f"{label} early", params.seed + seed, params.eval_steps, params.more_steps, params.restarts
     )  # fmt: skip
     early.append(table)
@@ -315,10 +313,10 @@ if early:
 # ## Learning to stop
 #
 # Each arm is trained anew with the same compute. **q** is the paper's head, which learns whether the answer is right;
-# **q_continue** adds the loss on going on; **no_exploration** and **annealed** change how often a stop is put off; **depth**
-# trains shallow first. **act** minimises the expected loss over halting times and pays `ponder_coef` for every expected
-# step (the number after the colon); **act_alone** does so without a loss on every step; **ponder** pays for the divergence
-# from a geometric prior, **graves** reads one answer from the average of its states.
+# **q_continue** adds the loss on going on; **annealed** puts a stop off less and less often; **depth** trains shallow
+# first. **act** minimises the expected loss over halting times and pays `ponder_coef` for every expected step (the
+# number after the colon); **act_alone** does so without a loss on every step; **ponder** pays for the divergence from a
+# geometric prior, **graves** reads one answer from the average of its states.
 
 # %%
 from trm.training.halting_job import arm_row
@@ -349,7 +347,7 @@ if rows:
 from trm.training.halting_job import save_tables, summary_row
 
 summary = summary_row(
-    label, model, test, data.test.answers, rule, entropy_rule, seconds, patient, patient_seconds
+    label, model, test, data.test.answers, rule, chosen["entropy"], seconds, patient, patient_seconds
 )  # fmt: skip
 measured = {"curves": curves.assign(label=label), "summary": pd.DataFrame([summary])}
 measured["longer"] = pd.concat([trained, *early], ignore_index=True)

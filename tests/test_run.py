@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trm.params import TrmTrain
-from trm.run import ROOT, Run, RunError, to_json
+from trm.run import ROOT, Run, RunError, source_hash, to_json
 
 
 def make(tmp_path, **values):
@@ -80,3 +80,19 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_json_has_no_nan():
     assert to_json({"a": [float("nan"), 1.5]}) == '{"a": [null, 1.5]}'
+
+
+def test_the_code_version_follows_what_makes_results_and_not_what_looks_at_them(tmp_path, monkeypatch):
+    files = {
+        name: tmp_path / name for name in ("trm/model.py", "trm/analysis/plots.py", "book/01_x.py", "book/02_y.py")
+    }
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    monkeypatch.setattr("trm.run.ROOT", tmp_path)
+    seen = {}
+    for name, path in files.items():
+        before = source_hash("01_x")
+        path.write_text("2")
+        seen[name] = source_hash("01_x") != before
+    assert seen == {"trm/model.py": True, "trm/analysis/plots.py": False, "book/01_x.py": True, "book/02_y.py": False}

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+UNROLLED = ("act", "ponder", "graves")  # ways of learning to stop that need all the steps at once
 GRAVES_EPSILON = 0.01
 LARGEST_LOGIT = 1e4  # beyond it a sigmoid is 0 or 1 in any precision; infinite logits become this
 

@@ -12,7 +12,8 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params_base import MissingHardware, ParameterError, Params, from_command_line, read_yaml
+from trm.halting import UNROLLED
+from trm.params_base import ParameterError, Params, from_command_line, read_yaml
 
 __all__ = [
     "DeepSupervision",
@@ -61,9 +62,9 @@ class Training(Params):
     def _device_is_there(self) -> Self:
         cuda = torch.cuda.is_available()
         if self.backend == "cuda" and not cuda:
-            raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+            raise ValueError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
         if self.precision == "float16" and (self.backend == "cpu" or not cuda):
-            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+            raise ValueError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
         return self
 
 
@@ -138,7 +139,7 @@ class TrmTrain(Training):
             )
         self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         self._check_depth_curriculum()
-        if self.halting not in ("q", "q_continue") and not self.every_step_weight and not self.act_weight:
+        if self.halting in UNROLLED and not self.every_step_weight and not self.act_weight:
             raise ValueError(
                 "parameters 'every_step_weight' and 'act_weight' are both 0: there is nothing to learn from"
             )
@@ -270,7 +271,6 @@ CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
 HALTING_ARMS = {
     "q": {"halting": "q"},
     "q_continue": {"halting": "q_continue"},
-    "no_exploration": {"halting": "q", "halt_exploration_prob": 0.0},
     "annealed": {
         "halting": "q",
         "halt_exploration_prob": 0.5,

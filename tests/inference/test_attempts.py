@@ -27,7 +27,6 @@ def hand_made():
         answers=answers,
         confidence=np.array([[0.0, 1, 3, 2], [5, 1, 2, 3]]),
         residual=np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]),
-        steps=np.full((2, 4), 16),
         obeys=np.array([[False, False, False, True], [False] * 4]),
     )
 

@@ -37,7 +37,9 @@ def test_the_cheapest_rule_within_the_tolerance():
     rule = rules.choose_threshold(FOUR, "q_margin", 0.0)
     assert FOUR.halted(rule) == (0.75, 2.25)
     assert FOUR.halted(rules.choose_threshold(FOUR, "q_margin", 0.5)) == (0.25, 1.0)
-    assert rules.choose_rule(FOUR, 0.0, ("q_margin", "entropy")) == rule  # a signal that is not there is passed over
+    chosen = rules.choose_thresholds(FOUR, 0.0)
+    assert set(chosen) == {"q_halt", "q_margin"} and chosen["q_margin"] == rule  # signals not there are passed over
+    assert rules.cheapest(FOUR, [Rule("fixed", 3), rule]) == rule
     hopeless = made([3, 3], [[5, 5, 5], [5, 5, 5]])
     assert hopeless.halted(rules.choose_threshold(hopeless, "q_margin", 0.0)) == (1.0, 3.0)  # never early
 

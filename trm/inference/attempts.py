@@ -29,12 +29,11 @@ class Attempts:
     answers: np.ndarray  # (N, R, T) digits, in the puzzle's own orientation
     confidence: np.ndarray  # (N, R) halting logit at the end
     residual: np.ndarray  # (N, R) how much the state still moved
-    steps: np.ndarray  # (N, R) supervision steps taken
     obeys: np.ndarray  # (N, R) bool: the answer obeys the rules
 
     def first(self, tries: int) -> "Attempts":
         """The first `tries` attempts alone."""
-        parts = {n: getattr(self, n)[:, :tries] for n in ("answers", "confidence", "residual", "steps", "obeys")}
+        parts = {n: getattr(self, n)[:, :tries] for n in ("answers", "confidence", "residual", "obeys")}
         return replace(self, **parts)
 
     def select(self, by: str) -> np.ndarray:
@@ -71,13 +70,12 @@ def _one_try(
 ) -> tuple[Solved, np.ndarray]:
     """One attempt at each puzzle: what came out, and the answers (N, T) in the puzzles' own orientation."""
     shape, questions, extra = puzzles.shape, puzzles.questions, None
-    rng = np.random.default_rng([seed, number, 0x7217])
+    key = [seed, number, 0x7217]
     if number and start == "symmetry":
-        uniform = rng.random((len(puzzles), random_numbers(shape)))
+        uniform = np.random.default_rng(key).random((len(puzzles), random_numbers(shape)))
         questions = transform(shape, questions[:, None], uniform)[:, 0]
     elif number:
-        size = (len(puzzles), *model.initial_thought(1)[0].shape[1:])
-        extra = torch.from_numpy(noise * rng.standard_normal(size, np.float32)).to(model.embed.device)
+        extra = torch.from_numpy(model.draw_noise(key, len(puzzles), noise)).to(model.embed.device)
     inputs = torch.from_numpy(tokens(questions)).to(model.embed.device)
     out = solve_until(model, inputs, rule, steps, noise=extra, check=obeys_rules(shape))
     answers = digits(out.predictions.cpu().numpy())
@@ -94,20 +92,17 @@ def attempt(
     start: str = "symmetry",
     seed: int = 0,
     noise: float = 1.0,
-    rule: Rule | None = None,
 ) -> Attempts:
-    """`tries` attempts at every puzzle, of `steps` supervision steps each, fewer where `rule` stops one.
+    """`tries` attempts at every puzzle, of `steps` supervision steps each.
 
     start: "symmetry" (a random one for each attempt) or "noise" (normal, of deviation `noise`, on the first z_H).
     """
-    rule = rule or Rule("fixed", steps)
-    answers, columns = [], {"confidence": [], "residual": [], "steps": []}
+    answers, columns = [], {"confidence": [], "residual": []}
     for number in range(tries):
-        out, given = _one_try(model, puzzles, number, rule, steps, start, seed, noise)
+        out, given = _one_try(model, puzzles, number, Rule("fixed", steps), steps, start, seed, noise)
         answers.append(given)
         columns["confidence"].append(out.signals["q_halt"].cpu().numpy())
         columns["residual"].append(out.signals["residual"].cpu().numpy())
-        columns["steps"].append(out.steps.cpu().numpy())
     stacked = np.stack(answers, 1)
     obeys = is_solution(puzzles.shape, puzzles.questions[:, None], stacked)
     return Attempts(puzzles.questions, stacked, **{k: np.stack(v, 1) for k, v in columns.items()}, obeys=obeys)
@@ -123,18 +118,12 @@ class Persisted:
     by_try: list[tuple[float, float]]  # after each try: (share that obeys the rules, mean steps so far)
 
 
-def persist(
-    model: TRM,
-    puzzles: PuzzleSet,
-    tries: int,
-    steps: int = 32,
-    start: str = "symmetry",
-    seed: int = 0,
-    noise: float = 1.0,
-) -> Persisted:
-    """Try each puzzle until an answer obeys its rules, `tries` times at the most; solved ones cost nothing more.
+def persist(model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0) -> Persisted:
+    """Try each puzzle, from other symmetries, until an answer obeys its rules, `tries` times at the most; solved ones cost
+    nothing more.
 
     Stops inside an attempt as well, at the first step whose answer obeys. The rules are all it is told: no solution.
+    A puzzle never solved keeps the answer of its first attempt.
     """
     answers, spent = np.zeros_like(puzzles.answers), np.zeros(len(puzzles), np.int64)
     obeys, by_try = np.zeros(len(puzzles), bool), []
@@ -142,12 +131,11 @@ def persist(
         left = np.flatnonzero(~obeys)
         if len(left):
             out, given = _one_try(
-                model, puzzles.subset(left), number, Rule("obeys", 1.0), steps, start, seed, noise
+                model, puzzles.subset(left), number, Rule("obeys", 1.0), steps, "symmetry", seed, noise=0.0
             )  # fmt: skip
-            now = is_solution(puzzles.shape, puzzles.questions[left], given)
+            obeys[left] = out.signals["obeys"].cpu().numpy() > 0  # a symmetry keeps the rules
             spent[left] += out.steps.cpu().numpy()
-            take = left if number == 0 else left[now]
-            answers[take] = given if number == 0 else given[now]
-            obeys[left] = now
+            kept = obeys[left] | (number == 0)
+            answers[left[kept]] = given[kept]
         by_try.append((float(obeys.mean()), float(spent.mean())))
     return Persisted(answers, obeys, spent, by_try)

@@ -1,5 +1,7 @@
 """Rules for stopping, held against each other: accuracy against mean steps, thresholds, controls, calibration."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -53,9 +55,13 @@ def choose_threshold(valid: Evaluation, signal: str, tolerance: float) -> Rule:
     return Rule(signal, float(good.loc[good["mean_steps"].idxmin(), "threshold"]))
 
 
-def choose_rule(valid: Evaluation, tolerance: float, signals: tuple[str, ...] = OWN_SIGNALS) -> Rule:
-    """The cheapest of `choose_threshold` over `signals`, in mean steps on the validation puzzles."""
-    rules = [choose_threshold(valid, signal, tolerance) for signal in signals if signal in valid.signals]
+def choose_thresholds(valid: Evaluation, tolerance: float) -> dict[str, Rule]:
+    """`choose_threshold` for each of `OWN_SIGNALS` that is there, by signal."""
+    return {signal: choose_threshold(valid, signal, tolerance) for signal in OWN_SIGNALS if signal in valid.signals}
+
+
+def cheapest(valid: Evaluation, rules: Iterable[Rule]) -> Rule:
+    """The rule that takes the fewest mean steps on the validation puzzles, the first of equals."""
     return min(rules, key=lambda rule: valid.halted(rule)[1])
 
 

@@ -115,7 +115,7 @@ def solve(
 
     Args:
         inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens.
-        noise: (B, P + T, D), added to the first z_H.
+        noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`).
         check: tells whether answers obey the rules of the puzzle; makes the signal "obeys".
     """
     minds = _begin(model, inputs, puzzle_ids, noise)

@@ -5,9 +5,11 @@ import json
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from trm.data.sudoku_grid import SHAPES
 from trm.errors import UserError
+from trm.halting import UNROLLED
 from trm.models.trm import TRM
-from trm.models.unrolled import UNROLLED, UnrolledTRM
+from trm.models.unrolled import UnrolledTRM
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -56,7 +58,7 @@ def model_and_training(params) -> tuple[TRM, dict]:
         training = json.loads(about.read_text())["params"] if about.exists() else {}
     else:
         model, training = shipped_model(params.puzzle, device)
-    cells = {"4x4": 16, "6x6": 36, "9x9": 81}[params.puzzle]
+    cells = SHAPES[params.puzzle].cells
     if model.config.seq_len != cells:
         raise UserError(
             f"the model in {params.model_path} is for {model.config.seq_len} cells, and puzzles of {params.puzzle} have "

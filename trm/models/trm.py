@@ -171,14 +171,14 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         )
         draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, chance)}
         if c.initial_noise:
-            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size)
+            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size, c.initial_noise)
         return draws
 
-    def draw_noise(self, seed: list[int], batch_size: int) -> np.ndarray:
-        """Normal noise of deviation `initial_noise` for the first z_H, on the host: (B, P + T, D) float32."""
+    def draw_noise(self, seed: list[int], batch_size: int, deviation: float) -> np.ndarray:
+        """Normal noise for the first z_H, drawn on the host: (B, P + T, D) float32."""
         c = self.config
         shape = (batch_size, c.puzzle_tokens + c.seq_len, c.hidden_size)
-        return c.initial_noise * np.random.default_rng(seed).standard_normal(shape, np.float32)
+        return deviation * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
     def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
         """A state in which every row is waiting for its first question."""

@@ -22,8 +22,6 @@ from trm.losses import exactly_right, sequence_loss
 from trm.models.protocol import StepOutput
 from trm.models.trm import TRM, TRMConfig, TRMState
 
-UNROLLED = ("act", "ponder", "graves")
-
 
 class UnrolledTRM(TRM):
     """A TRM whose loss is over whole trains of thought; weights, files and use are those of `TRM`."""

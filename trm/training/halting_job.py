@@ -14,7 +14,7 @@ from trm.models.pretrained import load_model
 from trm.models.trm import TRM
 from trm.params import Halting, TrmTrain
 from trm.run import Run, write_atomically
-from trm.training.sudoku_job import ArmResult, make_model, make_trainer
+from trm.training.sudoku_job import ArmResult, train_and_test
 
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
@@ -47,7 +47,7 @@ def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float
 
 def longer_and_again(
     model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int, more_steps: int, restarts: int
-) -> tuple[pd.DataFrame, Evaluation]:
+) -> pd.DataFrame:
     """Accuracy against compute of more steps and of more attempts, a row each.
 
     Columns: label, seed, kind ("steps", "symmetry" or "noise"), selection, tries, steps (of an attempt), compute
@@ -74,7 +74,7 @@ def longer_and_again(
                 right = (some.select(selection) == puzzles.answers).all(1)
                 add(kind, selection, tries, steps, right)
             add(kind, "oracle", tries, steps, some.solved(puzzles.answers))
-    return pd.DataFrame(rows), longer
+    return pd.DataFrame(rows)
 
 
 def _doublings(largest: int) -> list[int]:
@@ -88,14 +88,8 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
     if not (params.resume and (folder / "metrics.json").exists()):
         values = {name: getattr(params, name) for name in TrmTrain.model_fields}
         values |= {"seed": params.seed + seed, "output_dir": str(folder), "max_steps": params.early_steps}
-        values |= {"time_limit": 0}
-        chosen = TrmTrain.create(values)
-        one = Run(chosen, "04_trm_train")
-        trainer = make_trainer(make_model(chosen, data), chosen, one, data)
-        metrics = trainer.fit()
-        with trainer.ema.averaged() as averaged:
-            one.save_model(averaged, "model")
-        one.finish(metrics, quiet=True)
+        values["time_limit"] = 0
+        train_and_test(TrmTrain.create(values), data)
     return load_model(folder / "model", params.device)
 
 

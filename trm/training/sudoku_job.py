@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 
 from trm.data.sudoku import PuzzleBatches, Splits
+from trm.halting import UNROLLED
 from trm.inference.evaluation import evaluate
 from trm.models.trm import TRM, TRMConfig
-from trm.models.unrolled import UNROLLED, UnrolledTRM
+from trm.models.unrolled import UnrolledTRM
 from trm.params import (
     ALL_STEPS,
     CGAR,
@@ -105,6 +106,19 @@ def _arm(params: TrmTrain, changes: dict, seed: int, folder: Path, factor: float
     return TrmTrain.create(values)
 
 
+def train_and_test(params: TrmTrain, data: Splits) -> bool:
+    """Chapter 04 without its figures: train, test, and keep the averaged weights in model/ of `output_dir`. Returns whether
+    it came to its end; `time_limit` may pause it."""
+    run = Run(params, "04_trm_train")
+    trainer = make_trainer(make_model(params, data), params, run, data)
+    metrics = trainer.fit()
+    with trainer.ema.averaged() as averaged:
+        metrics |= evaluate(averaged, data.test, params.eval_steps).metrics("test")
+        run.save_model(averaged, "model")
+    run.finish(metrics, complete=not trainer.paused, quiet=True)
+    return not trainer.paused
+
+
 @dataclass(frozen=True)
 class ArmResult:
     """One arm and seed: its metrics, its history, and its folder, which holds the averaged weights in model/."""
@@ -131,18 +145,8 @@ def train_arms(
     all_params = {key: arm_params(params, key[1], key[0], folder) for key, folder in folders.items()}  # checked at once
     for (seed, arm), folder in folders.items():
         done = folder / "metrics.json"
-        if not (params.resume and done.exists()):
-            chosen = all_params[seed, arm]
-            one = Run(chosen, "04_trm_train")
-            model = make_model(chosen, data)
-            trainer = make_trainer(model, chosen, one, data)
-            metrics = trainer.fit()
-            with trainer.ema.averaged() as averaged:
-                metrics |= evaluate(averaged, data.test, chosen.eval_steps).metrics("test")
-                one.save_model(averaged, "model")
-            one.finish(metrics, complete=not trainer.paused, quiet=True)
-            if trainer.paused:
-                return
+        if not (params.resume and done.exists()) and not train_and_test(all_params[seed, arm], data):
+            return
         history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
         yield ArmResult(arm, seed, folder, json.loads(done.read_text()), history)
 
