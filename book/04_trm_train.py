@@ -142,7 +142,7 @@ run.save_figure(figure, "puzzles")
 import inspect
 
 from trm.models.recursion import recurse
-from trm.training.sudoku_job import make_model, make_trainer
+from trm.training.sudoku_job import count_flops, make_model, make_trainer
 
 source = inspect.getsource(recurse)
 print(source[source.index("    answers = []") :])
@@ -259,14 +259,16 @@ if hasattr(globals().get("get_ipython", lambda: None)(), "kernel"):
 # %%
 from trm.analysis.findings import say
 
-metrics = {**measured, **test.metrics("test"), "test/puzzles": len(data.test), "model/parameters": parameters}
+sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
+metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params)}
 say(
     f"A model of **{parameters:,} parameters**, trained for **{metrics['train/seconds']:.0f} s** "
-    f"({metrics['train/steps']} steps of {params.batch_size} puzzles), solves **{metrics['test/exact_accuracy']:.1%}** of "
-    f"{len(data.test):,} unseen {params.puzzle} puzzles and fills **{metrics['test/cell_accuracy']:.1%}** of their blank "
-    f"cells rightly. After one supervision step it solves {test.exact_by_step[0]:.1%}; after {params.eval_steps}, "
-    f"{test.exact_by_step[-1]:.1%}. If it stops when its halting head says so, it takes {metrics['test/mean_steps']:.1f} "
-    f"steps on average and solves {metrics['test/halted_exact_accuracy']:.1%}."
+    f"({metrics['train/steps']} steps of {params.batch_size} puzzles, {metrics['flops/training']:.1e} FLOPs), solves "
+    f"**{metrics['test/exact_accuracy']:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles and fills "
+    f"**{metrics['test/cell_accuracy']:.1%}** of their blank cells rightly. After one supervision step it solves "
+    f"{test.exact_by_step[0]:.1%}; after {params.eval_steps}, {test.exact_by_step[-1]:.1%}. If it stops when its halting "
+    f"head says so, it takes {metrics['test/mean_steps']:.1f} steps on average and solves "
+    f"{metrics['test/halted_exact_accuracy']:.1%}."
 )
 
 # %%

@@ -13,13 +13,15 @@ from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
 from trm.halting import UNROLLED
-from trm.params_base import ParameterError, Params, from_command_line, read_yaml
+from trm.params_base import MissingHardware, ParameterError, Params, from_command_line, read_yaml
 
 __all__ = [
     "DeepSupervision",
     "Halting",
     "ParameterError",
     "Params",
+    "Report",
+    "ScalingLaws",
     "Training",
     "TrmTrain",
     "from_command_line",
@@ -62,9 +64,9 @@ class Training(Params):
     def _device_is_there(self) -> Self:
         cuda = torch.cuda.is_available()
         if self.backend == "cuda" and not cuda:
-            raise ValueError("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+            raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
         if self.precision == "float16" and (self.backend == "cpu" or not cuda):
-            raise ValueError("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
         return self
 
 
@@ -264,6 +266,23 @@ class Halting(TrmTrain):
         return self
 
 
+class ScalingLaws(Params):
+    """Chapter 10: what the runs of a sweep say of scaling. Nothing is trained."""
+
+    results: str = Field(
+        "", description="tables of `trm.sweep results --csv`, with commas between; empty: the committed ones"
+    )
+    coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the intervals")
+    resamples: int = Field(400, ge=10, description="draws of each bootstrap")
+
+
+class Report(Params):
+    """Chapter 11: the claims of the guides against what was measured. Nothing is trained."""
+
+    claims: str = Field("", description="file of claims; empty: book/claims.yaml")
+    results: str = Field("", description="folder of tables that they are held against; empty: book/results")
+
+
 ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
 
@@ -309,4 +328,6 @@ CHAPTERS: dict[str, type[Params]] = {
     "02_deep_supervision": DeepSupervision,
     "03_act_halting": Halting,
     "04_trm_train": TrmTrain,
+    "10_scaling_laws": ScalingLaws,
+    "11_report": Report,
 }

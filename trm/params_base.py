@@ -32,6 +32,14 @@ class ParameterError(UserError):
     """A parameter that is unknown, of the wrong kind or out of range."""
 
 
+class HardwareError(ParameterError):
+    """Parameters that are right, but not for this machine."""
+
+
+class MissingHardware(ValueError):
+    """What a schema raises where this machine lacks what the parameters ask for."""
+
+
 class Params(BaseModel):
     """What all chapters share: where a run writes, its seed, and how it is checked. Frozen; unknown names refused."""
 
@@ -83,6 +91,7 @@ class Params(BaseModel):
 
         Raises:
             ParameterError: one message with every fault: the name, what is allowed, the nearest known name.
+            HardwareError: nothing is wrong but that this machine lacks a device.
         """
         faults, named = [], {}
         for name, value in values.items():
@@ -100,6 +109,9 @@ class Params(BaseModel):
                 return cls(**named)
             except ValidationError as error:
                 faults = [cls._say(fault) for fault in error.errors()]
+                causes = [fault.get("ctx", {}).get("error") for fault in error.errors()]
+                if all(isinstance(cause, MissingHardware) for cause in causes):
+                    raise HardwareError("\n".join(faults)) from None
         raise ParameterError("\n".join(faults))
 
     @classmethod

@@ -46,13 +46,19 @@ def to_json(value: Any, **options) -> str:
 
 
 def source_hash(chapter: str) -> str:
-    """Hash of the sources of `trm/` and of the chapter: the code version of a run. `trm/analysis`, which only
-    looks at results, is left out."""
+    """Hash of the sources of `trm/` and of the chapter: the code version of a run. What only looks at results, or starts
+    runs, is left out: a sweep goes on where it was while its analysis is being written."""
     digest = hashlib.sha256()
     for path in [*sorted((ROOT / "trm").rglob("*.py")), ROOT / "book" / f"{chapter}.py"]:
-        if path.exists() and "analysis" not in path.relative_to(ROOT).parts:
+        if path.exists() and not {"analysis", "sweep", "report.py"} & set(path.relative_to(ROOT).parts):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def run_id(params: Params, code: str) -> str:
+    """Hash of the parameters that can change a result, and of the sources (`source_hash`): equal ids, equal results."""
+    text = to_json({"params": params.result_values(), "code": code}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Run:
@@ -71,8 +77,7 @@ class Run:
     def __init__(self, params: Params, chapter: str):
         self.params, self.chapter = params, chapter
         self.code = source_hash(chapter)
-        text = to_json({"params": params.result_values(), "code": self.code}, sort_keys=True)
-        self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.id = run_id(params, self.code)
         self.main = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first writes
         default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
         self.dir = Path(params.output_dir).expanduser().resolve() if params.output_dir else default

@@ -71,7 +71,7 @@ def exponential(num_steps: int, weight: float) -> list[float]:
 
 @register_schedule("inverse_u")
 def inverse_u(num_steps: int, weight: float) -> list[float]:
-    """weight (1 - |i - m| / m) with m = n // 2, most in the middle; the last step 1, as in every schedule of the seed."""
+    """weight (1 - |i - m| / m) with m = n // 2, most in the middle; the last step 1, as in every schedule of the guide."""
     middle = max(num_steps // 2, 1)
     return _then_one(lambda i: weight * (1 - abs(i - middle) / middle), num_steps)
 

@@ -13,20 +13,10 @@ import time
 import torch
 
 from trm.data.sudoku import load
-from trm.models.layers import inner_width
+from trm.models.flops import step_flops
 from trm.params import TrmTrain
 from trm.run import Run
-from trm.training.sudoku_job import applications, make_model, make_trainer
-
-
-def flops_per_example(params: TrmTrain, length: int) -> float:
-    """Floating-point operations in the matrix products of one training step, for one example."""
-    width = params.hidden_size
-    channels = length * 3 * width * inner_width(width, params.expansion, params.inner_multiple)
-    positions = width * 3 * length * inner_width(length, params.expansion, params.inner_multiple)
-    return (
-        2 * params.num_layers * (channels + positions) * applications(params.H_cycles, params.L_cycles, params.backprop)
-    )
+from trm.training.sudoku_job import make_model, make_trainer
 
 
 def main() -> None:
@@ -50,7 +40,7 @@ def main() -> None:
             for _ in range(20):
                 a @ b
             peaks.append(20 * 2 * 1024**3 / (time.perf_counter() - started))
-    flops = flops_per_example(params, data.train.shape.cells)
+    flops = step_flops(trainer.model.config)
     print(f"{max(rates):.0f} examples a second, {flops * max(rates) / 1e9:.1f} GFLOP/s in matrix products")
     print(f"ratio to a square product of 1024: {flops * max(rates) / max(peaks):.3f}")
 

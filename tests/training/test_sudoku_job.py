@@ -6,14 +6,9 @@ import torch
 from trm.data.sudoku import PuzzleBatches, load
 from trm.inference.evaluation import evaluate
 from trm.inference.solve import solve
+from trm.models.flops import applications
 from trm.params import DeepSupervision, Halting, TrmTrain
-from trm.training.sudoku_job import applications, halting_arm, make_model, step_cost, supervision_arm
-
-
-def test_applications_by_hand():
-    # H=3, L=6: 21 forward; backward twice through 21 (full) or through the last 7 (last)
-    assert applications(3, 6, "full") == 21 + 42
-    assert applications(3, 6, "last") == 21 + 14
+from trm.training.sudoku_job import halting_arm, make_model, step_cost, supervision_arm
 
 
 def test_arms_compute_equally_much(tmp_path):

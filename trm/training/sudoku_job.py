@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 
 from trm.data.sudoku import PuzzleBatches, Splits
+from trm.data.sudoku_grid import SHAPES
 from trm.halting import UNROLLED
 from trm.inference.evaluation import evaluate
+from trm.models.flops import answer_flops, applications, training_flops
 from trm.models.trm import TRM, TRMConfig
 from trm.models.unrolled import UnrolledTRM
 from trm.params import (
@@ -40,6 +42,16 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
     return kind(TRMConfig.of(params, vocab_size=shape.vocab_size, seq_len=shape.cells))
 
 
+def count_flops(params: TrmTrain) -> dict[str, int]:
+    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.models.flops`."""
+    shape = SHAPES[params.puzzle]
+    config = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    return {
+        "flops/training": training_flops(config, params.batch_size, params.max_steps),
+        "flops/answer": answer_flops(config, params.eval_steps),
+    }
+
+
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
     """A trainer of `model` on the training part, watched on the validation part."""
     return Trainer(
@@ -50,12 +62,6 @@ def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Cal
         evaluate=lambda averaged: evaluate(averaged, data.valid, params.eval_steps).metrics("valid"),
         show=show,
     )
-
-
-def applications(H_cycles: int, L_cycles: int, backprop: str) -> int:
-    """Compute of one training step of one example, in applications of the network (a backward pass counts as two)."""
-    trained = L_cycles + 1 if backprop == "last" else H_cycles * (L_cycles + 1)
-    return H_cycles * (L_cycles + 1) + 2 * trained
 
 
 def supervision_arm(params: DeepSupervision, arm: str, seed: int, folder: Path) -> TrmTrain:

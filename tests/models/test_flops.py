@@ -1,0 +1,95 @@
+"""FLOPs from the configuration against torch's own counter, which sees the products that are really computed."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from trm.inference.solve import solve
+from trm.models.flops import answer_flops, applications, network_flops, step_flops, training_flops
+from trm.models.trm import TRM, TRMConfig
+from trm.models.unrolled import UnrolledTRM
+
+BASE = {"vocab_size": 6, "seq_len": 16, "hidden_size": 32, "num_layers": 1, "expansion": 2.0, "inner_multiple": 8,
+        "num_heads": 2, "H_cycles": 2, "L_cycles": 2, "halt_max_steps": 3}  # fmt: skip
+CASES = {
+    "the paper's way": {},
+    "three layers": {"num_layers": 3},
+    "attention": {"mixer": "attention"},
+    "puzzle tokens": {"puzzle_tokens": 4, "mixer": "attention"},
+    "full": {"backprop": "full", "schedule": "linear", "supervision_weight": 1.0},
+    "full, but the last answer alone is graded": {"backprop": "full"},
+    "per cycle": {"backprop": "per_cycle", "schedule": "linear", "H_cycles": 3},
+    "per cycle, the last alone": {"backprop": "per_cycle"},
+    "last, all answers graded": {"schedule": "uniform", "H_cycles": 3},
+    "computed again": {"activation_checkpointing": True, "backprop": "full"},
+    "one step ahead": {"halting": "q_continue"},
+    "act": {"halting": "act"},
+    "ponder": {"halting": "ponder", "schedule": "linear"},
+    "graves": {"halting": "graves"},
+    "adaptive": {"schedule": "adaptive", "backprop": "full"},
+}
+
+
+def model_and_batch(B=4, **changes):
+    config = TRMConfig(**BASE | changes)
+    model = (UnrolledTRM if config.halting in ("act", "ponder", "graves") else TRM)(config)
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(1, 6, (B, 16)))
+    return model, {"inputs": tokens, "labels": tokens}
+
+
+def counted(function) -> int:
+    # the plain kernel: the fused one computes products again in the backward pass, which are no part of the model
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_step_counts_as_torch_counts(name):
+    model, batch = model_and_batch(**CASES[name])
+    assert counted(lambda: model.loss(batch).loss.backward()) == 4 * step_flops(model.config)
+
+
+@pytest.mark.parametrize("mixer", ["mlp", "attention"])
+def test_answers_count_as_torch_counts(mixer):
+    model, batch = model_and_batch(mixer=mixer)
+    with torch.no_grad():
+        assert counted(lambda: solve(model, batch["inputs"], 5)) == 4 * answer_flops(model.config, 5)
+        assert counted(lambda: model.net(torch.zeros(4, 16, 32))) == 4 * network_flops(model.config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"H_cycles": 3, "L_cycles": 4, "depth_stages": [[0, 1, 1], [2, 2, 2], [3, 3, 4]]},
+        {"schedule": "linear", "backprop": "full", "curriculum_enabled": True, "curriculum_start_step": 1,
+         "curriculum_end_step": 3},
+    ],
+)  # fmt: skip
+def test_stages_and_the_curriculum_change_the_count_while_training(changes):
+    model, batch = model_and_batch(**changes)
+
+    def train():
+        state = None
+        for _ in range(5):
+            out = model.loss(batch, state)
+            out.loss.backward()
+            state = out.state
+
+    total = counted(train)
+    assert total == training_flops(model.config, batch_size=4, max_steps=5)
+    assert total == 4 * sum(step_flops(model.config, i) for i in range(5)) < 4 * 5 * step_flops(model.config)
+
+
+def test_applications_by_hand():
+    # H=3, L=6: 21 forward; backward twice through 21 (full) or through the last 7 (last)
+    assert applications(3, 6, "full") == 21 + 42
+    assert applications(3, 6, "last") == 21 + 14
+
+
+def test_the_papers_model_by_hand():
+    # two blocks, 81 cells, D = 512; inner widths 2/3 * 4 * 81 = 216 -> 256 and 2/3 * 4 * 512 = 1365 -> 1536
+    config = TRMConfig()
+    assert network_flops(config) == 2 * 2 * 3 * (512 * 81 * 256 + 81 * 512 * 1536)

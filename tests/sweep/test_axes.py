@@ -1,0 +1,89 @@
+"""Nothing in the suites is a label only: along every axis something that is really computed differs."""
+
+import fnmatch
+import hashlib
+import itertools
+
+import pytest
+import torch
+
+from trm.data.sudoku import PuzzleBatches, load
+from trm.run import Run
+from trm.sweep.definition import read_sweeps
+from trm.training.ema import EMA
+from trm.training.sudoku_job import count_flops, make_model, make_trainer
+
+SUITES = read_sweeps()
+# Axis: what must differ between any two of its cases (and, where it is named first, from the baseline).
+AXES = {
+    "scaling_research": {
+        "exp01?": "tensors", "exp02?": "flops", "exp03?": "flops", "exp04?": "tensors", "exp05[a-f]": "data",
+        "exp05[g-k]": "data", "exp06?": "updates", "exp07?": "data", "exp08[ab]": "updates", "exp09?": "averaged",
+        "exp10?": "updates", "contrib01?": "flops", "contrib02?": "exploration", "baseline contrib03": "answer",
+        "baseline contrib04": "updates", "baseline contrib05": "updates", "baseline contrib06": "flops",
+        "baseline contrib07": "tensors", "baseline contrib08": "updates",
+    },
+    "tpu_quickstart": {
+        "e1_1_baseline e1_3_*": "data", "e1_1_baseline e2_1_ema_off": "averaged", "e2_2_*": "flops",
+        "e1_1_baseline e2_3_attention": "tensors", "e1_1_baseline e2_4_nsup_8": "updates",
+        "e1_1_baseline e3_1_large_model": "tensors", "e1_1_baseline e3_2_more_data": "data",
+        "e1_1_baseline e4_1_lr_search": "updates", "e1_1_baseline e4_2_longer_training": "flops",
+        "e1_1_baseline e4_3_deeper_model": "tensors", "e1_1_baseline e4_4_no_warmup": "updates",
+        "e1_1_baseline e4_5_larger_batch": "data",
+    },
+}  # fmt: skip
+
+
+def digest(*tensors):
+    return hashlib.sha256(b"".join(t.detach().float().numpy().tobytes() for t in tensors)).hexdigest()
+
+
+def what_happens(params, steps, tmp_path):
+    """Train a point of the laptop scale for a few steps, and look at what was made."""
+    small = params.model_copy(update={"max_steps": steps, "batch_size": min(params.batch_size, 8), "eval_interval": 999,
+                                      "checkpoint_interval": 999, "warmup_steps": min(params.warmup_steps, 1),
+                                      "output_dir": str(tmp_path)})  # fmt: skip
+    data = load(params.puzzle, "", params.train_size, 4, 4, params.seed)
+    batches = PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug)
+    model = make_model(small, data)
+    trainer = make_trainer(model, small, Run(small, "04_trm_train"), data)
+    trainer.fit()
+    weight = torch.nn.Linear(1, 1, bias=False)
+    average = EMA(weight, params.ema_decay)
+    for _ in range(params.max_steps):  # as many updates as there are at this scale, of a weight that grows
+        weight.weight.data += 1
+        average.update()
+    flops = count_flops(params)
+    return {
+        "tensors": sorted(tuple(p.shape) for p in model.parameters()),
+        "flops": flops["flops/training"],
+        "answer": flops["flops/answer"],
+        "data": digest(*(torch.from_numpy(batches(i)["inputs"]) for i in range(20))),
+        "updates": digest(*model.parameters()),
+        "averaged": digest(*average.shadow.values()),
+        "exploration": digest(*(torch.as_tensor(model.host_draws(0, i, 48)["min_halt_steps"]) for i in (0, 300, 599))),
+    }
+
+
+@pytest.mark.parametrize("suite, axis", [(suite, axis) for suite in AXES for axis in AXES[suite]])
+def test_an_axis_changes_what_is_computed(suite, axis, tmp_path):
+    sweep, kind = SUITES[suite], AXES[suite][axis]
+    cases = [case for pattern in axis.split() for case in find_cases(sweep, pattern)]
+    assert len(cases) > 1
+    points = [point for point in sweep.points("laptop", cases) if point.seed == 0]
+    halting = {point.params.halt_max_steps for point in points}
+    steps = max(halting) + 2 if len(halting) > 1 else 3  # to see a limit on the supervision steps, reach it
+    seen = {point.case: what_happens(point.params, steps, tmp_path / point.case)[kind] for point in points}
+    for one, other in itertools.combinations(seen, 2):
+        assert seen[one] != seen[other], f"{one} and {other} have the same {kind}"
+
+
+def find_cases(sweep, pattern):
+    return [case for case in sweep.cases if fnmatch.fnmatch(case, pattern)]
+
+
+def test_every_case_stands_on_an_axis():
+    for suite, axes in AXES.items():
+        named = {case for axis in axes for pattern in axis.split() for case in find_cases(SUITES[suite], pattern)}
+        # float16 wants CUDA and says so; the three seeds are the baseline
+        assert set(SUITES[suite].cases) - named <= {"baseline", "exp08c", "e1_2_seeds"}

@@ -1,0 +1,132 @@
+"""Sweep files: what points they stand for, and what is said of a bad one."""
+
+import json
+
+import pytest
+
+from trm.sweep.__main__ import main
+from trm.sweep.definition import SweepError, find, read_sweep, read_sweeps
+
+GOOD = """
+notebook: 04_trm_train
+base: {lr: 0.001}
+cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}
+grid: {H_cycles: [1, 2]}
+seeds: [0, 1]
+groups: {ab: [a, "b*"]}
+scales: {smoke: {base: {max_steps: 2}, cases: {b: {lr: 0.002}}}, paper: {base_file: 04_paper.yaml, base: {num_aug: 5}}}
+"""
+
+
+def written(tmp_path, text, name="s.yaml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_points_by_hand(tmp_path):
+    sweep = read_sweep(written(tmp_path, GOOD))
+    points = sweep.points("smoke")
+    names = [point.name for point in points]
+    assert names[:4] == ["a/H_cycles=1/seed0", "a/H_cycles=1/seed1", "a/H_cycles=2/seed0", "a/H_cycles=2/seed1"]
+    assert names[8:] == ["c/H_cycles=1/seed7", "c/H_cycles=2/seed7"]
+    assert {point.params.lr for point in points if point.case == "b"} == {0.002}
+    assert {point.params.max_steps for point in points} == {2}
+    assert sweep.count("smoke") == (6, 4)  # c is a, but for the seeds
+    paper = sweep.points("paper", ["a"], {"lr": 0.5})[0].params
+    assert (paper.hidden_size, paper.num_aug, paper.lr) == (512, 5, 0.5)  # file, then base, then what was given
+
+
+def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
+    written(tmp_path, GOOD)
+    for names, pattern, cases in ((["s"], "", "abc"), (["ab"], "", "ab"), (["c", "a"], "", "ca"), ([], "b", "b")):
+        [(sweep, found)] = find(names, pattern, tmp_path)
+        assert sweep.name == "s" and found == list(cases)
+    with pytest.raises(SweepError, match="no sweep, group or configuration 'd'"):
+        find(["d"], "", tmp_path)
+    with pytest.raises(SweepError, match="nothing to run"):
+        find([], "zzz", tmp_path)
+    [(outside, _)] = find([str(written(tmp_path, GOOD, "mine.yaml"))], "", tmp_path / "none")
+    assert outside.name == "mine"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("notebook: 04_trm_train", "notebook: 99_none"), "notebook '99_none' is none of"),
+        (("seeds: [0, 1]", "seeds: []"), "seeds has no values"),
+        (("[1, 2]}", "[]}"), "grid: H_cycles has no values"),
+        (("b: {schedule", "a: {schedule"), "line 4: 'a' is given twice"),
+        (("schedule: none", "schedul: none"), r"point \d+ \(b/H_cycles=1/seed0, scale smoke\): unknown parameter 'schedul'"),
+        (("max_steps: 2", "max_steps: 0"), "point 1 .*'max_steps' = 0"),
+        (("seeds: [0, 1]", "seed: 3"), "unknown field 'seed'"),
+        (("smoke:", "tiny:"), "unknown scale 'tiny'"),
+        (("b: {lr: 0.002}", "z: {lr: 0.002}"), "case 'z' is not among the cases"),
+        (("04_paper.yaml", "04_pper.yaml"), "04_pper.yaml"),
+        (("grid: {", "grid: ["), "s.yaml"),
+        (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "cases: [a]"), "cases must be a mapping"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_gets_one_clear_message(tmp_path, change, message):
+    assert change[0] in GOOD
+    path = written(tmp_path, GOOD.replace(*change))
+    with pytest.raises(Exception, match=message) as caught:
+        for scale in ("smoke", "paper"):
+            read_sweep(path).points(scale)
+    assert type(caught.value).__mro__[1].__name__ in ("UserError", "ParameterError", "Exception")
+
+
+def test_a_fault_in_the_fortieth_point_starts_nothing(tmp_path, capsys):
+    sizes = ", ".join(str(0 if i == 40 else i) for i in range(1, 51))
+    text = f"notebook: 04_trm_train\ngrid: {{batch_size: [{sizes}]}}\nscales: {{smoke: {{}}}}"
+    out = tmp_path / "out"
+    code = main(["run", str(written(tmp_path, text)), "--scale", "smoke", "--outputs", str(out)])
+    said = capsys.readouterr().err
+    assert code == 2 and "point 40 (s/batch_size=0/seed0, scale smoke)" in said and said.count("batch_size") <= 3
+    assert not out.exists()
+
+
+def test_the_suites_have_the_counts_of_their_guides():
+    sweeps = read_sweeps()
+    scaling, tpu = sweeps["scaling_research"], sweeps["tpu_quickstart"]
+    counts = {f"exp{i:02}": n for i, n in enumerate((6, 6, 5, 5, 11, 6, 6, 3, 5, 5), start=1)}
+    assert {name: len(scaling.cases_of(name)) for name in counts} == counts
+    assert sum(counts.values()) == 58 and len(scaling.cases_of("contributions")) == 10
+    assert len(scaling.cases_of("curriculum_recursion")) == len(scaling.cases_of("adaptive_halting")) == 2
+    assert [p.params.hidden_size for p in scaling.points("paper", scaling.cases_of("exp01")) if p.seed == 0] == [
+        256, 384, 512, 768, 1024, 1536,
+    ]  # fmt: skip
+    batches = [p.values["batch_size"] for p in scaling.points("paper", scaling.cases_of("exp07")) if p.seed == 0]
+    assert batches == [768 * 2**k for k in range(1, 7)]
+    named = {
+        "e1": "1_baseline 3_batch_512 3_batch_1024",
+        "e2": "1_ema_off 2_t2_n2 2_t2_n6 2_t3_n4 2_t3_n6 2_t4_n6 3_attention 4_nsup_8",
+        "e3": "1_large_model 2_more_data",
+        "e4": "1_lr_search 2_longer_training 3_deeper_model 4_no_warmup 5_larger_batch",
+    }
+    named = [f"{phase}_{name}" for phase, names in named.items() for name in names.split()]
+    assert sorted(tpu.cases) == sorted([*named, "e1_2_seeds"]) and len(named) == 18
+    assert len(tpu.cases_of("tn_sweep")) == 5
+
+
+@pytest.mark.parametrize("name", ["scaling_research", "tpu_quickstart"])
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_every_point_of_the_suites_is_valid_at_every_scale(name, scale):
+    points = read_sweeps()[name].points(scale)
+    missing = [point.name for point in points if point.params is None]
+    assert all(name.startswith("exp08c") for name in missing)  # float16 wants CUDA, and says so
+
+
+def test_list_and_status_as_json(tmp_path, capsys):
+    assert main(["list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["scaling_research"]["configurations"] == 69 and rows["tpu_quickstart"]["suite"] == "trm_tpu_quickstart"
+    assert rows["scaling_research"]["distinct"] < 69
+    words = ["status", "example", "--scale", "smoke", "--outputs", str(tmp_path)]
+    assert main([*words, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["sweeps"]["example"]["queued"] == 4
+    assert counts["queued"] == counts["points"] == 4 and counts["done"] == 0
+    assert main(["results", *words[1:]]) == 2 and "no complete runs" in capsys.readouterr().err
+    assert main(["run", *words[1:], "--dry-run"]) == 0 and "nothing was run" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,100 @@
+"""Tables of a sweep: runs by their parameters, states, and tables from elsewhere."""
+
+import json
+
+import pytest
+
+from trm.errors import UserError
+from trm.run import write_atomically
+from trm.sweep.__main__ import main
+from trm.sweep.definition import read_sweep
+from trm.sweep.engine import Display, jobs_of
+from trm.sweep.results import counts, import_wandb, results, short, statuses
+from trm.sweep.worker import Outcome
+
+SWEEP = """
+notebook: 04_trm_train
+cases: {a: {}, b: {lr: 0.001}, same: {}}
+seeds: [0, 1]
+scales: {smoke: {base: {max_steps: 2}}}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    (tmp_path / "s.yaml").write_text(SWEEP)
+    found = read_sweep(tmp_path / "s.yaml")
+    object.__setattr__(found, "outputs", tmp_path / "out")
+    return found
+
+
+def complete(folder, params, accuracy, code="c0"):
+    folder.mkdir(parents=True)
+    about = {"run_id": folder.name, "code": code, "params": params.model_dump()}
+    write_atomically(folder / "params.json", json.dumps(about))
+    write_atomically(folder / "metrics.json", json.dumps({"test/exact_accuracy": accuracy}))
+
+
+def test_a_row_for_every_point_that_has_a_run_and_equal_points_share_one(sweep):
+    points = sweep.points("smoke")
+    a0, a1, b0 = points[0], points[1], points[2]
+    complete(sweep.folder_of(a0), a0.params, 0.5, sweep.code)
+    complete(sweep.folder_of(a1), a1.params, 0.7, sweep.code)
+    complete(sweep.folder / "made-by-older-code", b0.params, 0.25, "older")
+    table = results(sweep, points)
+    assert list(table["case"]) == ["a", "a", "b", "same", "same"] and list(table["seed"]) == [0, 1, 0, 0, 1]
+    assert list(table["test/exact_accuracy"]) == [0.5, 0.7, 0.25, 0.5, 0.7]
+    assert table["run_id"].nunique() == 3 and list(table["code"]).count("older") == 1
+    assert table["lr"].tolist() == [0.004, 0.004, 0.001, 0.004, 0.004]
+    said = short(table).set_index("case")
+    assert said.loc["a", "test/exact_accuracy"] == 0.6 and said.loc["a", "test/exact_accuracy ±"] == pytest.approx(
+        0.1414
+    )
+    assert counts(statuses(sweep, points)) == {"done": 4, "running": 0, "queued": 2, "paused": 0, "failed": 0,
+                                               "unavailable": 0}  # fmt: skip
+    assert len(jobs_of(sweep, points, 0, "smoke")) == 4  # a and same are one job a seed
+
+
+def test_what_lies_in_a_folder_says_the_state(sweep):
+    points = sweep.points("smoke", ["b"])
+    folder = sweep.folder_of(points[0])
+    folder.mkdir(parents=True)
+    (folder / "params.json").write_text("{")  # cut off by a crash
+    (folder / "metrics.partial.json").write_text("{}")
+    assert statuses(sweep, points)[0]["state"] == "paused" and results(sweep, points).empty
+    (folder / "failed.json").write_text(json.dumps({"error": "ValueError: why"}))
+    assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "failed", "error": "ValueError: why"}
+    (folder / "running.json").write_text("{}")
+    assert statuses(sweep, points)[0]["state"] == "running"
+    (folder / "metrics.json").write_text("{}")
+    assert statuses(sweep, points)[0]["state"] == "done"
+
+
+def test_a_table_from_wandb(tmp_path, capsys):
+    path = tmp_path / "export.csv"
+    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\n")
+    table = import_wandb(path)
+    assert table.loc[0, ["case", "seed", "test/exact_accuracy"]].tolist() == ["exp01a", 0, 0.5]
+    assert main(["results", "example", "--scale", "smoke", "--outputs", str(tmp_path), "--import", str(path)]) == 0
+    assert "exp01a" in capsys.readouterr().out
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
+        import_wandb(path)
+    with pytest.raises(UserError, match="none.csv: cannot be read"):
+        import_wandb(tmp_path / "none.csv")
+
+
+def test_the_display_counts_and_reads_well_in_a_log(capsys):
+    display = Display(jobs=10, workers=2)
+    display.ended(Outcome("s/a/seed0", "done", 100.0))
+    display.ended(Outcome("s/b/seed0", "failed", 3.0, "ValueError: why"))
+    display.tick()
+    head, one, two = capsys.readouterr().out.splitlines()
+    assert head.split() == ["done", "failed", "running", "queued", "left", "last", "run"]
+    # 1 done and 9 left: 2 at work, half through, and 7 waiting, at 100 s each on 2 workers: 400 s
+    assert one.split()[:5] == ["1", "0", "2", "7", "7"] and one.endswith("min   done    s/a/seed0  100 s")
+    assert two.split()[:4] == ["1", "1", "2", "6"] and two.endswith("failed  s/b/seed0  3 s  ValueError: why")
+
+
+def test_the_seed_on_the_command_line_is_the_only_one(sweep):
+    assert [point.seed for point in sweep.points("smoke", ["a"], {"seed": 5})] == [5]

@@ -1,0 +1,257 @@
+"""Scaling: does a loss fall with size as a power law, how fast, to what floor - or is there no trend at all?
+
+Three forms of y > 0 in one variable x > 0, or in two (model size N and data D), are fitted in the same way and compared:
+
+    constant     y = E
+    log-linear   log y = a - b log x              log y = a - b log N - c log D
+    power law    y = E + A x^-alpha               y = E + A N^-alpha + B D^-beta     (alpha, beta from 0 to 10)
+
+The last is Chinchilla's (arXiv 2203.15556, approach 3), and so is the fit: residuals are those of log y, each charged
+Huber's loss, minimised by L-BFGS from a grid of starts. As its replication advises (arXiv 2404.10102), the losses are
+summed, not averaged, so that the search does not stop early. In one variable log-linear is a power law with no floor.
+
+Accuracy is never fitted. Fit a loss, or `runs.error_odds`, whose log is logit(error): residuals of log y are then of logits.
+
+A *run* is one row, say a configuration and a seed; rows are taken as independent. All logs are natural.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import optimize, special
+
+from trm.errors import UserError
+
+FORMS = ("constant", "log-linear", "power law")  # from the simplest
+NAMES = {  # parameters, by form and number of variables
+    ("constant", 1): ["E"],
+    ("constant", 2): ["E"],
+    ("log-linear", 1): ["a", "b"],
+    ("log-linear", 2): ["a", "b", "c"],
+    ("power law", 1): ["E", "A", "alpha"],
+    ("power law", 2): ["E", "A", "B", "alpha", "beta"],
+}
+DELTA = 1e-3  # where Huber's loss turns from square to straight, in log y
+STEEPEST = 10.0  # bound of alpha and beta: beyond it the law is a step between two sizes
+DEEPEST = 7.0  # a term e^-7 of the smallest y counts as gone; further down the gradient would vanish
+SPREAD = 1e-8  # residuals below this are rounding: laws that fit so well are told apart by their parameters alone
+
+
+# --- one fit ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted form. theta (p,) is what was searched: logs of E, A, B, exponents, with log x counted from `centre` (k,).
+
+    loss: sum of Huber's losses of the residuals of log y, in units of delta^2. runs: n. names: those of the p parameters.
+    """
+
+    form: str
+    theta: np.ndarray
+    centre: np.ndarray
+    loss: float
+    runs: int
+    delta: float
+
+    @property
+    def names(self) -> list[str]:
+        return NAMES[self.form, len(self.centre)]
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Parameters by name, in the units of y and x; E, A and B as they stand, not their logs."""
+        k, t = len(self.centre), self.theta
+        if self.form == "constant":
+            values = np.exp(t)
+        elif self.form == "log-linear":
+            values = [t[0] + t[1:] @ self.centre, *t[1:]]
+        else:
+            values = [np.exp(t[0]), *np.exp(t[1 : 1 + k] + t[1 + k :] * self.centre), *t[1 + k :]]
+        return {name: float(value) for name, value in zip(self.names, values)}
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """y at x. (n,) or (n, k) -> (n,)."""
+        x = np.asarray(x, dtype=float)
+        return np.exp(_log_law(self.theta, np.log(x[:, None] if x.ndim == 1 else x) - self.centre, self.form)[0])
+
+    @property
+    def aicc(self) -> float:
+        """Akaike's criterion with the small-sample correction (Hurvich and Tsai 1989); less is better, in nats times 2.
+
+        -2 log likelihood + 2 q + 2 q (q + 1) / (n - q - 1), q = parameters + 1 for the scale tau; infinite where
+        n <= q + 1. The likelihood is the one whose best parameters are those of the Huber fit, whatever tau is: residuals
+        of log y with density exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above.
+        (A sum of squares would judge the fit by another measure than made it, and let one outlier decide; then a form
+        could also lose to one that it contains.) The correction is exact for Gaussian linear models, else approximate.
+        """
+        n, q = self.runs, len(self.theta) + 1
+        loss = max(self.loss, n * (SPREAD / self.delta) ** 2 / 2)
+
+        def minus_log_likelihood(log_tau: float) -> float:
+            tau = np.exp(log_tau)  # in units of delta^2
+            z = np.sqrt(2 * np.pi * tau) * special.erf(1 / np.sqrt(2 * tau)) + 2 * tau * np.exp(-0.5 / tau)
+            return n * np.log(self.delta * z) + loss / tau
+
+        best = optimize.minimize_scalar(minus_log_likelihood, bounds=(-60, 60), options={"xatol": 1e-9}).fun
+        return 2 * best + 2 * q + 2 * q * (q + 1) / (n - q - 1) if n > q + 1 else np.inf
+
+
+def _log_law(theta: np.ndarray, z: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """log y (n,) and its derivatives (n, p) at z = log x - centre (n, k)."""
+    if form != "power law":  # linear; the constant has no slopes
+        jacobian = np.column_stack((np.ones(len(z)), -z))[:, : len(theta)]
+        return jacobian @ theta, jacobian
+    k = z.shape[1]
+    terms = np.column_stack((np.full(len(z), theta[0]), theta[1 : 1 + k] - theta[1 + k :] * z))  # logs of E, A x^-alpha
+    log_y = np.logaddexp.reduce(terms, axis=1)
+    share = np.exp(terms - log_y[:, None])
+    return log_y, np.column_stack((share, -share[:, 1:] * z))
+
+
+def objective(theta: np.ndarray, z: np.ndarray, log_y: np.ndarray, form: str, delta: float) -> tuple[float, np.ndarray]:
+    """Sum of Huber's losses of the residuals over delta, and its gradient (p,). theta (p,), z (n, k), log_y (n,)."""
+    predicted, jacobian = _log_law(theta, z, form)
+    u = (predicted - log_y) / delta
+    return float(special.huber(1.0, u).sum()), np.clip(u, -1, 1) @ jacobian / delta
+
+
+def _starts(z: np.ndarray, log_y: np.ndarray, form: str) -> list[np.ndarray]:
+    """Where the search begins: one place for the convex forms, else a grid of floors and exponents."""
+    if form == "constant":
+        return [np.array([np.median(log_y)])]
+    if form == "log-linear":
+        return [np.linalg.lstsq(np.column_stack((np.ones(len(z)), -z)), log_y, rcond=None)[0]]
+    k, low = z.shape[1], log_y.min()
+    starts = []
+    for floor in (0.02, 0.5, 0.9):  # E as a share of the smallest y; the terms divide what is left in the middle
+        rest = np.log(max(np.exp(np.median(log_y) - low) - floor, 0.01) / k) + low
+        for exponents in np.stack(np.meshgrid(*[[0.1, 0.4, 1.5]] * k), -1).reshape(-1, k):
+            starts.append(np.array([np.log(floor) + low, *[rest] * k, *exponents]))
+    return starts
+
+
+def _search(starts: list[np.ndarray], z: np.ndarray, log_y: np.ndarray, form: str, delta: float) -> tuple:
+    """(loss, theta) of the best of the searches."""
+    bounds = None
+    if form == "power law":
+        k = z.shape[1]
+        bounds = [(log_y.min() - DEEPEST, None)] * (1 + k) + [(0.0, STEEPEST)] * k
+    options = {"ftol": 1e-12, "gtol": 1e-9, "maxiter": 400, "maxls": 50}
+    found = [
+        optimize.minimize(objective, t, (z, log_y, form, delta), "L-BFGS-B", jac=True, bounds=bounds, options=options)
+        for t in starts
+    ]
+    best = min(found, key=lambda result: result.fun)
+    return best.fun, best.x
+
+
+def checked(x: ArrayLike, y: ArrayLike, delta: float = DELTA) -> tuple[np.ndarray, np.ndarray]:
+    """x (n, k) and y (n,) as arrays that can be fitted."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x = x[:, None] if x.ndim == 1 else x
+    if y.ndim != 1 or x.ndim != 2 or x.shape[1] not in (1, 2) or len(x) != len(y) or not len(y):
+        raise UserError(f"x must be (n,) or (n, 2) and y (n,), with n of 1 or more; they are {x.shape} and {y.shape}")
+    for name, values in (("x", x), ("y", y)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} is not finite in {np.sum(~np.isfinite(values))} places; leave failed runs out")
+        if not (values > 0).all():
+            raise UserError(f"{name} must be positive, not {values.min():g}; of an accuracy, fit its error_odds")
+    if not 0 < delta < np.inf:
+        raise UserError(f"delta must be positive, not {delta}")
+    return x, y
+
+
+def too_few(x: ArrayLike, form: str, spare: int = 1) -> str:
+    """Why there is too little to fit `form` at x (n,) or (n, 2), "" where there is enough: distinct points must outnumber
+    the parameters by `spare`, and in two variables each must vary, and not as a power of the other."""
+    x = np.asarray(x, dtype=float)
+    points = np.unique(x[:, None] if x.ndim == 1 else x, axis=0)
+    k = points.shape[1]
+    needed = len(NAMES[form, k]) + spare
+    if form == "constant":
+        return ""
+    if len(points) < needed:
+        return f"too few points for {form}: {len(points)} distinct, and it takes {needed}"
+    if k == 2:
+        values, logs = [len(np.unique(column)) for column in points.T], np.log(points)
+        if min(values) < (3 if form == "power law" else 2):
+            return f"too few sizes for {form}: N takes {values[0]} values, D {values[1]}"
+        if np.linalg.matrix_rank(logs - logs.mean(0), rtol=1e-3) < 2:
+            return f"D is a power of N in all runs, so {form} cannot tell one from the other"
+    return ""
+
+
+def fit(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELTA) -> Fit:
+    """The law of a form that is nearest to the runs. x (n,) or (n, 2) for N and D, y (n,), all positive.
+
+    Raises:
+        UserError: an unknown form, values that are no positive numbers, or too few points (see `too_few`).
+    """
+    if form not in FORMS:
+        raise UserError(f"no form {form!r}; there are {', '.join(FORMS)}")
+    x, y = checked(x, y, delta)
+    if reason := too_few(x, form):
+        raise UserError(reason)
+    centre = np.log(x).mean(0)
+    z, log_y = np.log(x) - centre, np.log(y)
+    loss, theta = _search(_starts(z, log_y, form), z, log_y, form, delta)
+    return Fit(form, theta, centre, loss, len(y), delta)
+
+
+# --- how sure ---------------------------------------------------------------------------------------------------
+
+
+def bootstrap(
+    law: Fit, x: ArrayLike, y: ArrayLike, coverage: float = 0.9, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Percentile intervals of the parameters of `law` (Efron): runs are drawn with replacement, n of n, and fitted anew.
+
+    Each search starts from `law` itself, with terms that had vanished raised a little so that they can come back; draws
+    with too few points are thrown back. Returns a row a parameter: estimate, low, high. Same seed, same intervals.
+
+    Raises:
+        UserError: bad values, `coverage` not between 0 and 1, or hardly a draw of the runs has enough points.
+    """
+    x, y = checked(x, y)
+    if not 0 < coverage < 1 or resamples < 1:
+        raise UserError(f"coverage must lie between 0 and 1 and resamples be 1 or more, not {coverage} and {resamples}")
+    z, log_y, rng = np.log(x) - law.centre, np.log(y), np.random.default_rng(seed)
+    start = law.theta.copy()
+    if law.form == "power law":
+        logs = 1 + len(law.centre)
+        start[:logs] = np.maximum(start[:logs], log_y.min() - 2)
+    draws = []
+    for _ in range(20 * resamples):
+        rows = rng.integers(len(y), size=len(y))
+        if not too_few(x[rows], law.form):
+            loss, theta = _search([start], z[rows], log_y[rows], law.form, law.delta)
+            draws.append(Fit(law.form, theta, law.centre, loss, len(y), law.delta).params)
+        if len(draws) == resamples:
+            break
+    else:
+        raise UserError(f"only {len(draws)} of {20 * resamples} draws of the runs have points enough; run more")
+    low, high = pd.DataFrame(draws).quantile([(1 - coverage) / 2, (1 + coverage) / 2]).to_numpy()
+    return pd.DataFrame({"estimate": law.params, "low": dict(zip(law.names, low)), "high": dict(zip(law.names, high))})
+
+
+def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELTA) -> dict[str, float]:
+    """What a fit without the largest point (all runs at the largest x, or at the largest N D) says of it.
+
+    Returns size (x, or N D), runs held out, predicted and observed y (geometric means over these runs), and log_error =
+    log(predicted / observed), which is the relative error where it is small.
+
+    Raises:
+        UserError: bad values, or too few points are left.
+    """
+    x, y = checked(x, y, delta)
+    size = np.log(x).sum(1)
+    out = size > size.max() - 1e-9
+    if out.all():
+        raise UserError("there is one size only, so none can be held out")
+    predicted = np.log(fit(x[~out], y[~out], form, delta).predict(x[out])).mean()
+    observed = np.log(y[out]).mean()
+    values = (x[out][0].prod(), out.sum(), np.exp(predicted), np.exp(observed), predicted - observed)
+    return dict(zip(("size", "runs", "predicted", "observed", "log_error"), map(float, values)))

@@ -1,0 +1,103 @@
+"""What a sweep has come to: its states, and a table of its runs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from trm.errors import UserError
+from trm.run import to_json
+from trm.sweep.definition import Point, Sweep
+from trm.sweep.worker import error_of, state
+
+STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
+
+
+def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
+    """Name, state and error of every point."""
+    rows = []
+    for point in points:
+        if point.params is None:
+            rows.append({"point": point.name, "state": "unavailable", "error": point.unavailable})
+            continue
+        folder = sweep.folder_of(point)
+        rows.append({"point": point.name, "state": state(folder), "error": error_of(folder)})
+    return rows
+
+
+def counts(rows: list[dict[str, str]]) -> dict[str, int]:
+    """How many points are in each state, all states named."""
+    found = Counter(row["state"] for row in rows)
+    return {name: found[name] for name in STATES}
+
+
+def results(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
+    """One row for every point with a complete run: case, cell, seed, its parameters, its metrics, run_id and code (the
+    version of the sources that made it).
+
+    A run whose parameters are a point's counts, whichever version of the code made it; of several the newest.
+    """
+    if not any(point.params for point in points):
+        return pd.DataFrame()
+    runs: dict[str, tuple[float, Path, dict]] = {}
+    for metrics in sorted(sweep.folder.glob("*/metrics.json")):
+        try:
+            about = json.loads((metrics.parent / "params.json").read_text())
+            key = _key(about["params"], points)
+        except (OSError, ValueError, KeyError):
+            continue
+        if key not in runs or metrics.stat().st_mtime > runs[key][0]:
+            runs[key] = (metrics.stat().st_mtime, metrics, about)
+    rows = []
+    for point in points:
+        if point.params is None or (key := _key(point.params.model_dump(), points)) not in runs:
+            continue
+        _, metrics, about = runs[key]
+        rows.append(
+            {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
+            | {name: value for name, value in point.params.result_values().items() if name != "seed"}
+            | json.loads(metrics.read_text())
+            | {"run_id": about["run_id"], "code": about["code"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def _key(values: dict, points: list[Point]) -> str:
+    """The parameters that can change a result, as one text."""
+    schema = next(type(point.params) for point in points if point.params is not None)
+    kept = {name: value for name, value in values.items() if name not in schema.NOT_IN_RUN_ID}
+    return to_json(kept, sort_keys=True)
+
+
+def import_wandb(path: Path) -> pd.DataFrame:
+    """Rows of a table that W&B exported as CSV, with this book's names: Name becomes case, and summary columns are kept.
+
+    Raises:
+        UserError: no CSV, or no column Name.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a CSV table ({error})") from None
+    if "Name" not in table:
+        raise UserError(f"{path}, line 1: no column Name; export the table of runs from W&B as CSV")
+    table = table.rename(columns={"Name": "case", "State": "state"})
+    if "seed" not in table:
+        table["seed"] = 0
+    return table.assign(sweep="wandb", cell="")
+
+
+def short(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns worth a look: names, what differs between the rows, and test metrics; mean and deviation over seeds."""
+    if table.empty:
+        return table
+    tests = [name for name in table if name.startswith(("test/", "train/seconds", "model/"))]
+    values = [name for name in tests if pd.api.types.is_numeric_dtype(table[name])]
+    stats = table.groupby(["sweep", "case", "cell"], sort=False, dropna=False)[values].agg(["mean", "std"])
+    out = pd.DataFrame({"runs": table.groupby(["sweep", "case", "cell"], sort=False, dropna=False).size()})
+    for name in values:
+        out[name] = stats[name]["mean"].round(4)
+        if stats[name]["std"].notna().any() and name.startswith("test/"):
+            out[f"{name} ±"] = stats[name]["std"].round(4)
+    return out.reset_index()
