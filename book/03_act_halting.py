@@ -225,22 +225,25 @@ run.save_figure(figure, "stopping_steps")
 # %% tags=["widget"]
 import ipywidgets
 
+from trm.analysis.widgets import explore
 from trm.inference.rules import thresholds
 
 levels = [float(v) for v in thresholds(test, "q_margin", 40)]
 
 
-def show_threshold(threshold):
+def at_threshold(threshold):
     share, mean = test.halted(Rule("q_margin", threshold))
-    where = {"accuracy": share, "mean_steps": mean}
-    print(f"halting head at {threshold:.2f}: {share:.1%} solved in {mean:.2f} steps")
-    halting_plots.rule_curves(curves[curves["rule"] == "q_margin"], test.exact_by_step, where)
-    halting_plots.plt.show()
+    figure = halting_plots.rule_curves(
+        curves[curves["rule"] == "q_margin"], test.exact_by_step, {"accuracy": share, "mean_steps": mean}
+    )
+    figure.suptitle(f"halting head at {threshold:.2f}: {share:.1%} solved in {mean:.2f} steps")
+    return figure
 
 
-if hasattr(globals().get("get_ipython", lambda: None)(), "kernel"):
-    slider = ipywidgets.SelectionSlider(options=levels, value=levels[len(levels) // 2], description="threshold")
-    _ = ipywidgets.interact(show_threshold, threshold=slider)
+explore(
+    at_threshold,
+    threshold=ipywidgets.SelectionSlider(options=levels, value=levels[len(levels) // 2], description="threshold"),
+)
 
 # %%
 few = [levels[int(i)] for i in np.linspace(0, len(levels) - 1, 4)]

@@ -238,20 +238,15 @@ run.save_figure(figure, "step_by_step")
 # The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows the figure above).
 
 # %% tags=["widget"]
-import ipywidgets
-from matplotlib import pyplot as plt
+from trm.analysis.widgets import explore
 
 
-def show_thought(puzzle=chosen, step=1):
-    figure, ax = plt.subplots(figsize=(3, 3))
-    plots.draw_grid(
-        ax, data.test.questions[puzzle], box, digits(test.predictions[puzzle, step - 1]), data.test.answers[puzzle]
-    )
-    plt.show()
+def thought(puzzle, step):
+    answer, truth = digits(test.predictions[puzzle, step - 1]), data.test.answers[puzzle]
+    return plots.grids(data.test.questions[[puzzle]], box, answer[None], truth[None])
 
 
-if hasattr(globals().get("get_ipython", lambda: None)(), "kernel"):
-    _ = ipywidgets.interact(show_thought, puzzle=(0, len(data.test) - 1), step=(1, params.eval_steps))
+explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_steps, 1))
 
 # %% [markdown]
 # ## What this run found

@@ -114,7 +114,11 @@ def test_equal_costs_stay_equal_whatever_the_number_of_seeds():
 def test_membership_against_all_resamples():
     arms = {"a": [(1, 0.5), (1, 0.7)], "b": [(2, 0.4), (2, 0.6)], "c": [(3, 0.45), (4, 0.55)], "d": [(9, 0.9)]}
     counts = dict.fromkeys(arms, 0)
-    draws = [[np.mean(pairs, axis=0) for pairs in itertools.product(arm, repeat=len(arm))] for arm in arms.values()]
+    draws = []
+    for arm in arms.values():
+        means = [np.mean(pairs, axis=0) for pairs in itertools.product(arm, repeat=len(arm))]
+        stretch = (len(arm) / (len(arm) - 1)) ** 0.5 if len(arm) > 1 else 1
+        draws.append([np.mean(arm, axis=0) + stretch * (mean - np.mean(arm, axis=0)) for mean in means])
     worlds = list(itertools.product(*draws))
     for world in worlds:
         rounded = [tuple(np.round(point, 9)) for point in world]

@@ -193,7 +193,7 @@ def test_verdicts_on_laws_that_are_known():
     assert f"{power.held_out['log_error']:+.1%} in log" in text and "90%" in text
 
     line = scaling_verdict.study(SIZES, noisy(20 * SIZES**-0.2, 0.02, 0), resamples=20)
-    assert line.supported == "log-linear" and "a trend, but no floor" in scaling_verdict.verdict(line)
+    assert line.supported == "log-linear" and "a trend, and no floor is needed" in scaling_verdict.verdict(line)
     rise = scaling_verdict.study(SIZES, noisy(SIZES**0.1, 0.02, 0), resamples=20)
     assert rise.supported == "log-linear" and "a trend, but no fall" in scaling_verdict.verdict(rise)
 

@@ -1,9 +1,10 @@
-"""What the README says of halting, against the committed tables."""
+"""What the README says of halting and of scaling, against the committed tables."""
 
 import pandas
 import pytest
 
 from tests.conftest import ROOT
+from trm.analysis.experiments import EXPERIMENTS, against_baseline
 from trm.models.pretrained import shipped_model
 
 README = " ".join((ROOT / "README.md").read_text().split())
@@ -46,3 +47,38 @@ def test_the_models_that_ship(puzzle, parameters):
     )
     folder = ROOT / "trm" / "models" / "shipped" / f"sudoku_{puzzle}"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+def test_what_scales():
+    runs = pandas.read_csv(RESULTS / "10_scaling_research.csv")
+    assert runs.groupby("case")["seed"].nunique().min() == 3
+    accuracy = runs.groupby("case")["test/exact_accuracy"].mean()
+
+    def share(case):
+        return f"{accuracy[case]:.1%}".removesuffix("%")
+
+    for said in (
+        f"{share('exp01a')} % of 1,000 unseen puzzles at 16 wide, {share('exp01e')} % at 64, {share('exp01f')} % at 96",
+        f"from 1 to 2 ({share('exp02a')} to {share('exp02b')} %)",
+        f"({share('exp03e')} to {share('exp03c')} %)",
+        f"as 500 ({share('exp05a')} and {share('exp05f')} %)",
+        f"one variant each gives {share('exp05g')} %, ten {share('exp05h')} %",
+    ):
+        assert said in README
+    widths = runs.drop_duplicates("case").set_index("case")["hidden_size"]
+    assert widths[["exp01a", "exp01e", "exp01f"]].tolist() == [16, 64, 96]
+    experiments = {e.name: e for e in EXPERIMENTS}
+    averaged = against_baseline(runs, experiments["exp09"], "exp09a", 0.9).loc["exp09e"]
+    assert f"bring {averaged['mean']:.1f} points ({averaged['low']:.1f} to {averaged['high']:.1f}, 90 %)" in README
+    found = against_baseline(runs, experiments["contributions"], "baseline", 0.9)
+    better = found[(found["low"] > 0) & (found["mean"] > 1)]
+    row = better.loc["contrib06"]
+    assert len(better) == 1 and f"+{row['mean']:.1f} points ({row['low']:.1f} to {row['high']:.1f})" in README
+    assert f"at {row['FLOPs']:.1f} times the compute" in README
+    depth = found.loc[["contrib01a", "contrib01b"], "mean"]
+    assert f"({depth.iloc[0]:.1f} and {depth.iloc[1]:.1f} points)" in README
+    assert (
+        accuracy[[f"exp03{c}" for c in "abcde"]]
+        .agg(["min", "max"])
+        .equals(accuracy[["exp03e", "exp03c"]].set_axis(["min", "max"]))
+    )

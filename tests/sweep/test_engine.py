@@ -85,7 +85,7 @@ def another_papermill(folder, old):
     """Whether a papermill other than `old` is at work in the folder."""
     try:
         return papermill_of(folder).pid != old.pid
-    except (OSError, ValueError, psutil.NoSuchProcess):
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
         return False
 
 
@@ -116,6 +116,10 @@ def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(swee
     short = folder_of(sweep, "short")
     assert (short / "metrics.json").exists()  # one job at a time, in the order of the file
     first_done = (short / "metrics.json").stat().st_mtime_ns
+
+    code, said = finish(sweep, file)  # the same again, while the first is at work: it keeps its hands off
+    assert code == 3 and "1 busy" in said, said
+    assert process.poll() is None and (folder / "running.json").exists()
 
     papermill = papermill_of(folder)
     papermill.children()[0].kill()  # the kernel: dask is not asked, the worker starts it again
@@ -200,3 +204,16 @@ def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(sweep):
     finally:
         for helper in helpers:
             helper.kill()
+
+
+def test_a_sample_of_the_suites_runs_at_smoke_scale(tmp_path):
+    """The whole of both: python -m trm.sweep run scaling_research tpu_quickstart --scale smoke --jobs 2."""
+    words = ["contrib07", "e2_3_attention", "--scale", "smoke", "--outputs", str(tmp_path)]
+    run = [sys.executable, "-m", "trm.sweep", "run", *words, "--jobs", "2"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0 and "2 done" in done.stdout, done.stdout + done.stderr
+    found = {path.parent.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/*/params.json")}
+    assert found["scaling_research"]["params"]["puzzle_tokens"] == 16
+    assert found["tpu_quickstart"]["params"]["mixer"] == "attention"
+    notebook = next(tmp_path.glob("tpu_quickstart/*/run.ipynb")).read_text()
+    assert '"mixer = \\"attention\\"' in notebook  # papermill's cell: the run can be read and repeated by itself

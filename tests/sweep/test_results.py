@@ -6,6 +6,7 @@ import pytest
 
 from trm.errors import UserError
 from trm.run import write_atomically
+from trm.sweep import engine
 from trm.sweep.__main__ import main
 from trm.sweep.definition import read_sweep
 from trm.sweep.engine import Display, jobs_of
@@ -84,6 +85,35 @@ def test_a_table_from_wandb(tmp_path, capsys):
         import_wandb(tmp_path / "none.csv")
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "params.json"])
+@pytest.mark.parametrize("content", ["", '{"a": ', "[]", "null", '{"params": 3}', "\xff"])
+def test_a_damaged_run_is_named(sweep, name, content):
+    points = sweep.points("smoke", ["a"])
+    folder = sweep.folder_of(points[0])
+    folder.mkdir(parents=True)
+    for file, text in (("metrics.json", "{}"), ("params.json", content)) if name[0] == "p" else ((name, content),):
+        (folder / file).write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=rf"{folder.name}/\w+.json is damaged.*run again"):
+        results(sweep, points)
+
+
+def test_a_file_in_the_place_of_a_folder_is_no_reason_to_stop(sweep):
+    points = sweep.points("smoke", ["a"])
+    sweep.folder.mkdir(parents=True)
+    sweep.folder_of(points[0]).write_text("")
+    assert statuses(sweep, points)[0]["state"] == "queued"
+
+
+def test_an_old_failure_is_forgotten_when_the_run_goes_on(sweep):
+    points = sweep.points("smoke", ["a"])
+    folder = sweep.folder_of(points[0])
+    folder.mkdir(parents=True)
+    (folder / "failed.json").write_text('{"error": "old"}')
+    assert statuses(sweep, points)[0] == {"point": points[0].name, "state": "failed", "error": "old"}
+    (folder / "metrics.json").write_text("{}")
+    assert statuses(sweep, points)[0]["error"] == ""
+
+
 def test_the_display_counts_and_reads_well_in_a_log(capsys):
     display = Display(jobs=10, workers=2)
     display.ended(Outcome("s/a/seed0", "done", 100.0))
@@ -98,3 +128,25 @@ def test_the_display_counts_and_reads_well_in_a_log(capsys):
 
 def test_the_seed_on_the_command_line_is_the_only_one(sweep):
     assert [point.seed for point in sweep.points("smoke", ["a"], {"seed": 5})] == [5]
+
+
+@pytest.mark.parametrize(
+    "name, visible, threads, gpu",
+    [("0", "", "2", "0"), ("1", "", "2", "1"), ("1", "4,7", "2", "7"), ("stranger", "", "2", None)],
+)
+def test_a_worker_takes_its_share_of_cores_and_one_gpu(monkeypatch, name, visible, threads, gpu):
+    me = type("Worker", (), {"address": "tcp://10.0.0.1:1234", "name": name})
+    seen = {}
+    monkeypatch.setattr("distributed.get_worker", lambda: me)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(engine, "cores", lambda: 4)
+    monkeypatch.setattr(engine, "execute", lambda job, environment: seen.update(environment))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    workers = {f"tcp://10.0.0.{host}:{n}": {"name": n, "nthreads": 1} for host, n in ((1, 0), (1, 1), (2, 2))}
+    client = type("Client", (), {"scheduler_info": lambda self, n_workers: {"workers": workers}})
+    monkeypatch.setattr("distributed.get_client", client)
+    engine._on_worker(None)
+    assert seen["OMP_NUM_THREADS"] == threads  # four cores, two workers on this host
+    assert seen["CUDA_VISIBLE_DEVICES"] == gpu if gpu else seen["CUDA_VISIBLE_DEVICES"] in "01"
+    engine._on_worker(None, threads=1)
+    assert seen["OMP_NUM_THREADS"] == "1"

@@ -63,9 +63,11 @@ def membership(
 ) -> pd.Series:
     """How often each configuration is on the front when its seeds are drawn anew: shares from 0 to 1, cheapest first.
 
-    In every resample each configuration draws as many runs as it has, with replacement and apart from the others (a run's
-    cost and error stay together), and the front is that of the new means. A configuration with one run has no spread to
-    draw from: its share speaks of the spread of the others only. Arguments and errors as in `front`; same seed, same shares.
+    In every resample each configuration draws as many of its n runs, with replacement and apart from the others (a run's
+    cost and error stay together), and the front is that of the new means, whose distance from the old one is stretched by
+    sqrt(n / (n - 1)), since a draw from few runs spreads too little. A configuration with one run has no spread to draw
+    from: its share speaks of the spread of the others only. A share is no confidence: the cheapest is always on the front,
+    and with three seeds chance alone can give another a high one. Arguments and errors as in `front`; same seed, same shares.
     """
     if resamples < 1:
         raise UserError(f"resamples must be 1 or more, not {resamples}")
@@ -74,8 +76,10 @@ def membership(
     means = []  # of each configuration, (R, 2)
     for _, group in runs.groupby(keys, sort=False, dropna=False):
         values = group[[cost, error]].to_numpy(dtype=float)  # (n, 2)
-        drawn = values[rng.integers(len(values), size=(resamples, len(values)))]  # (R, n, 2)
-        means.append(drawn.mean(1).clip(drawn.min(1), drawn.max(1)))  # as in `summarise`, equal costs stay equal
+        n, middle = len(values), values.mean(0).clip(values.min(0), values.max(0))
+        drawn = values[rng.integers(n, size=(resamples, n))]  # (R, n, 2)
+        drawn_mean = drawn.mean(1).clip(drawn.min(1), drawn.max(1))  # as in `summarise`, equal costs stay equal
+        means.append(middle + (drawn_mean - middle) * np.sqrt(n / max(n - 1, 1)))
     share = np.mean([non_dominated(*sample.T) for sample in np.stack(means, 1)], axis=0)
     cheapest = np.argsort(summarise(runs, by, cost)["mean"], kind="stable")  # the order of `table`
     return pd.Series(share[cheapest], table.index, name="probability")

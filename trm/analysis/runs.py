@@ -25,12 +25,15 @@ def error_rate(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
 
 
 def logit_error(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """logit of `error_rate`, in nats: the empirical logit, which the half counts rid of most of its bias (Haldane 1956)."""
+    """logit of `error_rate`, in nats: the empirical logit, which the half counts rid of most of its bias (Haldane 1956).
+
+    accuracy, items (n,) -> (n,); errors as in `error_rate`.
+    """
     return special.logit(error_rate(accuracy, items))
 
 
 def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """exp of `logit_error`, (wrong + 1/2) / (right + 1/2): the y to fit, positive and unbounded."""
+    """exp of `logit_error`, (wrong + 1/2) / (right + 1/2): the y to fit, positive and unbounded. (n,), (n,) -> (n,)."""
     return np.exp(logit_error(accuracy, items))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from trm.analysis.scaling import DELTA, FORMS, NAMES, Fit, bootstrap, checked, fit, hold_out, too_few
+from trm.analysis.scaling import DELTA, FORMS, NAMES, STEEPEST, Fit, bootstrap, checked, fit, hold_out, too_few
 from trm.errors import UserError
 
 REPORTED = ("E", "alpha", "beta", "b", "c")  # parameters that a verdict speaks of
@@ -70,9 +70,15 @@ def verdict(found: Study) -> str:
     behind, runs, best = found.table["behind"], found.fits["constant"].runs, found.table.index[0]
     others = ", ".join(f"{form} by {gap:.1f}" for form, gap in behind.items() if form != best)
     shown = found.intervals.loc[[name for name in found.intervals.index if name in REPORTED]]
+    floor = "no floor is needed" if "power law" in found.fits else "no floor was looked for"
+    falls = (shown["estimate"] > 0).all(), (shown["estimate"] <= 0).all()
     said = {
         "constant": "no trend" if best == "constant" else "no trend that is sure",
-        "log-linear": "a trend, but no floor" if (shown["estimate"] > 0).all() else "a trend, but no fall",
+        "log-linear": f"a trend, and {floor}"
+        if falls[0]
+        else "a trend, but no fall"
+        if falls[1]
+        else "a fall along one size alone",
         "power law": "a power law with a floor",
     }
     text = f"**Measured: {said[found.supported]}.** Over {runs} runs the {best} form has the lowest AICc, ahead of {others}"
@@ -81,6 +87,9 @@ def verdict(found: Study) -> str:
     text += ". " + "".join(f"Not compared: {reason}. " for reason in found.refused.values())
     text += ", ".join(f"{r.Index} = {r.estimate:.3g} ({r.low:.3g} to {r.high:.3g})" for r in shown.itertuples())
     text += f", {found.coverage:.0%} intervals by bootstrap over runs. "
+    powers = shown[shown.index.isin(["alpha", "beta"])]
+    for name in powers.index[(powers["high"] - powers["low"] > powers["estimate"]) | (powers["high"] > STEEPEST / 2)]:
+        text += f"{name} is hardly determined by these runs. "
     if isinstance(found.held_out, str):
         return f"{text}Nothing was held out: {found.held_out}."
     held = found.held_out

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -46,8 +47,8 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Do what the words ask; the exit code: 0 all complete, 1 a run failed, 2 wrong input, 3 runs are left
-    over (paused by their time limit, or at work in another sweep), 130 interrupted."""
+    """Do what the words ask; the exit code: 0 all complete that this machine can run, 1 a run failed, 2 wrong input, 3 runs
+    are left over (paused, at work in another sweep, or their scheduler went away), 130 interrupted."""
     args = arguments().parse_args(words)
     try:
         if args.action == "list":
@@ -68,8 +69,8 @@ def main(words: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, chosen: list) -> int:
     """Run, or show what would."""
-    if args.jobs < 1 or args.threads < 0 or args.time_limit < 0:
-        raise UserError("--jobs must be at least 1, --threads and --time-limit at least 0")
+    if args.jobs < 1 or args.threads < 0 or not 0 <= args.time_limit < math.inf:
+        raise UserError("--jobs must be at least 1, --threads and --time-limit at least 0, and no infinite number")
     if args.dry_run:
         for sweep, points in chosen:
             for row in tables.statuses(sweep, points):
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace, chosen: list) -> int:
 
     ended = engine.run(chosen, args.scale, args.jobs, args.threads, args.time_limit, args.scheduler, args.fail_fast)
     print(", ".join(f"{count} {name}" for name, count in ended.items() if count) or "nothing to do")
-    return 1 if ended["failed"] else 3 if ended["busy"] or ended["paused"] else 0
+    return 1 if ended["failed"] else 3 if ended["busy"] or ended["paused"] or ended["left"] else 0
 
 
 def status(args: argparse.Namespace, chosen: list) -> int:
@@ -113,12 +114,15 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     table = pd.concat(found, ignore_index=True)
     print(tables.short(table).to_string(index=False))
     present = {sweep.code for sweep, _ in chosen}
-    if "code" in table and (old := int((~table["code"].isin(present)).sum())):
+    if "code" in table and (old := int((table["code"].notna() & ~table["code"].isin(present)).sum())):
         print(f"note: {old} of these runs were made by another version of the code")
     if args.csv:
         from trm.run import write_atomically
 
-        write_atomically(Path(args.csv), table.to_csv(index=False))
+        try:
+            write_atomically(Path(args.csv), table.to_csv(index=False))
+        except OSError as error:
+            raise UserError(f"{args.csv} cannot be written ({error.strerror}); is there such a folder?") from None
         print(f"{len(table)} runs in {args.csv}")
     return 0
 

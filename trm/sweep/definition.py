@@ -33,6 +33,11 @@ SWEEPS = ROOT / "params" / "sweeps"
 SCALES = ("smoke", "laptop", "paper")
 FIELDS = {"suite", "notebook", "base", "cases", "grid", "seeds", "groups", "scales"}
 LAID_OVER = {"base", "base_file", "cases", "grid", "seeds"}
+NOT_HERE = {
+    "seed": "use `seeds: [...]`",
+    "output_dir": "--outputs names the folder",
+    "resume": "a sweep always resumes",
+}
 
 
 class SweepError(UserError):
@@ -45,8 +50,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                raise SweepError(
+                    f"{self.name}, line {line}: a name must be text, as in `name: value`; write it in quotes"
+                )
             if key.value in seen:
-                line = key.start_mark.line + 1
                 raise SweepError(f"{self.name}, line {line}: {key.value!r} is given twice; rename or drop one")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -125,16 +134,20 @@ class Sweep:
         if "base_file" in at:
             base = read_yaml(ROOT / "params" / at["base_file"]) | base
         given = dict(given or {})
-        common_seeds = at.get("seeds", self.seeds)
-        only_seed = [given.pop("seed")] if "seed" in given else None
-        if not cells or not common_seeds:
-            empty = next((f"grid: {name}" for name, values in grid.items() if not values), "seeds")
-            raise SweepError(f"{self.path.name}, scale {scale}: {empty} has no values, so that there are no points")
         schema, found, faults = CHAPTERS[self.notebook], [], []
+        _refuse(given, "-p", allowed="seed")
+        try:
+            schema.create({name: value for name, value in base.items() if name in schema.model_fields} | given)
+        except HardwareError:
+            pass  # said of every point
+        except ParameterError as error:
+            if any(name in str(error) for name in given):
+                raise SweepError(f"-p: {error}\nnothing was started") from None
+        only_seed = [given.pop("seed")] if "seed" in given else None
         for case in self.cases if cases is None else cases:
             changes = self.cases[case] | at.get("cases", {}).get(case, {})
-            own_seeds = changes.pop("seeds", common_seeds)
-            seeds = only_seed or own_seeds
+            seeds = only_seed or changes.pop("seeds", at.get("seeds", self.seeds))
+            changes.pop("seeds", None)
             for cell in cells:
                 values = base | changes | cell
                 text = ",".join(f"{name}={value}" for name, value in cell.items())
@@ -175,12 +188,14 @@ def read_sweep(path: Path) -> Sweep:
         SweepError: what is wrong with the file, and where.
     """
     try:
-        with open(path) as stream:
+        with open(path, encoding="utf-8") as stream:
             loader = _Loader(stream)
             loader.name = path.name
             content = loader.get_single_data()
     except OSError as error:
         raise SweepError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{path}: is no UTF-8 text ({error})") from None
     except yaml.YAMLError as error:
         raise SweepError(f"{path.name}: {error}") from None
     if not isinstance(content, dict):
@@ -188,27 +203,82 @@ def read_sweep(path: Path) -> Sweep:
     unknown = set(content) - FIELDS
     if unknown:
         raise SweepError(f"{path.name}: unknown field {min(unknown)!r}; there are {', '.join(sorted(FIELDS))}")
-    if content.get("notebook") not in CHAPTERS:
+    if str(content.get("notebook")) not in CHAPTERS:
         raise SweepError(f"{path.name}: notebook {content.get('notebook')!r} is none of {', '.join(CHAPTERS)}")
-    kinds = {"base": dict, "cases": dict, "grid": dict, "groups": dict, "scales": dict, "seeds": list}
-    scales = content.get("scales") or {}
-    for where, part in [("", content), *((f"scales: {name}: ", block or {}) for name, block in scales.items())]:
-        for name, kind in kinds.items():
-            if name in part and not isinstance(part[name], kind):
-                raise SweepError(f"{path.name}: {where}{name} must be a {'list' if kind is list else 'mapping'}")
-    for scale, block in scales.items():
+    content = {name: value for name, value in content.items() if value is not None}
+    cases = content.get("cases") or {path.stem: {}}
+    _check(path.name, content | {"cases": cases}, cases)
+    for scale, block in content.get("scales", {}).items():
         unknown = set(block or {}) - LAID_OVER
         if scale not in SCALES or unknown:
             what = f"field {min(unknown)!r}" if unknown else f"scale {scale!r}"
             raise SweepError(f"{path.name}, scales: unknown {what}; a scale is one of {', '.join(SCALES)}, with "
                              f"{', '.join(sorted(LAID_OVER))}")  # fmt: skip
-        strangers = set((block or {}).get("cases", {})) - set(content.get("cases") or {})
-        if strangers:
-            raise SweepError(f"{path.name}, scale {scale}: case {min(strangers)!r} is not among the cases of the sweep")
-    values = {name: value for name, value in content.items() if value is not None}
-    values["cases"] = {name: case or {} for name, case in (content.get("cases") or {path.stem: {}}).items()}
-    values["scales"] = {name: block or {} for name, block in scales.items()} or {scale: {} for scale in SCALES}
+        _check(f"{path.name}, scale {scale}", block or {}, cases)
+    values = content | {"cases": {name: case or {} for name, case in cases.items()}}
+    values["scales"] = {scale: block or {} for scale, block in content.get("scales", {}).items()}
+    values["scales"] = values["scales"] or {scale: {} for scale in SCALES}
     return Sweep(name=path.stem, path=path, **values)
+
+
+def _check(where: str, block: dict[str, Any], cases: dict[str, Any]) -> None:
+    """See to it that all parts of a file, or of one of its scales, are of the kinds they must be.
+
+    Raises:
+        SweepError: the first that is not, and what it must be.
+    """
+
+    def want(value: Any, kind: type, name: str, what: str) -> Any:
+        if not isinstance(value, kind):
+            raise SweepError(f"{where}: {name} must be {what}, not {value!r}")
+        return value
+
+    def values_of(found: Any, name: str) -> list:
+        values = want(found, list, name, "a list such as [1, 2]")
+        if not values:
+            raise SweepError(f"{where}: {name} has no values, so that there are no points")
+        twice = [value for i, value in enumerate(values) if value in values[:i]]
+        if twice:
+            raise SweepError(f"{where}: {name} has {twice[0]!r} twice; a run counts once")
+        return values
+
+    for name in ("suite", "base_file"):
+        want(block.get(name, ""), str, name, "text")
+    for name in ("base", "cases", "grid", "groups", "scales"):
+        want(block.get(name, {}), dict, name, "a mapping")
+    _refuse(block.get("base", {}), f"{where}: base")
+    for name, values in block.get("grid", {}).items():
+        values_of(values, f"grid: {name}")
+    _refuse(block.get("grid", {}), f"{where}: grid")
+    for name, case in block.get("cases", {}).items():
+        if name not in cases:
+            raise SweepError(f"{where}: case {name!r} is not among the cases of the sweep")
+        _refuse(want(case or {}, dict, f"cases: {name}", "a mapping of parameters"), f"{where}: cases: {name}")
+    seeds = {
+        "seeds": block.get("seeds"),
+        **{f"cases: {n}: seeds": (c or {}).get("seeds") for n, c in block.get("cases", {}).items()},
+    }
+    for name, found in seeds.items():
+        for seed in values_of(found, name) if found is not None else []:
+            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+                raise SweepError(f"{where}: {name} must be whole numbers from 0, not {seed!r}")
+    for name, scale in block.get("scales", {}).items():
+        want(scale or {}, dict, f"scales: {name}", "a mapping")
+    for group, members in block.get("groups", {}).items():
+        for member in values_of(members, f"groups: {group}"):
+            if not fnmatch.filter(cases, want(member, str, f"groups: {group}", "a list of names")):
+                raise SweepError(f"{where}: groups: {group}: no case is called {member!r}, nor like it")
+
+
+def _refuse(values: dict[str, Any], where: str, allowed: str = "") -> None:
+    """Refuse the parameters that are not for a sweep to set.
+
+    Raises:
+        SweepError: the first of them, and what to use instead.
+    """
+    for name, instead in NOT_HERE.items():
+        if name in values and name != allowed:
+            raise SweepError(f"{where}: {name!r} cannot be set here; {instead}")
 
 
 def read_sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
@@ -223,11 +293,18 @@ def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tup
     Raises:
         SweepError: a name that is nothing, or nothing at all.
     """
-    files = [Path(name) for name in names if name.endswith((".yaml", ".yml"))]
-    sweeps = read_sweeps(folder) | {path.stem: read_sweep(path) for path in files}
+    sweeps = read_sweeps(folder)
+    files = {name: read_sweep(Path(name)) for name in names if name.endswith((".yaml", ".yml"))}
+    for name, sweep in files.items():
+        others = [other for other in files if other != name and files[other].name == sweep.name]
+        if others:
+            raise SweepError(f"{name} and {others[0]} have one name, {sweep.name}, and so one folder; rename one")
+    sweeps |= {sweep.name: sweep for sweep in files.values()}
     chosen: dict[str, list[str]] = {}
-    for name in [Path(name).stem if Path(name) in files else name for name in names]:
-        hits = {sweep.name: sweep.cases_of(name) for sweep in sweeps.values() if sweep.cases_of(name)}
+    for name in names:
+        within = [files[name]] if name in files else sweeps.values()
+        wanted = files[name].name if name in files else name
+        hits = {sweep.name: sweep.cases_of(wanted) for sweep in within if sweep.cases_of(wanted)}
         if not hits:
             known = [*sweeps, *(group for sweep in sweeps.values() for group in sweep.groups)]
             raise SweepError(f"no sweep, group or configuration {name!r}; sweeps and groups are {', '.join(known)}")

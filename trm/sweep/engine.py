@@ -6,6 +6,7 @@ is read from the folders of the runs, so that a sweep that was killed goes on wh
 
 import os
 import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -18,7 +19,7 @@ from trm.sweep.worker import Job, Outcome, execute, state
 
 
 def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) -> list[Job]:
-    """The jobs of all points that this machine can run; equal points make one job."""
+    """The jobs of all points that this machine can run; equal points make one job. time_limit: minutes of training."""
     jobs: dict[str, Job] = {}
     for point in points:
         if point.params is None:
@@ -26,20 +27,19 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
         folder = str(sweep.folder_of(point))
         about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed, "scale": scale}
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
-        jobs.setdefault(folder, Job(f"{sweep.name}/{point.name}", folder, str(sweep.chapter), values, about))
+        name = f"{sweep.name}/{point.name}"
+        jobs.setdefault(folder, Job(name, folder, str(sweep.chapter), values, about, sweep.code))
     return list(jobs.values())
 
 
-def _on_worker(job: Job, neighbours: dict[str, list[str]], threads: int = 0) -> Outcome:
-    """`execute` with a dask worker's share of its machine: its cores divided among the workers there, and one GPU.
-
-    neighbours: host -> names of its workers, one for each of their threads. threads: of the run, instead of its share.
-    """
+def _on_worker(job: Job, threads: int = 0) -> Outcome:
+    """`execute` with a dask worker's share of its machine: its cores divided among the workers that are there by now, and
+    one GPU. threads: of the run, instead of its share."""
     import torch
-    from distributed import get_worker
+    from distributed import get_client, get_worker
 
     me = get_worker()
-    names = neighbours.get(urlsplit(me.address).hostname, [])
+    names = neighbours(get_client()).get(urlsplit(me.address).hostname, [])
     rank = names.index(str(me.name)) if str(me.name) in names else zlib.crc32(str(me.name).encode())
     share = str(threads or max(cores() // max(len(names), 1), 1))
     environment = {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -56,8 +56,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def neighbours(client) -> dict[str, list[str]]:
+    """Host -> names of its workers, one for each of their threads, as a dask client sees them now."""
+    found: dict[str, list[str]] = {}
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        found.setdefault(urlsplit(address).hostname, []).extend([str(worker["name"])] * worker["nthreads"])
+    return {host: sorted(names) for host, names in found.items()}
+
+
 class Pool:
-    """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`."""
+    """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`.
+
+    Raises:
+        SweepError: `address` is none, or nothing answers there.
+    """
 
     def __init__(self, jobs: int, address: str = ""):
         import dask
@@ -69,10 +81,14 @@ class Pool:
         self.cluster = None
         if address:
             try:
+                parts = urlsplit(address)
+                if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+                    raise ValueError("an address is such as tcp://HOST:8786")
                 self.client = Client(address, timeout="15s", set_as_default=False)
-            except (OSError, TimeoutError, ValueError) as error:
+            except Exception as error:  # dask, tornado and the network each raise their own
+                why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise SweepError(
-                    f"no scheduler answers at {address} ({error}); start one with `dask scheduler`"
+                    f"no scheduler answers at {address} ({why}); start one with `dask scheduler`"
                 ) from None
         else:
             self.cluster = LocalCluster(
@@ -80,23 +96,23 @@ class Pool:
             )  # fmt: skip
             self.client = Client(self.cluster, set_as_default=False)
 
-    def neighbours(self) -> dict[str, list[str]]:
-        """Host -> names of its workers, one for each of their threads."""
-        found: dict[str, list[str]] = {}
-        for address, worker in self.client.scheduler_info(n_workers=-1)["workers"].items():
-            found.setdefault(urlsplit(address).hostname, []).extend([str(worker["name"])] * worker["nthreads"])
-        return {host: sorted(names) for host, names in found.items()}
+    def workers(self) -> int:
+        """How many jobs can run at a time by now."""
+        return sum(map(len, neighbours(self.client).values()))
 
     def outcomes(self, jobs: list[Job], threads: int = 0) -> Iterator[Outcome | None]:
         """Outcomes as they come; None about five times a second while there is nothing new, for a display."""
-        neighbours = self.neighbours()
-        waiting = {self.client.submit(_on_worker, job, neighbours, threads, pure=False, retries=3): job for job in jobs}
+        from distributed.client import FutureCancelledError
+
+        waiting = {self.client.submit(_on_worker, job, threads, pure=False, retries=3): job for job in jobs}
         while waiting:
             finished = [future for future in waiting if future.done()]
             for future in finished:
                 job = waiting.pop(future)
                 try:
                     yield future.result()
+                except FutureCancelledError:
+                    yield Outcome(job.name, "left", 0.0, "the scheduler went away; the same command goes on")
                 except Exception as error:  # a worker that died too often, or a fault of the engine
                     yield Outcome(job.name, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
             if not finished:
@@ -145,7 +161,7 @@ class Display:
             seconds = (queued + running / 2) * sum(self.seconds) / len(self.seconds) / self.workers
             left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
         done = self.counts["done"]
-        failed = ended - done - self.counts["paused"]
+        failed = self.counts["failed"]
         return f"{done:5} {failed:6} {running:7} {queued:6} {left:>8}   {said}"
 
 
@@ -163,6 +179,9 @@ def run(
     Failed ones are tried again: what failed may have been mended. At most `jobs` at a time on this machine, or as many as
     the scheduler at `address` has workers, with `threads` each (0: the cores divided among them). `time_limit`: minutes of
     training, a run.
+
+    Raises:
+        SweepError: the folder for the runs cannot be written, or no scheduler answers.
     """
     todo = [job for sweep, points in chosen for job in jobs_of(sweep, points, time_limit, scale)]
     left = [job for job in todo if state(Path(job.folder)) != "done"]
@@ -173,14 +192,23 @@ def run(
     print(f"{len(todo)} runs: {counts['skipped']} done before, {len(left)} to do", flush=True)
     if not left:
         return counts
-    pool = Pool(jobs, address)
-    workers = sum(map(len, pool.neighbours().values()))
+    for sweep, _ in chosen:
+        try:
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=sweep.folder):
+                pass
+        except OSError as error:
+            raise SweepError(f"{sweep.folder} cannot be written ({error.strerror}); --outputs names another") from None
+    pool = Pool(min(jobs, len(left)), address)
+    workers, asked = pool.workers(), time.monotonic()
     if not workers:
         print(f"{address} has no workers yet: waiting for `dask worker {address}`", flush=True)
     display = Display(len(left), workers or 1)
     try:
         for outcome in pool.outcomes(left, threads):
             if outcome is None:
+                if address and time.monotonic() - asked > 10:  # workers may come and go
+                    display.workers, asked = pool.workers() or 1, time.monotonic()
                 display.tick()
                 continue
             display.ended(outcome)
@@ -188,6 +216,10 @@ def run(
             if fail_fast and outcome.state == "failed":
                 print("stopped at the first failure")
                 break
+    except KeyboardInterrupt:
+        if address:
+            print(f"\nruns that are at work on {address} go on to their end", flush=True)
+        raise
     finally:
         pool.close()
     return counts

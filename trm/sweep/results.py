@@ -22,7 +22,8 @@ def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
             rows.append({"point": point.name, "state": "unavailable", "error": point.unavailable})
             continue
         folder = sweep.folder_of(point)
-        rows.append({"point": point.name, "state": state(folder), "error": error_of(folder)})
+        found = state(folder)
+        rows.append({"point": point.name, "state": found, "error": error_of(folder) if found == "failed" else ""})
     return rows
 
 
@@ -37,18 +38,22 @@ def results(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
     version of the sources that made it).
 
     A run whose parameters are a point's counts, whichever version of the code made it; of several the newest.
+
+    Raises:
+        UserError: a file of a complete run is damaged; its name, and the mend.
     """
     if not any(point.params for point in points):
         return pd.DataFrame()
-    runs: dict[str, tuple[float, Path, dict]] = {}
-    for metrics in sorted(sweep.folder.glob("*/metrics.json")):
-        try:
-            about = json.loads((metrics.parent / "params.json").read_text())
-            key = _key(about["params"], points)
-        except (OSError, ValueError, KeyError):
-            continue
-        if key not in runs or metrics.stat().st_mtime > runs[key][0]:
-            runs[key] = (metrics.stat().st_mtime, metrics, about)
+    runs: dict[str, tuple[float, dict, dict]] = {}
+    for path in sorted(sweep.folder.glob("*/metrics.json")):
+        metrics, about = _mapping(path), _mapping(path.with_name("params.json"))
+        if not {"params", "run_id", "code"} <= set(about) or not isinstance(about["params"], dict):
+            raise UserError(
+                f"{path.with_name('params.json')} is damaged; remove the folder {path.parent} and run again"
+            )
+        key = _key(about["params"], points)
+        if key not in runs or path.stat().st_mtime > runs[key][0]:
+            runs[key] = (path.stat().st_mtime, metrics, about)
     rows = []
     for point in points:
         if point.params is None or (key := _key(point.params.model_dump(), points)) not in runs:
@@ -57,10 +62,26 @@ def results(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
         rows.append(
             {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
             | {name: value for name, value in point.params.result_values().items() if name != "seed"}
-            | json.loads(metrics.read_text())
+            | metrics
             | {"run_id": about["run_id"], "code": about["code"]}
         )
     return pd.DataFrame(rows)
+
+
+def _mapping(path: Path) -> dict:
+    """A JSON file that holds a mapping.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        found = error
+    if not isinstance(found, dict):
+        why = found if isinstance(found, Exception) else "it holds no mapping"
+        raise UserError(f"{path} is damaged ({why}); remove the folder {path.parent} and run again")
+    return found
 
 
 def _key(values: dict, points: list[Point]) -> str:
@@ -74,7 +95,7 @@ def import_wandb(path: Path) -> pd.DataFrame:
     """Rows of a table that W&B exported as CSV, with this book's names: Name becomes case, and summary columns are kept.
 
     Raises:
-        UserError: no CSV, or no column Name.
+        UserError: no CSV, no column Name, no rows, or a column under both of its names.
     """
     try:
         table = pd.read_csv(path)
@@ -82,6 +103,11 @@ def import_wandb(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: cannot be read as a CSV table ({error})") from None
     if "Name" not in table:
         raise UserError(f"{path}, line 1: no column Name; export the table of runs from W&B as CSV")
+    if table.empty:
+        raise UserError(f"{path}: no runs after the header")
+    for theirs, ours in (("Name", "case"), ("State", "state")):
+        if theirs in table and ours in table:
+            raise UserError(f"{path}, line 1: has both {theirs} and {ours}, which mean the same here; rename one")
     table = table.rename(columns={"Name": "case", "State": "state"})
     if "seed" not in table:
         table["seed"] = 0
@@ -92,8 +118,10 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
     """The columns worth a look: names, what differs between the rows, and test metrics; mean and deviation over seeds."""
     if table.empty:
         return table
-    tests = [name for name in table if name.startswith(("test/", "train/seconds", "model/"))]
+    tests = [name for name in table if name.startswith(("test/", "train/seconds", "model/")) and name != "test/puzzles"]
     values = [name for name in tests if pd.api.types.is_numeric_dtype(table[name])]
+    if not values:
+        return table[["sweep", "case", "cell", "seed"]]
     stats = table.groupby(["sweep", "case", "cell"], sort=False, dropna=False)[values].agg(["mean", "std"])
     out = pd.DataFrame({"runs": table.groupby(["sweep", "case", "cell"], sort=False, dropna=False).size()})
     for name in values:

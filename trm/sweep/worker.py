@@ -1,16 +1,14 @@
 """One point of a sweep: papermill on the chapter, in a process of its own, in a folder of its own.
 
 The folder says what became of it, and nothing else does: `metrics.json`, done; `failed.json`, failed and why;
-`metrics.partial.json`, paused by its time limit; `running.json`, touched every few seconds, at work. What is cut off
-leaves a checkpoint, from which the next attempt goes on.
+`metrics.partial.json`, paused by its time limit; `running.json`, touched every few seconds, at work, and whose it is.
+What is cut off leaves a checkpoint, from which the next attempt goes on.
 """
 
 import contextlib
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,11 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from trm.run import to_json, write_atomically
-
-HEARTBEAT, STALE = 2.0, 15.0  # seconds between signs of life, and without one until a run counts as cut off
+from trm.run import source_hash, to_json, write_atomically
+from trm.sweep.marker import HEARTBEAT, IDLE, IdleWatch, Lost, Marker, kill_tree, read_mapping
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Job:
     notebook: str
     values: dict[str, Any]
     about: dict[str, Any]  # kept as point.json
+    code: str = ""  # version of the sources that its folder is named after
 
 
 @dataclass(frozen=True)
@@ -47,18 +43,15 @@ class Outcome:
 
 
 class KernelDied(RuntimeError):
-    """The notebook's kernel was killed: worth another attempt, from the checkpoint."""
+    """The notebook's kernel was killed, or hangs: worth another attempt, from the checkpoint."""
 
 
 def state(folder: Path) -> str:
     """done, running, failed, paused or queued, from what lies in the folder of a run."""
     if (folder / "metrics.json").exists():
         return "done"
-    try:
-        if time.time() - (folder / "running.json").stat().st_mtime < STALE:
-            return "running"
-    except FileNotFoundError:
-        pass
+    if Marker.held(folder):
+        return "running"
     for name, kind in (("failed.json", "failed"), ("metrics.partial.json", "paused")):
         if (folder / name).exists():
             return kind
@@ -67,49 +60,57 @@ def state(folder: Path) -> str:
 
 def error_of(folder: Path) -> str:
     """The line that says why a run failed; empty if it did not."""
-    try:
-        return json.loads((folder / "failed.json").read_text())["error"]
-    except (OSError, ValueError, KeyError):
-        return ""
+    return str(read_mapping(folder / "failed.json").get("error", ""))
 
 
 def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts: int = 3) -> Outcome:
     """Run a point to its end, or until it fails; one that is complete is not run again. `environment`: variables to set.
 
-    A kernel that dies (out of memory, killed) is started again, at most `kernel_attempts` times in all.
+    A kernel that dies (out of memory, killed) or hangs is started again, at most `kernel_attempts` times in all.
     """
     folder, started = Path(job.folder), time.monotonic()
 
     def outcome(state: str, error: str = "") -> Outcome:
         return Outcome(job.name, state, time.monotonic() - started, error)
 
+    marker = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not _take_over(folder):
+        marker = Marker.take(folder)
+        if marker is None:
             return outcome("busy", "another process is at work on it")
+        if job.code and source_hash(Path(job.notebook).stem) != job.code:
+            return _failed(folder, outcome("failed", "the sources changed since the sweep began; start it again"))
         for attempt in range(1, kernel_attempts + 1):
             if (folder / "metrics.json").exists():
                 return outcome("done")
+            (folder / "failed.json").unlink(missing_ok=True)
             try:
-                code, text = _papermill(job, folder, environment or {})
+                code, text = _papermill(job, folder, environment or {}, marker)
             except KernelDied as error:
                 if attempt == kernel_attempts:
                     return _failed(folder, outcome("failed", str(error)))
                 continue
             if (folder / "metrics.json").exists():
-                (folder / "failed.json").unlink(missing_ok=True)
                 return outcome("done")
             if code == 0 and (folder / "metrics.partial.json").exists():
                 return outcome("paused")
             return _failed(folder, outcome("failed", _reason(folder, text, code)))
+    except Lost:
+        return outcome("busy", "another process has taken it over")
     except OSError as error:  # a full disk, a folder that cannot be written
         return _failed(folder, outcome("failed", f"{error.strerror or error}: {error.filename or folder}"))
     finally:
-        (folder / "running.json").unlink(missing_ok=True)
+        if marker:
+            marker.release()
 
 
-def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
-    """Execute the notebook; (exit code, what it printed)."""
+def _papermill(job: Job, folder: Path, variables: dict[str, str], marker: Marker) -> tuple[int, str]:
+    """Execute the notebook; (exit code, what it printed).
+
+    Raises:
+        KernelDied: the kernel was killed, or hangs. Lost: the folder is another's now.
+    """
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
@@ -125,17 +126,19 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, 
             preexec_fn=_die_with_parent, start_new_session=True,  # Ctrl-C is for the sweep, which then stops its runs
         )  # fmt: skip
         try:
-            about = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "host": socket.gethostname()}
-            write_atomically(folder / "running.json", to_json(about))
+            marker.name(child.pid)
+            watch = IdleWatch(child.pid)
             while child.poll() is None:
                 try:
                     child.wait(HEARTBEAT)
                 except subprocess.TimeoutExpired:
-                    os.utime(folder / "running.json")
+                    marker.beat()
+                    if watch.hangs():
+                        raise KernelDied(f"it did nothing for {IDLE / 60:.0f} minutes and was stopped") from None
                 if os.getppid() != parent:  # whoever started this worker is gone: so should it be
                     os._exit(1)
         finally:
-            _kill_tree(child.pid)
+            kill_tree(child.pid)
             child.wait()
     with open(folder / "log.txt", errors="replace") as log:
         log.seek(begin)
@@ -147,14 +150,10 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, 
 
 def _reason(folder: Path, text: str, code: int) -> str:
     """The error in one line: from the failing cell of the notebook, else the last line that was printed."""
-    try:
-        notebook = json.loads((folder / "run.ipynb").read_text())
-        for cell in notebook["cells"]:
-            for output in cell.get("outputs", []):
-                if output["output_type"] == "error":
-                    return f"{output['ename']}: {output['evalue']}".splitlines()[0]
-    except (OSError, ValueError, KeyError):
-        pass
+    for cell in read_mapping(folder / "run.ipynb").get("cells", []):
+        for output in cell.get("outputs", []):
+            if output.get("output_type") == "error":
+                return f"{output['ename']}: {output['evalue']}".splitlines()[0]
     lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if line.strip()]
     return lines[-1] if lines else f"papermill ended with code {code} and wrote no metrics.json"
 
@@ -163,45 +162,6 @@ def _failed(folder: Path, outcome: Outcome) -> Outcome:
     with contextlib.suppress(OSError):  # a full disk: still reported, and the run is tried again next time
         write_atomically(folder / "failed.json", to_json(asdict(outcome), indent=2))
     return outcome
-
-
-def _take_over(folder: Path) -> bool:
-    """Whether this process may work in `folder`; what a dead process left running there is stopped first."""
-    marker = folder / "running.json"
-    try:
-        about = json.loads(marker.read_text())
-        age = time.time() - marker.stat().st_mtime
-    except (OSError, ValueError):
-        return True
-    if about["host"] == socket.gethostname():
-        try:
-            left = psutil.Process(about["pid"])
-            alive = abs(left.create_time() - about["created"]) < 1 and left.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            alive = False
-        if alive and age < STALE:
-            return False  # its worker lives and cares for it
-        if alive:
-            _kill_tree(about["pid"])
-    elif age < STALE:
-        return False
-    marker.unlink(missing_ok=True)
-    return True
-
-
-def _kill_tree(pid: int) -> None:
-    """Kill a process and all that it started; a kernel is a process of its own session."""
-    try:
-        process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=5)
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,116 @@
+"""Who holds the folder of a run: real processes, of which only one may."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from trm.sweep import marker
+from trm.sweep.marker import IdleWatch, Lost, Marker
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    for name, seconds in (("HEARTBEAT", 0.1), ("STALE", 0.6), ("STALE_ELSEWHERE", 1.2)):
+        monkeypatch.setattr(marker, name, seconds)
+
+
+def a_dead_one(folder):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    about = {"token": "old", "host": socket.gethostname(), "pid": child.pid, "created": 0, "worker": child.pid}
+    child.wait()
+    (folder / "running.json").write_text(json.dumps(about))
+
+
+def try_to_take(folder, barrier, found):
+    barrier.wait()
+    mine = Marker.take(folder)
+    found.put(mine is not None)
+    barrier.wait()  # whoever holds it lives until all have tried
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_of_many_who_come_at_once_one_gets_it(tmp_path, left_behind):
+    if left_behind:
+        a_dead_one(tmp_path)
+    context = multiprocessing.get_context("fork")
+    barrier, found = context.Barrier(6), context.Queue()
+
+    def beat():  # the holder gives signs of life, whoever it is
+        while not stop.wait(0.05):
+            with contextlib.suppress(OSError):
+                os.utime(tmp_path / "running.json")
+
+    stop = threading.Event()
+    processes = [context.Process(target=try_to_take, args=(tmp_path, barrier, found)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    thread = threading.Thread(target=beat)
+    thread.start()
+    assert sorted(found.get(timeout=30) for _ in processes) == [False] * 5 + [True]
+    stop.set()
+    thread.join()
+    for process in processes:
+        process.join()
+
+
+def test_a_living_owner_keeps_it_and_a_silent_one_loses_it(tmp_path):
+    mine = Marker.take(tmp_path)
+    stop = threading.Event()
+
+    def beat():
+        while not stop.wait(0.05):
+            mine.beat()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    assert Marker.take(tmp_path) is None and Marker.held(tmp_path)
+    stop.set()
+    thread.join()
+    other = Marker.take(tmp_path)  # no sign for STALE seconds
+    assert other is not None
+    with pytest.raises(Lost):
+        mine.beat()
+    mine.release()
+    assert (tmp_path / "running.json").exists()  # it is the other's
+    other.release()
+    assert not (tmp_path / "running.json").exists() and not Marker.held(tmp_path)
+
+
+def test_a_run_left_without_its_worker_is_stopped(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    created = psutil.Process(child.pid).create_time()
+    about = {"token": "old", "host": socket.gethostname(), "pid": child.pid, "created": created}
+    (tmp_path / "running.json").write_text(json.dumps(about | {"worker": 2**22 + 1, "worker_created": 0}))
+    assert Marker.take(tmp_path) is not None
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_another_machine_gets_more_time(tmp_path):
+    about = {"token": "theirs", "host": "elsewhere", "pid": 1, "created": 0}
+    (tmp_path / "running.json").write_text(json.dumps(about))
+    started = time.monotonic()
+    assert Marker.held(tmp_path) and Marker.take(tmp_path) is not None
+    assert time.monotonic() - started >= 1.2
+
+
+def test_a_process_that_does_nothing_hangs_and_one_that_works_does_not(monkeypatch):
+    monkeypatch.setattr(marker, "IDLE", 1.0)
+    monkeypatch.setattr(marker, "IDLE_SHARE", 0.2)
+    children = [subprocess.Popen([sys.executable, "-c", code]) for code in
+                ("import time; time.sleep(60)", "while True: pass")]  # fmt: skip
+    time.sleep(1)
+    idle, busy = (IdleWatch(child.pid) for child in children)
+    seen = [(idle.hangs(), busy.hangs()) for _ in range(40) if not time.sleep(0.1)]
+    for child in children:
+        child.kill()
+        child.wait()
+    assert any(hangs for hangs, _ in seen) and not any(hangs for _, hangs in seen)
