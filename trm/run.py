@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trm.errors import UserError
-from trm.params import Params
+from trm.params_base import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 OURS = (

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trm.errors import UserError
-from trm.sweep.__main__ import main
+from trm.sweep.cli import main
 from trm.sweep.definition import SweepError, find, read_sweep, read_sweeps
 
 GOOD = """

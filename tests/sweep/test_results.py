@@ -6,8 +6,8 @@ import pytest
 
 from trm.errors import UserError
 from trm.run import write_atomically
-from trm.sweep import engine
-from trm.sweep.__main__ import main
+from trm.sweep import worker
+from trm.sweep.cli import main
 from trm.sweep.definition import read_sweep
 from trm.sweep.engine import Display, jobs_of
 from trm.sweep.results import counts, import_wandb, results, short, statuses
@@ -139,14 +139,15 @@ def test_a_worker_takes_its_share_of_cores_and_one_gpu(monkeypatch, name, visibl
     seen = {}
     monkeypatch.setattr("distributed.get_worker", lambda: me)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(engine, "cores", lambda: 4)
-    monkeypatch.setattr(engine, "execute", lambda job, environment: seen.update(environment))
+    monkeypatch.setattr(worker.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setattr(worker, "cores", lambda: 4)
+    monkeypatch.setattr(worker, "execute", lambda job, environment: seen.update(environment))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     workers = {f"tcp://10.0.0.{host}:{n}": {"name": n, "nthreads": 1} for host, n in ((1, 0), (1, 1), (2, 2))}
     client = type("Client", (), {"scheduler_info": lambda self, n_workers: {"workers": workers}})
     monkeypatch.setattr("distributed.get_client", client)
-    engine._on_worker(None)
+    worker.on_worker(None)
     assert seen["OMP_NUM_THREADS"] == threads  # four cores, two workers on this host
     assert seen["CUDA_VISIBLE_DEVICES"] == gpu if gpu else seen["CUDA_VISIBLE_DEVICES"] in "01"
-    engine._on_worker(None, threads=1)
+    worker.on_worker(None, threads=1)
     assert seen["OMP_NUM_THREADS"] == "1"

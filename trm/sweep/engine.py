@@ -4,18 +4,16 @@ dask carries jobs to workers, gives those of a dead worker to another, and is al
 is read from the folders of the runs, so that a sweep that was killed goes on where it was.
 """
 
-import os
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from trm.sweep.definition import Point, Sweep, SweepError
-from trm.sweep.worker import Job, Outcome, execute, state
+from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 
 
 def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) -> list[Job]:
@@ -32,38 +30,6 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
     return list(jobs.values())
 
 
-def _on_worker(job: Job, threads: int = 0) -> Outcome:
-    """`execute` with a dask worker's share of its machine: its cores divided among the workers that are there by now, and
-    one GPU. threads: of the run, instead of its share."""
-    import torch
-    from distributed import get_client, get_worker
-
-    me = get_worker()
-    names = neighbours(get_client()).get(urlsplit(me.address).hostname, [])
-    rank = names.index(str(me.name)) if str(me.name) in names else zlib.crc32(str(me.name).encode())
-    share = str(threads or max(cores() // max(len(names), 1), 1))
-    environment = {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    if gpus := torch.cuda.device_count():
-        visible = (
-            os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else []
-        )
-        environment["CUDA_VISIBLE_DEVICES"] = (visible or [str(i) for i in range(gpus)])[rank % gpus]
-    return execute(job, environment)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def neighbours(client) -> dict[str, list[str]]:
-    """Host -> names of its workers, one for each of their threads, as a dask client sees them now."""
-    found: dict[str, list[str]] = {}
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-        found.setdefault(urlsplit(address).hostname, []).extend([str(worker["name"])] * worker["nthreads"])
-    return {host: sorted(names) for host, names in found.items()}
-
-
 class Pool:
     """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`.
 
@@ -78,6 +44,9 @@ class Pool:
         dask.config.set({"distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error"})
         # a run uses its worker's thread for hours, and never answers meanwhile: that is no fault
         dask.config.set({"distributed.scheduler.worker-ttl": None, "distributed.worker.daemon": False})
+        # and what dask looks at many times a second for its dashboard is not wanted
+        dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s",
+                         "distributed.admin.system-monitor.interval": "5s"})  # fmt: skip
         self.cluster = None
         if address:
             try:
@@ -104,7 +73,7 @@ class Pool:
         """Outcomes as they come; None about five times a second while there is nothing new, for a display."""
         from distributed.client import FutureCancelledError
 
-        waiting = {self.client.submit(_on_worker, job, threads, pure=False, retries=3): job for job in jobs}
+        waiting = {self.client.submit(on_worker, job, threads, pure=False, retries=3): job for job in jobs}
         while waiting:
             finished = [future for future in waiting if future.done()]
             for future in finished:

@@ -111,11 +111,14 @@ class IdleWatch:
     other. (A front end of notebooks can lose the end of a cell: jupyter/nbclient#312.)"""
 
     def __init__(self, pid: int):
-        self.pid, self.used, self.since = pid, 0.0, time.monotonic()
+        self.pid, self.used = pid, 0.0
+        self.since = self.asked = time.monotonic()
 
     def hangs(self) -> bool:
-        """Ask every few seconds."""
-        used = 0.0
+        """Ask as often as you like; it looks forty times in `IDLE` seconds."""
+        if time.monotonic() - self.asked < IDLE / 40:
+            return False
+        self.asked, used = time.monotonic(), 0.0
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
             for member in [process, *process.children(recursive=True)]:

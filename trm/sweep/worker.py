@@ -6,15 +6,18 @@ What is cut off leaves a checkpoint, from which the next attempt goes on.
 """
 
 import contextlib
+import glob
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from trm.run import source_hash, to_json, write_atomically
 from trm.sweep.marker import HEARTBEAT, IDLE, IdleWatch, Lost, Marker, kill_tree, read_mapping
@@ -61,6 +64,46 @@ def state(folder: Path) -> str:
 def error_of(folder: Path) -> str:
     """The line that says why a run failed; empty if it did not."""
     return str(read_mapping(folder / "failed.json").get("error", ""))
+
+
+def on_worker(job: Job, threads: int = 0) -> Outcome:
+    """`execute` with a dask worker's share of its machine: its cores divided among the workers that are there by now, and
+    one GPU. threads: of the run, instead of its share."""
+    from distributed import get_client, get_worker
+
+    me = get_worker()
+    names = neighbours(get_client()).get(urlsplit(me.address).hostname, [])
+    rank = names.index(str(me.name)) if str(me.name) in names else zlib.crc32(str(me.name).encode())
+    share = str(threads or max(cores() // max(len(names), 1), 1))
+    environment = {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    if visible := gpus():
+        environment["CUDA_VISIBLE_DEVICES"] = visible[rank % len(visible)]
+    return execute(job, environment)
+
+
+def gpus() -> list[str]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if not glob.glob("/dev/nvidia[0-9]*") and not os.path.exists("/dev/dxg") and sys.platform == "linux":
+        return []  # spares every worker the seconds that torch takes to load
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())])[
+        : torch.cuda.device_count()
+    ]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def neighbours(client) -> dict[str, list[str]]:
+    """Host -> names of its workers, one for each of their threads, as a dask client sees them now."""
+    found: dict[str, list[str]] = {}
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        found.setdefault(urlsplit(address).hostname, []).extend([str(worker["name"])] * worker["nthreads"])
+    return {host: sorted(names) for host, names in found.items()}
 
 
 def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts: int = 3) -> Outcome:

@@ -1,0 +1,146 @@
+"""`python -m trm.sweep`: run sweeps of chapters, and see what became of them. `python -m trm.sweep --help` says how."""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from trm.errors import UserError
+from trm.params_base import from_command_line
+from trm.sweep import results as tables
+from trm.sweep.definition import SCALES, find, read_sweeps
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What may stand on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m trm.sweep", description="Sweeps of chapters.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("names", nargs="*", metavar="NAME", help="sweep, group, configuration or file, several allowed")
+    chosen.add_argument("--pattern", default="", help="every configuration that begins with this, or matches it")
+    chosen.add_argument("--scale", choices=SCALES, default="laptop", help="size of the runs (default: laptop)")
+    chosen.add_argument("--outputs", default="", metavar="DIR", help="where runs lie (default: outputs/sweeps)")
+    chosen.add_argument("-p", nargs=2, action="append", default=[], metavar=("PARAM", "VALUE"), help="for every run")
+
+    run = actions.add_parser("run", parents=[chosen], help="run what is not done yet")
+    run.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time on this machine; its cores are divided among them"
+    )
+    run.add_argument("--threads", type=int, default=0, help="of each run (default: its share of the cores)")
+    run.add_argument("--dry-run", action="store_true", help="check every point, show what would run, run nothing")
+    run.add_argument("--fail-fast", action="store_true", help="stop at the first failure (default: go on)")
+    run.add_argument(
+        "--time-limit", type=float, default=0, metavar="MINUTES", help="of training, a run; it can be resumed"
+    )
+    run.add_argument("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
+
+    status = actions.add_parser("status", parents=[chosen], help="how many runs are in which state, and what failed")
+    status.add_argument("--json", action="store_true")
+    result = actions.add_parser("results", parents=[chosen], help="a table of the complete runs")
+    result.add_argument("--csv", default="", metavar="FILE", help="write every run with all its columns")
+    result.add_argument("--import", dest="imported", default="", metavar="FILE", help="add a table exported from W&B")
+    listing = actions.add_parser("list", help="the sweeps that there are")
+    listing.add_argument("--json", action="store_true")
+    return parser
+
+
+def main(words: list[str] | None = None) -> int:
+    """Do what the words ask; the exit code: 0 all complete that this machine can run, 1 a run failed, 2 wrong input, 3 runs
+    are left over (paused, at work in another sweep, or their scheduler went away), 130 interrupted."""
+    args = arguments().parse_args(words)
+    try:
+        if args.action == "list":
+            return list_sweeps(args.json)
+        given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
+        found = find(args.names, args.pattern)
+        if args.outputs:
+            found = [(replace(sweep, outputs=Path(args.outputs).resolve()), cases) for sweep, cases in found]
+        chosen = [(sweep, sweep.points(args.scale, cases, given)) for sweep, cases in found]
+        return {"run": run, "status": status, "results": results}[args.action](args, chosen)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def run(args: argparse.Namespace, chosen: list) -> int:
+    """Run, or show what would."""
+    if args.jobs < 1 or args.threads < 0 or not 0 <= args.time_limit < math.inf:
+        raise UserError("--jobs must be at least 1, --threads and --time-limit at least 0, and no infinite number")
+    if args.dry_run:
+        for sweep, points in chosen:
+            for row in tables.statuses(sweep, points):
+                print(f"{row['state']:11} {sweep.name}/{row['point']}  {row['error']}".rstrip())
+        print(f"{sum(len(points) for _, points in chosen)} points, all valid; nothing was run")
+        return 0
+    from trm.sweep import engine
+
+    ended = engine.run(chosen, args.scale, args.jobs, args.threads, args.time_limit, args.scheduler, args.fail_fast)
+    print(", ".join(f"{count} {name}" for name, count in ended.items() if count) or "nothing to do")
+    return 1 if ended["failed"] else 3 if ended["busy"] or ended["paused"] or ended["left"] else 0
+
+
+def status(args: argparse.Namespace, chosen: list) -> int:
+    """Counts by state, and a line for every failure."""
+    rows = {sweep.name: tables.statuses(sweep, points) for sweep, points in chosen}
+    if args.json:
+        sweeps = {name: {"points": len(of)} | tables.counts(of) for name, of in rows.items()}
+        everything = [row for of in rows.values() for row in of]
+        total = {"scale": args.scale, "points": len(everything)} | tables.counts(everything)
+        print(json.dumps(total | {"sweeps": sweeps}, indent=2))
+        return 0
+    for name, of in rows.items():
+        print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in tables.counts(of).items() if count))
+        for row in of:
+            if row["error"]:
+                print(f"  {row['state']:11} {row['point']}: {row['error']}")
+    return 0
+
+
+def results(args: argparse.Namespace, chosen: list) -> int:
+    """The table, in short; all of it with --csv."""
+    import pandas as pd
+
+    found = [tables.results(sweep, points) for sweep, points in chosen]
+    if args.imported:
+        found.append(tables.import_wandb(Path(args.imported)))
+    found = [table for table in found if len(table)]
+    if not found:
+        raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
+    table = pd.concat(found, ignore_index=True)
+    print(tables.short(table).to_string(index=False))
+    present = {sweep.code for sweep, _ in chosen}
+    if "code" in table and (old := int((table["code"].notna() & ~table["code"].isin(present)).sum())):
+        print(f"note: {old} of these runs were made by another version of the code")
+    if args.csv:
+        from trm.run import write_atomically
+
+        try:
+            write_atomically(Path(args.csv), table.to_csv(index=False))
+        except OSError as error:
+            raise UserError(f"{args.csv} cannot be written ({error.strerror}); is there such a folder?") from None
+        print(f"{len(table)} runs in {args.csv}")
+    return 0
+
+
+def list_sweeps(as_json: bool) -> int:
+    """Name, suite and counts of every sweep and group."""
+    rows = []
+    for sweep in read_sweeps().values():
+        configurations, distinct = sweep.count()
+        rows.append({"name": sweep.name, "suite": sweep.suite, "configurations": configurations, "distinct": distinct}
+                    | {"groups": {group: len(sweep.cases_of(group)) for group in sweep.groups}})  # fmt: skip
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        print(
+            f"{row['name']} ({row['suite'] or 'no suite'}): {row['configurations']} configurations, {row['distinct']} distinct"
+        )
+        for group, size in row["groups"].items():
+            print(f"    {group}: {size}")
+    return 0
