@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from trm.analysis.experiments import ACCURACY, Experiment, summary
 from trm.analysis.scaling_verdict import Study
@@ -28,7 +29,7 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment], columns: int 
         if sizes:
             values = sorted(set(x))
             ax.set_xscale("log")
-            ax.set_xticks(values, [_short(v) for v in values], fontsize=7)
+            ax.set_xticks(values, _labels(values), fontsize=7)
             ax.minorticks_off()
             ax.set_xlabel(experiment.label)
         else:
@@ -43,6 +44,17 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment], columns: int 
         ax.set_ylabel("unsolved test puzzles (%)")
     figure.tight_layout()
     return figure
+
+
+def _labels(values: Sequence[float]) -> list[str]:
+    """A label for each of the sorted values of a logarithmic axis, none where it would touch the one before."""
+    labels, last = [], -np.inf
+    span = np.log(values[-1] / values[0]) or 1
+    for value in values:
+        place = np.log(value) / span
+        labels.append(_short(value) if place - last > 0.09 else "")
+        last = place if labels[-1] else last
+    return labels
 
 
 def _short(value: float) -> str:
@@ -62,9 +74,8 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Study]], labels: Seque
     rows, columns = -(-len(studies) // 2), min(len(studies), 2)
     figure, panels = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.1 * rows), squeeze=False, sharey=True)
     every = np.concatenate([y for _, y, _ in studies.values()])
-    ticks = [
-        m * 10.0**e for e in range(-5, 6) for m in (1, 2, 3, 5) if min(every) * 0.9 < m * 10.0**e < max(every) * 1.1
-    ]
+    steps = (1, 2, 3, 5) if max(every) < 20 * min(every) else (1, 3)
+    ticks = [m * 10.0**e for e in range(-5, 6) for m in steps if min(every) * 0.9 < m * 10.0**e < max(every) * 1.1]
     for ax, label, (title, (x, y, found)) in zip(panels.flat, labels, studies.items()):
         ax.scatter(x, y, color=DOT, s=16, zorder=2)
         means = pd.Series(np.log(y)).groupby(np.asarray(x)).mean()
@@ -76,7 +87,7 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Study]], labels: Seque
             ax.plot(grid, found.fits[best].predict(grid), color=LAW, linestyle=":", label=f"{best} (not surely better)")
         values = sorted(set(x))
         ax.set(xscale="log", yscale="log", xlabel=label, title=title)
-        ax.set_xticks(values, [_short(v) for v in values], fontsize=7)
+        ax.set_xticks(values, _labels(values), fontsize=7)
         ax.set_yticks(ticks, [f"{v:g}" for v in ticks])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
@@ -106,6 +117,8 @@ def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
             ax.annotate(f"{name} ({share[name]:.0%})", (row["cost"], 100 * row["error"]), xytext=(4, 5), fontsize=7,
                         textcoords="offset points", rotation=25)  # fmt: skip
         ax.set(xscale="log", xlabel=label)
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(y=0.15)
         ax.grid(alpha=0.3)
     panels[0, 0].set_ylabel("unsolved test puzzles (%)")
     figure.tight_layout()
