@@ -41,7 +41,7 @@ def digest(*tensors):
 def what_happens(params, steps, tmp_path):
     """Train a point of the laptop scale for a few steps, and look at what was made."""
     small = params.model_copy(update={"max_steps": steps, "batch_size": min(params.batch_size, 8), "eval_interval": 999,
-                                      "checkpoint_interval": 999, "warmup_steps": min(params.warmup_steps, 1),
+                                      "checkpoint_interval": 999, "warmup_steps": min(params.warmup_steps, 2),
                                       "output_dir": str(tmp_path)})  # fmt: skip
     data = load(params.puzzle, "", params.train_size, 4, 4, params.seed)
     batches = PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug)
@@ -72,7 +72,7 @@ def test_an_axis_changes_what_is_computed(suite, axis, tmp_path):
     assert len(cases) > 1
     points = [point for point in sweep.points("laptop", cases) if point.seed == 0]
     halting = {point.params.halt_max_steps for point in points}
-    steps = max(halting) + 2 if len(halting) > 1 else 3  # to see a limit on the supervision steps, reach it
+    steps = max(halting) + 2 if len(halting) > 1 else 4  # to see a limit on the supervision steps, reach it
     seen = {point.case: what_happens(point.params, steps, tmp_path / point.case)[kind] for point in points}
     for one, other in itertools.combinations(seen, 2):
         assert seen[one] != seen[other], f"{one} and {other} have the same {kind}"
