@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: done, failed, paused or busy (another process is at work on it)."""
+    """How a run ended: done, failed, paused, busy (another process is at work on it) or left (nobody knows)."""
 
     name: str
     state: str
