@@ -4,7 +4,7 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm.analysis.experiments import EXPERIMENTS, against_baseline
+from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
 from trm.models.pretrained import shipped_model
 
 README = " ".join((ROOT / "README.md").read_text().split())
@@ -67,10 +67,13 @@ def test_what_scales():
         assert said in README
     widths = runs.drop_duplicates("case").set_index("case")["hidden_size"]
     assert widths[["exp01a", "exp01e", "exp01f"]].tolist() == [16, 64, 96]
+    axes = axis_table(runs)
+    assert axes.loc["exp03", "p"] > 0.05 > axes.loc["exp02", "p"]  # H_cycles, L_cycles
     experiments = {e.name: e for e in EXPERIMENTS}
     averaged = against_baseline(runs, experiments["exp09"], "exp09a", 0.9).loc["exp09e"]
     assert f"bring {averaged['mean']:.1f} points ({averaged['low']:.1f} to {averaged['high']:.1f}, 90 %)" in README
     found = against_baseline(runs, experiments["contributions"], "baseline", 0.9)
+    assert len(found) == 10 and "Of ten contributions one is surely better" in README
     better = found[(found["low"] > 0) & (found["mean"] > 1)]
     row = better.loc["contrib06"]
     assert len(better) == 1 and f"+{row['mean']:.1f} points ({row['low']:.1f} to {row['high']:.1f})" in README

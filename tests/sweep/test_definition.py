@@ -93,6 +93,11 @@ def test_a_bad_file_gets_one_clear_message(tmp_path, change, message):
             read_sweep(path).points(scale)
 
 
+def test_a_case_may_be_named_in_a_scale_without_changes(tmp_path):
+    sweep = read_sweep(written(tmp_path, GOOD.replace("b: {lr: 0.002}", "b: ")))
+    assert {point.params.lr for point in sweep.points("smoke", ["b"])} == {0.001}
+
+
 def test_what_is_no_text_is_refused(tmp_path):
     (tmp_path / "s.yaml").write_bytes(b"notebook: \xff")
     with pytest.raises(SweepError, match="no UTF-8 text"):

@@ -1,10 +1,11 @@
 """Figures of chapter 10: error along each axis, fitted laws, the Pareto front."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -27,11 +28,7 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment], columns: int 
         ax.errorbar(x[order], 100 * table["mean"][order], yerr=100 * table["std"][order].fillna(0), color=MEAN, marker="o",
                     markersize=4, capsize=3, linestyle="-" if sizes else "", linewidth=1.2, zorder=3)  # fmt: skip
         if sizes:
-            values = sorted(set(x))
-            ax.set_xscale("log")
-            ax.set_xticks(values, _labels(values), fontsize=7)
-            ax.minorticks_off()
-            ax.set_xlabel(experiment.label)
+            _size_axis(ax, x, experiment.label)
         else:
             names = [f"{v:g}" for v in table["x"]] if experiment.x else list(table.index)
             ax.set_xticks(range(len(table)), names, fontsize=8, rotation=0 if experiment.x else 60)
@@ -44,6 +41,14 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment], columns: int 
         ax.set_ylabel("unsolved test puzzles (%)")
     figure.tight_layout()
     return figure
+
+
+def _size_axis(ax: Axes, x: Iterable[float], label: str) -> None:
+    """A logarithmic axis with a tick at each size."""
+    values = sorted(set(x))
+    ax.set(xscale="log", xlabel=label)
+    ax.set_xticks(values, _labels(values), fontsize=7)
+    ax.minorticks_off()
 
 
 def _labels(values: Sequence[float]) -> list[str]:
@@ -85,11 +90,9 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Study]], labels: Seque
         best = found.table.index[0]
         if best != found.supported:
             ax.plot(grid, found.fits[best].predict(grid), color=LAW, linestyle=":", label=f"{best} (not surely better)")
-        values = sorted(set(x))
-        ax.set(xscale="log", yscale="log", xlabel=label, title=title)
-        ax.set_xticks(values, _labels(values), fontsize=7)
+        ax.set(yscale="log", title=title)
         ax.set_yticks(ticks, [f"{v:g}" for v in ticks])
-        ax.minorticks_off()
+        _size_axis(ax, x, label)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
     for ax in panels.flat[len(studies) :]:

@@ -145,7 +145,7 @@ class Sweep:
                 raise SweepError(f"-p: {error}\nnothing was started") from None
         only_seed = [given.pop("seed")] if "seed" in given else None
         for case in self.cases if cases is None else cases:
-            changes = self.cases[case] | at.get("cases", {}).get(case, {})
+            changes = self.cases[case] | (at.get("cases", {}).get(case) or {})
             seeds = only_seed or changes.pop("seeds", at.get("seeds", self.seeds))
             changes.pop("seeds", None)
             for cell in cells:

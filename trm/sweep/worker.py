@@ -87,10 +87,8 @@ def gpus() -> list[str]:
         return []  # spares every worker the seconds that torch takes to load
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return (named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())])[
-        : torch.cuda.device_count()
-    ]
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (named.split(",") if named else [str(i) for i in range(count)])[:count]
 
 
 def cores() -> int:
