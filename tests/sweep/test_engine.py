@@ -90,15 +90,16 @@ def another_papermill(folder, old):
 
 
 def at_work_in(folder):
-    """Processes whose working directory is the folder, which is where papermill and its kernel run."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess):
-            continue
-    return found
+    """papermill and its kernel."""
+    try:
+        papermill = papermill_of(folder)
+        return [papermill, *papermill.children(recursive=True)]
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return []
+
+
+def all_gone(processes):
+    return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
 
 
 def steps_of(folder):
@@ -129,10 +130,10 @@ def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(swee
     papermill.parent().kill()  # the worker: another one takes over
     wait_for("new worker", lambda: with_checkpoint(sweep, "long") and another_papermill(folder, papermill))
 
-    wait_for("kernel at work", lambda: len(at_work_in(folder)) > 1)
+    working = wait_for("kernel at work", lambda: len(found := at_work_in(folder)) > 1 and found)
     process.kill()  # the whole sweep, without a word
     process.wait()
-    wait_for("end of its children", lambda: not at_work_in(folder))
+    wait_for("end of its children", lambda: all_gone(working))
     assert not (folder / "metrics.json").exists()
 
     code, said = finish(sweep, file)
@@ -153,10 +154,11 @@ def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(sweep):
     file = str(sweep / "s.yaml")
     process = start(sweep, file)
     folder = wait_for("checkpoint", lambda: with_checkpoint(sweep, "long"))
+    working = at_work_in(folder)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     assert "the same command goes on" in (sweep / "sweep.log").read_text()
-    wait_for("end of its children", lambda: not at_work_in(folder))
+    wait_for("end of its children", lambda: working and all_gone(working))
 
     status = subprocess.run(command(sweep, file, action="status"), capture_output=True, text=True, cwd=ROOT).stdout
     assert "1 failed" in status and "abroken/seed0: " in status and "/nowhere/puzzles.csv: no such file" in status

@@ -10,7 +10,7 @@ from trm.sweep import worker
 from trm.sweep.cli import main
 from trm.sweep.definition import read_sweep
 from trm.sweep.engine import Display, jobs_of
-from trm.sweep.results import counts, import_wandb, results, short, statuses
+from trm.sweep.results import counts, import_wandb, own_tables, results, short, statuses
 from trm.sweep.worker import Outcome
 
 SWEEP = """
@@ -54,6 +54,25 @@ def test_a_row_for_every_point_that_has_a_run_and_equal_points_share_one(sweep):
     assert counts(statuses(sweep, points)) == {"done": 4, "running": 0, "queued": 2, "paused": 0, "failed": 0,
                                                "unavailable": 0}  # fmt: skip
     assert len(jobs_of(sweep, points, 0, "smoke")) == 4  # a and same are one job a seed
+
+
+def test_the_runs_own_tables_together(sweep, tmp_path):
+    points = sweep.points("smoke")
+    for point, accuracy in ((points[0], 0.5), (points[1], 0.7)):
+        complete(sweep.folder_of(point), point.params, accuracy)
+    assert own_tables(sweep, points).empty
+    (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n")
+    (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n")
+    rows = own_tables(sweep, sweep.points("smoke", ["a"]))
+    assert list(rows.columns) == ["sweep", "case", "cell", "seed", "arm", "mse"]
+    assert rows[["case", "seed", "arm", "mse"]].values.tolist() == [
+        ["a", 0, "x", 0.5],
+        ["a", 0, "y", 0.25],
+        ["a", 1, "x", 0.75],
+    ]
+    (sweep.folder_of(points[1]) / "table.csv").write_text("")
+    with pytest.raises(UserError, match="table.csv is damaged"):
+        own_tables(sweep, points)
 
 
 def test_what_lies_in_a_folder_says_the_state(sweep):

@@ -40,6 +40,9 @@ def arguments() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     result = actions.add_parser("results", parents=[chosen], help="a table of the complete runs")
     result.add_argument("--csv", default="", metavar="FILE", help="write every run with all its columns")
+    result.add_argument(
+        "--rows", default="", metavar="FILE", help="write the rows of the runs' own tables, where they have"
+    )
     result.add_argument("--import", dest="imported", default="", metavar="FILE", help="add a table exported from W&B")
     listing = actions.add_parser("list", help="the sweeps that there are")
     listing.add_argument("--json", action="store_true")
@@ -102,7 +105,7 @@ def status(args: argparse.Namespace, chosen: list) -> int:
 
 
 def results(args: argparse.Namespace, chosen: list) -> int:
-    """The table, in short; all of it with --csv."""
+    """The table, in short; all of it with --csv, and the runs' own tables together with --rows."""
     import pandas as pd
 
     found = [tables.results(sweep, points) for sweep, points in chosen]
@@ -117,14 +120,24 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     if "code" in table and (old := int((table["code"].notna() & ~table["code"].isin(present)).sum())):
         print(f"note: {old} of these runs were made by another version of the code")
     if args.csv:
-        from trm.run import write_atomically
-
-        try:
-            write_atomically(Path(args.csv), table.to_csv(index=False))
-        except OSError as error:
-            raise UserError(f"{args.csv} cannot be written ({error.strerror}); is there such a folder?") from None
+        _write_table(args.csv, table)
         print(f"{len(table)} runs in {args.csv}")
+    if args.rows:
+        rows = pd.concat([tables.own_tables(sweep, points) for sweep, points in chosen], ignore_index=True)
+        if rows.empty:
+            raise UserError("these runs wrote no table.csv; chapter 01 does")
+        _write_table(args.rows, rows)
+        print(f"{len(rows)} rows in {args.rows}")
     return 0
+
+
+def _write_table(path: str, table) -> None:
+    from trm.run import write_atomically
+
+    try:
+        write_atomically(Path(path), table.to_csv(index=False))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); is there such a folder?") from None
 
 
 def list_sweeps(as_json: bool) -> int:

@@ -37,35 +37,57 @@ def results(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
     """One row for every point with a complete run: case, cell, seed, its parameters, its metrics, run_id and code (the
     version of the sources that made it).
 
-    A run whose parameters are a point's counts, whichever version of the code made it; of several the newest.
-
     Raises:
         UserError: a file of a complete run is damaged; its name, and the mend.
     """
+    rows = [
+        {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
+        | {name: value for name, value in point.params.result_values().items() if name != "seed"}
+        | _mapping(folder / "metrics.json")
+        | {name: _mapping(folder / "params.json")[name] for name in ("run_id", "code")}
+        for point, folder in _complete(sweep, points)
+    ]
+    return pd.DataFrame(rows)
+
+
+def own_tables(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
+    """The rows of every complete run's own table.csv, where its chapter writes one, with case, cell and seed before them.
+
+    Raises:
+        UserError: a table is damaged.
+    """
+    found = []
+    for point, folder in _complete(sweep, points):
+        path = folder / "table.csv"
+        if path.exists():
+            try:
+                rows = pd.read_csv(path)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} is damaged ({error}); remove the folder {folder} and run again") from None
+            about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
+            found.append(rows.assign(**about)[[*about, *(name for name in rows if name not in about)]])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _complete(sweep: Sweep, points: list[Point]) -> list[tuple[Point, Path]]:
+    """Every point with a complete run, and the run's folder.
+
+    A run whose parameters are a point's counts, whichever version of the code made it; of several the newest.
+    """
     if not any(point.params for point in points):
-        return pd.DataFrame()
-    runs: dict[str, tuple[float, dict, dict]] = {}
+        return []
+    runs: dict[str, tuple[float, Path]] = {}
     for path in sorted(sweep.folder.glob("*/metrics.json")):
-        metrics, about = _mapping(path), _mapping(path.with_name("params.json"))
+        about = _mapping(path.with_name("params.json"))
         if not {"params", "run_id", "code"} <= set(about) or not isinstance(about["params"], dict):
             raise UserError(
                 f"{path.with_name('params.json')} is damaged; remove the folder {path.parent} and run again"
             )
         key = _key(about["params"], points)
         if key not in runs or path.stat().st_mtime > runs[key][0]:
-            runs[key] = (path.stat().st_mtime, metrics, about)
-    rows = []
-    for point in points:
-        if point.params is None or (key := _key(point.params.model_dump(), points)) not in runs:
-            continue
-        _, metrics, about = runs[key]
-        rows.append(
-            {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
-            | {name: value for name, value in point.params.result_values().items() if name != "seed"}
-            | metrics
-            | {"run_id": about["run_id"], "code": about["code"]}
-        )
-    return pd.DataFrame(rows)
+            runs[key] = (path.stat().st_mtime, path.parent)
+    keys = {id(point): _key(point.params.model_dump(), points) for point in points if point.params is not None}
+    return [(point, runs[keys[id(point)]][1]) for point in points if keys.get(id(point)) in runs]
 
 
 def _mapping(path: Path) -> dict:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from trm.run import source_hash, to_json, write_atomically
+from trm.run import ROOT, source_hash, to_json, write_atomically
 from trm.sweep.marker import HEARTBEAT, IDLE, IdleWatch, Lost, Marker, kill_tree, read_mapping
 
 
@@ -156,7 +156,7 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], marker: Marker
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
     command = [sys.executable, "-m", "papermill", job.notebook, str(folder / "run.ipynb"), "--no-progress-bar",
-               "-f", str(folder / "parameters.yaml"), "--cwd", str(folder), "--start-timeout", "600"]  # fmt: skip
+               "-f", str(folder / "parameters.yaml"), "--cwd", str(ROOT), "--start-timeout", "600"]  # fmt: skip
     environment = os.environ | variables
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it made training three times slower
     parent = os.getppid()
