@@ -10,6 +10,7 @@ import torch
 matplotlib.use("agg")
 torch.set_num_threads(2)
 ROOT = Path(__file__).resolve().parent.parent
+TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # of python; then the script
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ ALIASES = {
     "subsample_size": "train_size",
     "ema_rate": "ema_decay",
     "lr_warmup_steps": "warmup_steps",
+    "torch_compile": "compile",
 }
 
 

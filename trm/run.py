@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trm.params_base import Params
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 OURS = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
-    "arms", "early", "table.csv",
+    "arms", "early", "table.csv", "states", "compressors",
 )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ class Run:
 
     def __init__(self, params: Params, chapter: str):
         self.params, self.chapter = params, chapter
+        self.started = time.monotonic()
         self.code = source_hash(chapter)
         self.id = run_id(params, self.code)
         self.main = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first writes
@@ -143,14 +145,20 @@ class Run:
         if self.main:
             figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
 
+    def save_table(self, table: Any) -> None:
+        """Keep a pandas table as table.csv, to six digits."""
+        if self.main:
+            write_atomically(self.path("table.csv"), table.to_csv(index=False, float_format="%.6g"))
+
     def save_model(self, model: Any, name: str) -> None:
         """Keep `model` (anything with `save_pretrained`) as the folder `name`, in place of one already there."""
         if self.main:
-            temporary = self.path(f".{name}.tmp")
+            target = self.path(name)
+            temporary = target.with_name(f".{target.name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             model.save_pretrained(temporary)
-            shutil.rmtree(self.dir / name, ignore_errors=True)
-            os.replace(temporary, self.dir / name)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(temporary, target)
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
         """Write metrics.json, the last thing a run does; an unfinished one (paused) writes metrics.partial.json."""

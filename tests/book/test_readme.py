@@ -1,10 +1,15 @@
-"""What the README says of halting and of scaling, against the committed tables."""
+"""What the README says of compressors, halting and scaling, against the committed tables."""
 
+import json
+
+import numpy as np
 import pandas
 import pytest
 
 from tests.conftest import ROOT
+from trm.analysis.compression_findings import excess, read_rows
 from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
+from trm.models.language_model import SHIPPED_LM
 from trm.models.pretrained import shipped_model
 
 README = " ".join((ROOT / "README.md").read_text().split())
@@ -85,3 +90,34 @@ def test_what_scales():
         .agg(["min", "max"])
         .equals(accuracy[["exp03e", "exp03c"]].set_axis(["min", "max"]))
     )
+
+
+def test_what_a_compressor_leaves():
+    facts = json.loads((SHIPPED_LM / "training.json").read_text())["metrics"]
+    thinking, without = (f"{facts[f'test/{name}']:.1%}".removesuffix("%") for name in ("thinking", "no_thinking"))
+    assert f"it answers {thinking} % with a chain of thought and {without} % without" in README
+    rows = read_rows(RESULTS / "01_compressor.csv")
+    assert rows.groupby("K")["seed"].nunique().min() == 3
+    beyond = excess(rows)
+    assert f"within {np.ceil(1000 * beyond.loc[:64].max()) / 10} % of it on held-out text up to K = 64" in README
+    assert f"at 96, after as many steps, {beyond.loc[96]:.1%} above it".replace("%", " %") in README
+    thoughts = rows[(rows["trained"] == "1b") & (rows["text"] == "1b")]
+    right = 100 * thoughts.pivot_table(index="arm", columns="K", values="answers_right")
+    assert f"answers {right.loc['task_aware', 8]:.1f} % of 64 problems right" in README
+    assert f"{right.loc['nonlinear', 8]:.1f} % by a non-linear one" in README and right.loc["pca", 8] == 0
+    last = right.loc[["task_aware", "nonlinear", "pca"], 32]
+    assert "through 32 numbers {:.1f}, {:.1f} and {:.1f} %".format(*last) in README and 65 < last["pca"] < 75
+    ordinary = rows[(rows["trained"] == "1a") & (rows["text"] == "1a") & (rows["arm"] == "pca")]
+    assert f"similarity of {ordinary.groupby('K')['cosine_similarity'].mean()[32]:.2f}, which principal" in README
+    encoder = read_rows(RESULTS / "01_compressor_minilm.csv")
+    encoder = encoder[(encoder["trained"] == "1a") & (encoder["text"] == "1a") & (encoder["K"] == 128)]
+    kept = encoder.groupby("arm")["r2"].mean()
+    assert (
+        f"keeps {100 * kept['pca']:.0f} % of the variance at K = 128" in README
+        and kept["nonlinear"] < kept["pca"] + 0.005
+    )
+    longer = read_rows(RESULTS / "01_compressor_longer.csv").pivot_table(
+        index=["seed", "K"], columns="arm", values="mse"
+    )
+    beyond = (longer["tied"] / longer["optimum"] - 1).max()
+    assert f"within {np.ceil(1000 * beyond) / 10} % (every seed)" in README and set(longer.index.levels[1]) == {64, 96}

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TWO_PROCESSES
 from trm.data.sudoku import load
 from trm.params import ParameterError, TrmTrain, read_yaml
 from trm.run import Run
@@ -193,6 +194,28 @@ def test_unknown_trackers_are_named(tmp_path, data):
         trainer_for(tmp_path, data, log_with="tensorbord")
 
 
+def test_wandb_gets_the_best_model_as_an_artifact(tmp_path, data, monkeypatch):
+    sent = []
+
+    class Wandb:  # stands in for accelerate's tracker, whose `tracker` is wandb's own run
+        name, tracker = "wandb", property(lambda self: self)
+
+        def log_artifact(self, path, name, type):
+            sent.append((Path(path), name, type, (Path(path) / "model.safetensors").exists()))
+
+        def log(self, values, step):
+            pass
+
+        def finish(self):
+            sent.append("finished")
+
+    trainer = trainer_for(tmp_path, data)
+    trainer.accelerator.trackers = [Wandb()]
+    trainer.fit()
+    run = trainer.run
+    assert sent == [(run.dir / "best", f"{run.chapter}-{run.id}", "model", True), "finished"]
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path, data):
     trainer = trainer_for(tmp_path, data, log_with="tensorboard")
     trainer.fit()
@@ -210,7 +233,7 @@ def test_torch_xla_is_not_picked_up_unless_asked():
 
 
 def test_two_processes_equal_one_at_the_same_global_batch(tmp_path):
-    """By `accelerate launch`, as the README says."""
+    """As `accelerate launch` starts them on several GPUs: by torch's own launcher."""
     script = [
         str(ROOT / "book" / "04_trm_train.py"),
         "-f",
@@ -222,18 +245,9 @@ def test_two_processes_equal_one_at_the_same_global_batch(tmp_path):
     script += ["-p", "max_steps", "12", "-p", "step_schedule", "decay"]
     env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *script, "-p", "output_dir", str(tmp_path / "one")], check=True, env=env)
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", *script, "-p", "output_dir", str(tmp_path / "two")]
-    subprocess.run(launch, check=True, env=env)
+    whole = [sys.executable, *TWO_PROCESSES, *script, "-p", "output_dir", str(tmp_path / "two")]
+    done = subprocess.run(whole, check=True, env=env, capture_output=True, text=True)
+    assert done.stdout.count(f" in {tmp_path / 'two'}\n") == 2  # each process says where it runs
     one, two = (numbers(tmp_path / n) for n in ("one", "two"))
     for a, b in zip(one[0], two[0], strict=True):
         for name in a:

@@ -38,7 +38,7 @@ def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
     """
     folder = SHIPPED / f"sudoku_{puzzle}"
     if not folder.exists():
-        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in SHIPPED.iterdir()))
+        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in SHIPPED.glob("sudoku_*")))
         raise UserError(
             f"no model ships for {puzzle} puzzles, only for {known}; train one with chapter 04 and give model_path"
         )

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -26,6 +27,12 @@ class Tracker:
         self.run.log(record)
         values = {name: value for name, value in record.items() if name != "step"}
         self.accelerator.log(values, step=record["step"])
+
+    def keep_model(self, folder: Path) -> None:
+        """Send a saved model to W&B as an artifact, where that is a tracker; others keep numbers alone."""
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "wandb" and self.run.main:
+                tracker.tracker.log_artifact(str(folder), name=f"{self.run.chapter}-{self.run.id}", type="model")
 
     def close(self) -> None:
         """Flush the trackers (accelerate's own `end_training` would also end the processes' group)."""

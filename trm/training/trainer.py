@@ -72,7 +72,8 @@ class Trainer:
         self.accelerator = make_accelerator(params, run)
         self.plain_model = model.to(self.accelerator.device)
         if params.compile:
-            self.plain_model.net.compile(dynamic=False)
+            shapes_change = not hasattr(self.plain_model, "net")
+            getattr(self.plain_model, "net", self.plain_model).compile(dynamic=shapes_change)
         optimizer = make_optimizer(model.parameters(), params)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = EMA(self.plain_model, params.ema_decay)
@@ -123,6 +124,8 @@ class Trainer:
             if self.step % p.checkpoint_interval == 0 or stop:
                 self._checkpoint()
             self.seconds = before + time.perf_counter() - started
+        if self.best and not self.paused:
+            self.tracker.keep_model(self.run.dir / "best")
         self.tracker.close()
         return {
             "train/steps": self.step,

@@ -1,0 +1,123 @@
+"""The best linear compressors there can be, for every size at once, from one pass over the states.
+
+The rank-K map that loses least of x in the mean square is the projection onto the top K eigenvectors of the second moment
+E[x x'] (Eckart and Young 1936); with a constant allowed, of the covariance (PCA). Sums are kept in float64, so that states
+never need to be in memory together.
+"""
+
+import torch
+from torch import Tensor
+
+from trm.errors import UserError
+
+
+class SecondMoment:
+    """E[x] and E[x x'] of states x (D,), added up batch by batch."""
+
+    def __init__(self, dim: int):
+        self.count = 0
+        self.batches = 0
+        self.total = torch.zeros(dim, dtype=torch.float64)
+        self.products = torch.zeros(dim, dim, dtype=torch.float64)
+
+    def add(self, states: Tensor) -> None:
+        """Take in states (N, D).
+
+        Raises:
+            UserError: a state is not finite; the message names its batch.
+        """
+        x = states.detach().to("cpu", torch.float64)
+        total = x.sum(0)
+        if not torch.isfinite(total).all():  # far quicker than to look at every number
+            row = int((~torch.isfinite(x)).any(1).nonzero()[0])
+            raise UserError(
+                f"batch {self.batches} of the hidden states holds a number that is not finite (its row {row}); is the "
+                "model whole, and its precision wide enough (bfloat16 instead of float16)?"
+            )
+        self.batches += 1
+        self.count += len(x)
+        self.total += total
+        half = len(self.total) // 2  # the products are symmetric: the lower left quarter follows from the upper right
+        self.products[:half].addmm_(x[:, :half].T, x)
+        self.products[half:, half:].addmm_(x[:, half:].T, x[:, half:])
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x]: (D,)."""
+        return self.total / max(self.count, 1)
+
+    def matrix(self, centred: bool) -> Tensor:
+        """E[x x'], or the covariance: (D, D)."""
+        found = (self.products.triu() + self.products.triu(1).T) / max(self.count, 1)
+        return found - torch.outer(self.mean, self.mean) if centred else found
+
+    def eigen(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """(values (D,), vectors (D, D), one a row), the largest first.
+
+        Raises:
+            UserError: no states were added.
+        """
+        if not self.count:
+            raise UserError("no hidden states were read: the texts hold no token that counts")
+        values, vectors = torch.linalg.eigh(self.matrix(centred))
+        return values.flip(0).clamp_min(0), vectors.flip(1).T.contiguous()
+
+    def bound(self, centred: bool = False) -> Tensor:
+        """The least mean squared error an element for K = 0, 1, ..., D: (D + 1,)."""
+        values, _ = self.eigen(centred)
+        return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)]) / len(values)
+
+    def error(self, encoder: Tensor, decoder: Tensor, bias: Tensor | None = None) -> float:
+        """Mean squared error an element of x -> decoder encoder (x - bias) + bias on these states.
+
+        encoder (K, D), decoder (D, K), bias (D,) or None.
+        """
+        D = len(self.total)
+        lost = torch.eye(D, dtype=torch.float64) - decoder.double() @ encoder.double()
+        second = self.matrix(centred=False)
+        if bias is not None:
+            b, m = bias.double(), self.mean
+            second = second - torch.outer(b, m) - torch.outer(m, b) + torch.outer(b, b)
+        return float((lost @ second * lost).sum().detach() / D)
+
+
+class LogitMetric:
+    """How much the logits' distribution changes when a state does: KL is about d' F d / 2 for a small change d.
+
+    F = E[H' (diag p - p p') H] for the head H (V, D), with p (V,) what the model says of the state (the Fisher
+    information); it takes the same pass as the second moment.
+    """
+
+    def __init__(self, head: Tensor):
+        self.head = head.detach().float().cpu()
+        self.count = 0
+        self.said = torch.zeros(len(head), dtype=torch.float64)
+        self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64)
+
+    def add(self, logits: Tensor) -> None:
+        """Take in logits (N, V)."""
+        p = logits.detach().float().cpu().softmax(-1)
+        pulled = (p @ self.head).double()  # (N, D): E[head row]
+        self.count += len(p)
+        self.said += p.sum(0, dtype=torch.float64)
+        self.products.addmm_(pulled.T, pulled)
+
+    def matrix(self, ridge: float = 1e-4) -> Tensor:
+        """F (D, D), with `ridge` of its mean eigenvalue added to each, so that it has an inverse."""
+        head = self.head.double()
+        found = (head.T * self.said) @ head - self.products
+        found = found / max(self.count, 1)
+        return found + ridge * found.trace() / len(found) * torch.eye(len(found), dtype=torch.float64)
+
+    def best(self, covariance: Tensor, K: int, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
+        """(encoder (K, D), decoder (D, K)) of rank K that lose least of x - E[x] as F counts it: principal components of
+        F^(1/2) x, taken back by F^(-1/2). Rows of the encoder have length 1, as those of an orthonormal one."""
+        matrix = self.matrix(ridge)
+        values, vectors = torch.linalg.eigh(matrix)
+        values = values.clamp_min(ridge * matrix.trace() / len(matrix))  # rounding may leave some below zero
+        root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+        _, basis = torch.linalg.eigh(root @ covariance @ root)
+        top = basis.flip(1)[:, :K]  # (D, K)
+        encoder, decoder = top.T @ root, inverse @ top
+        length = encoder.norm(dim=1)
+        return encoder / length[:, None], decoder * length
