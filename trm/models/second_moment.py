@@ -89,14 +89,14 @@ class LogitMetric:
     """
 
     def __init__(self, head: Tensor):
-        self.head = head.detach().float().cpu()
+        self.head = head.detach().float()
         self.count = 0
-        self.said = torch.zeros(len(head), dtype=torch.float64)
-        self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64)
+        self.said = torch.zeros(len(head), dtype=torch.float64, device=head.device)
+        self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64, device=head.device)
 
     def add(self, logits: Tensor) -> None:
-        """Take in logits (N, V)."""
-        p = logits.detach().float().cpu().softmax(-1)
+        """Take in logits (N, V), where the head is."""
+        p = logits.detach().float().softmax(-1)
         pulled = (p @ self.head).double()  # (N, D): E[head row]
         self.count += len(p)
         self.said += p.sum(0, dtype=torch.float64)
@@ -105,8 +105,7 @@ class LogitMetric:
     def matrix(self, ridge: float = 1e-4) -> Tensor:
         """F (D, D), with `ridge` of its mean eigenvalue added to each, so that it has an inverse."""
         head = self.head.double()
-        found = (head.T * self.said) @ head - self.products
-        found = found / max(self.count, 1)
+        found = ((head.T * self.said) @ head - self.products).cpu() / max(self.count, 1)
         return found + ridge * found.trace() / len(found) * torch.eye(len(found), dtype=torch.float64)
 
     def best(self, covariance: Tensor, K: int, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
