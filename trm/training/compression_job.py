@@ -156,14 +156,14 @@ def read_sequences(params: Compression, tokenizer, stage: str) -> dict[str, list
     return found
 
 
-def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader, with_metric: bool = True) -> Sums:
+def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> Sums:
     """Read the states once and keep their sums alone.
 
     Raises:
         UserError: a state is not finite; the message names its batch.
     """
     started, moment = time.perf_counter(), SecondMoment(reader.hidden_size)
-    metric = LogitMetric(reader.head.weight) if with_metric and reader.last and reader.head is not None else None
+    metric = LogitMetric(reader.head.weight) if reader.last and reader.head is not None else None
     for batch in batches:
         states = torch.from_numpy(batch["states"][batch["mask"]])
         moment.add(states)
