@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.decomposition import IncrementalPCA
 
 from tests.conftest import ROOT, TWO_PROCESSES
@@ -275,3 +276,20 @@ def test_kept_states_are_not_those_of_another_model_of_the_same_name(tmp_path, t
         reader = StateReader(smollm3(tokenizer, 32, 2, seed=seed))
         means.append(job.read_stage(params, run, reader, tokenizer, "1a").sums.mean)
     assert not torch.allclose(*means)
+
+
+def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monkeypatch):
+    params, run = make(tmp_path, time_limit=1e-4, log_interval=1, eval_interval=1)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    assert job.train(params, run, reader, of, "affine", 4) is None
+    home = run.dir / "compressors" / "affine" / "d4" / "stage1a"
+    found = load_file(home / "best" / "model.safetensors")["encoder"]
+    assert not torch.equal(found, job._begin(params, run, of, "affine", 4).encoder)
+
+    class NoMoreGain(job.Trainer):
+        def fit(self):
+            return {"train/steps": 2, "train/seconds": 1.0}
+
+    monkeypatch.setattr(job, "Trainer", NoMoreGain)
+    again = params.model_copy(update={"resume": True, "time_limit": 0.0})
+    assert torch.equal(job.train(again, run, reader, of, "affine", 4).compressor.encoder, found)

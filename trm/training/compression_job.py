@@ -235,7 +235,8 @@ def train(
     settings |= {name: getattr(params, name) or steps for name in ("eval_interval", "checkpoint_interval")}
     settings |= {} if params.early_stopping else {"early_stopping_patience": 0}
     begin = [evaluate(compressor)["valid/gain"]]
-    own.save_model(compressor, "best")  # unless an epoch is better
+    if not (params.resume and (home / "best").exists()):  # what an earlier part of this training found best stays
+        own.save_model(compressor, "best")  # unless an epoch is better
     compressor.reads, compressor.says = reader.states, say
     if params.compile:
         torch._dynamo.reset()  # each compressor is compiled anew, and there is a limit to that
