@@ -20,7 +20,7 @@ import nbformat
 from trm.analysis.notebooks import Executed, newest, read
 from trm.analysis.pages import linked, page
 from trm.errors import UserError
-from trm.params_base import read_yaml
+from trm.params.base import read_yaml
 from trm.run import ROOT, write_atomically
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trm.errors import UserError
-from trm.params_base import Params
+from trm.params.base import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 OURS = (
@@ -111,6 +111,12 @@ class Run:
                 aside.mkdir()
                 for path in found:
                     path.rename(aside / path.name)
+
+    def minutes_left(self) -> float:
+        """What is left of `time_limit`, which all trainings of a run share; 0: there is none."""
+        if not self.params.time_limit:
+            return 0.0
+        return max(self.params.time_limit - (time.monotonic() - self.started) / 60, 1e-4)
 
     def path(self, name: str) -> Path:
         """A path in the run's folder; its parent folder is made."""

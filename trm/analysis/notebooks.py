@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from trm.errors import UserError
-from trm.params_base import ALIASES
+from trm.params.base import ALIASES
 
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags of the cells of parameters
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)

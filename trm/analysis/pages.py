@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from trm.analysis.notebooks import DEFAULTS, INJECTED, Executed
 from trm.params import CHAPTERS
-from trm.params_base import Params
+from trm.params.base import Params
 
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
 SHOWN = 16  # parameters other than the defaults that are shown without a click

@@ -26,7 +26,7 @@ import yaml
 
 from trm.errors import UserError
 from trm.params import CHAPTERS, Params
-from trm.params_base import HardwareError, ParameterError, read_yaml
+from trm.params.base import HardwareError, ParameterError, read_yaml
 from trm.run import ROOT, run_id, source_hash, to_json
 
 SWEEPS = ROOT / "params" / "sweeps"

@@ -98,11 +98,6 @@ def forget_states(run: Run) -> None:
         shutil.rmtree(run.dir / "states", ignore_errors=True)
 
 
-def place(params: Compression) -> torch.device:
-    """Where this process computes; of several processes each has a device of its own."""
-    return PartialState(cpu=params.device == "cpu").device
-
-
 def _weights(reader: StateReader) -> str:
     """A digest of the model's weights, so that kept states are not taken for those of another that has its name."""
     digest = hashlib.sha256()
@@ -216,7 +211,7 @@ def train(
     kept = home.with_name(f"stage{of.stage}_best")
     values = {name: getattr(params, name) for name in Compression.model_fields}
     values |= {"stage": of.stage, "arms": arm, "d_compressed": K, "sweep_d_values": "", "output_dir": str(home)}
-    values |= {"init_from": "", "time_limit": _minutes_left(params, run)}
+    values |= {"init_from": "", "time_limit": run.minutes_left()}
     own = Run(Compression.create(values), "01_compressor")
     compressor = _begin(params, run, of, arm, K).to(reader.device)
     if params.resume and (home / "metrics.json").exists():
@@ -272,13 +267,6 @@ def train_all(
             if trained is None:
                 return
             yield arm, K, trained
-
-
-def _minutes_left(params: Compression, run: Run) -> float:
-    """What is left of `time_limit`, which all trainings of a run share; 0: there is none."""
-    if not params.time_limit:
-        return 0.0
-    return max(params.time_limit - (time.monotonic() - run.started) / 60, 1e-4)
 
 
 def check_beginnings(params: Compression, run: Run, reader: StateReader) -> None:

@@ -11,6 +11,14 @@ from accelerate import Accelerator
 from trm.params import Params
 from trm.run import Run
 
+# What a line of progress says beside the loss, where it was evaluated.
+SHOWN = {
+    "valid/cell_accuracy": "blank cells",
+    "valid/exact_accuracy": "whole puzzles",
+    "valid/uas": "UAS",
+    "valid/las": "LAS",
+}
+
 
 class Tracker:
     """Sends every record to history.jsonl and to the trackers of `accelerator`."""
@@ -78,9 +86,7 @@ class Progress:
         step, seconds = latest["step"], latest["train/seconds"]
         left = seconds / step * (self.max_steps - step)
         parts = [f"step {step}/{self.max_steps}", f"loss {latest.get('train/total_loss', float('nan')):.3f}"]
-        for name, label in (("valid/cell_accuracy", "blank cells"), ("valid/exact_accuracy", "whole puzzles")):
-            if name in latest:
-                parts.append(f"{label} {latest[name]:.3f}")
+        parts += [f"{label} {latest[name]:.3f}" for name, label in SHOWN.items() if name in latest]
         return "  ".join([*parts, f"{seconds:.0f} s, {left:.0f} s left"])
 
     def _show_line(self) -> None:

@@ -18,7 +18,7 @@ os.environ.setdefault("USE_TORCH_XLA", "0")  # accelerate would take torch_xla w
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from trm.errors import UserError
@@ -45,12 +45,24 @@ def make_accelerator(params: Training, run: Run) -> Accelerator:
     return Accelerator(cpu=params.device == "cpu", mixed_precision=mixed, log_with=log_with, project_dir=str(run.dir))
 
 
+def place(params: Training) -> torch.device:
+    """Where this process computes; of several processes each has a device of its own."""
+    return PartialState(cpu=params.device == "cpu").device
+
+
+def _random_state() -> dict[str, Tensor]:
+    """Where the random numbers of the processor, and of the CUDA device, stand."""
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state()} | cuda
+
+
 class Trainer:
     """Trains `model` for `params.max_steps` optimizer steps, or until a stop that resumes.
 
     Args:
         model: gives `loss(batch, state, detail)`; may give `host_draws(seed, step, batch_size)`.
-        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...).
+        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...); where batch_size is 0, as
+            many rows as it likes, if they can be cut into processes * grad_accumulation parts.
         params, run: what to do and where to write.
         evaluate: model -> {"valid/...": number}, called with the averaged weights.
         monitor: names whose values, compared in this order, say which evaluation is the best.
@@ -81,7 +93,7 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.first_bad = torch.zeros((), device=self.device)  # the first step whose loss was not finite
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.examples = 0, 0.0, 0
         self.best: list[float] = []
         self.evaluations_without_gain = 0
         self.paused = False
@@ -130,7 +142,7 @@ class Trainer:
         return {
             "train/steps": self.step,
             "train/seconds": self.seconds,
-            "train/examples_per_second": self.step * p.batch_size / max(self.seconds, 1e-9),
+            "train/examples_per_second": self.examples / max(self.seconds, 1e-9),
         }
 
     def _train_step(self, detail: bool) -> None:
@@ -166,9 +178,11 @@ class Trainer:
     def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
         """This process's rows of the global batch, cut into `grad_accumulation` parts."""
         batch = dict(self.batches(step))
+        size = len(next(iter(batch.values())))
         if hasattr(self.plain_model, "host_draws"):
-            batch |= self.plain_model.host_draws(self.params.seed, step, self.params.batch_size)
-        rows = self.params.batch_size // self.accelerator.num_processes
+            batch |= self.plain_model.host_draws(self.params.seed, step, size)
+        self.examples += size
+        rows = size // self.accelerator.num_processes
         first = rows * self.accelerator.process_index
         local = {k: self._on_device(torch.from_numpy(v[first : first + rows])) for k, v in batch.items()}
         pieces = {name: value.chunk(self.params.grad_accumulation) for name, value in local.items()}
@@ -273,11 +287,12 @@ class Trainer:
             "ema": self.ema.shadow,
             "state": gathered,
             "sums": sums,
-            "random": {"cpu": torch.get_rng_state()},
+            "random": _random_state(),
         }
         facts = {
             "step": self.step,
             "seconds": self.seconds,
+            "examples": self.examples,
             "train_step": getattr(self.states[0], "train_step", None),
             "best": self.best,
             "evaluations_without_gain": self.evaluations_without_gain,
@@ -308,10 +323,14 @@ class Trainer:
         for name, value in self.ema.shadow.items():
             value.copy_(tensors["ema"][name])
         self.ema.updates = facts["ema_updates"]
-        self.step, self.seconds, self.best = facts["step"], facts["seconds"], facts["best"]
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.examples = facts.get("examples", self.step * self.params.batch_size)  # older checkpoints do not say
+        self.best = facts["best"]
         self.evaluations_without_gain = facts["evaluations_without_gain"]
         self.sums, self.counts = tensors["sums"], facts["counts"]
         torch.set_rng_state(tensors["random"]["cpu"].cpu())
+        if "cuda" in tensors["random"]:
+            torch.cuda.set_rng_state(tensors["random"]["cuda"].cpu())
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         if tensors["state"]:

@@ -1,0 +1,53 @@
+"""The schema of every chapter's parameters; `trm.params.base` says how they reach it.
+
+A chapter's class adds to, or changes the defaults of, the one it builds on: Params, Training, TrmTrain, then the chapter.
+"""
+
+from trm.params.base import ParameterError, Params, from_command_line, read_yaml
+from trm.params.language import COMPRESSORS, Compression, ReasoningLM
+from trm.params.results import Report, ScalingLaws
+from trm.params.sudoku import (
+    ALL_STEPS,
+    CGAR,
+    CURRICULUM,
+    HALTING_ARMS,
+    DeepSupervision,
+    Halting,
+    TrmTrain,
+    split_arm,
+)
+from trm.params.training import Training, arm_names, world_size
+
+__all__ = [
+    "ALL_STEPS",
+    "CGAR",
+    "CHAPTERS",
+    "COMPRESSORS",
+    "CURRICULUM",
+    "HALTING_ARMS",
+    "Compression",
+    "DeepSupervision",
+    "Halting",
+    "ParameterError",
+    "Params",
+    "ReasoningLM",
+    "Report",
+    "ScalingLaws",
+    "Training",
+    "TrmTrain",
+    "arm_names",
+    "from_command_line",
+    "read_yaml",
+    "split_arm",
+    "world_size",
+]
+
+# The schema of each chapter's parameters.
+CHAPTERS: dict[str, type[Params]] = {
+    "01_compressor": Compression,
+    "02_deep_supervision": DeepSupervision,
+    "03_act_halting": Halting,
+    "04_trm_train": TrmTrain,
+    "10_scaling_laws": ScalingLaws,
+    "11_report": Report,
+}
