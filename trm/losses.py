@@ -25,8 +25,9 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor, dtype: torch.dtype =
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of softmax in float32. logits (..., V), labels (...) -> (...); 0 where the label is `IGNORE`."""
-    flat = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none")
+    """Cross-entropy of softmax in float32 or better; logits (..., V), labels (...) -> (...); 0 where the label is `IGNORE`."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    flat = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none")
     return flat.view(labels.shape)
 
 

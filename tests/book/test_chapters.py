@@ -39,6 +39,10 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
             "train/steps", "train/examples_per_second", "model/parameters", "train/puzzles", "flops/training", "flops/answer",
         }  # fmt: skip
         assert stable <= set(metrics)
+    if chapter == "05_poh_ablation":
+        stable = {"test/uas", "test/las", "test/uas_per_iteration", "parse/sentences_per_second"}
+        stable |= {f"ablation/{arm}/uas_{what}" for arm in ("one_iteration", "both") for what in ("mean", "std")}
+        assert stable <= set(metrics)
 
 
 def test_an_unknown_parameter_stops_papermill_before_anything_is_computed(tmp_path):

@@ -72,3 +72,15 @@ def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
     assert (
         best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
     )
+
+
+def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute():
+    sweep = params.read_yaml(ROOT / "params" / "sweeps" / "poh_ablation.yaml")
+    table = pandas.read_csv(ROOT / "book" / "results" / "05_ablation.csv")
+    wanted = {case["arm"] for case in sweep["cases"].values()}
+    assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
+    spent = table["train/flops_per_word"] * table["train/epochs"]
+    assert spent.max() / spent.min() < 1.01
+    assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
+    for text in ("right", "words"):
+        assert table[text].str.split().str.len().eq(2077).all(), "every test sentence of EWT"

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from trm.analysis.compression_findings import excess, read_rows
 from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
+from trm.analysis.parsing_findings import verdict
 from trm.models.language_model import SHIPPED_LM
 from trm.models.pretrained import shipped_model
 
@@ -121,3 +122,26 @@ def test_what_a_compressor_leaves():
     )
     beyond = (longer["tied"] / longer["optimum"] - 1).max()
     assert f"within {np.ceil(1000 * beyond) / 10} % (every seed)" in README and set(longer.index.levels[1]) == {64, 96}
+
+
+def test_what_a_parser_gains():
+    rows = pandas.read_csv(RESULTS / "05_ablation.csv")
+    means = {arm: f"{100 * value:.1f} %" for arm, value in rows.groupby("arm")["test/uas"].mean().items()}
+    for said in (
+        "one iteration {one_iteration}, three {standard}, three with a loss after each {deep_supervision}",
+        "over halting times {act_halting} (it stops after the first), with both {both}",
+        "one plain layer with as many parameters reaches {layer} as well",
+        "The convolutions alone reach {encoder}, a plain transformer {transformer}",
+    ):
+        assert said.format(**means) in README
+    assert rows[rows["arm"] == "act_halting"]["test/mean_steps"].max() < 1.01
+    assert rows[rows["arm"].isin(["layer", "one_iteration"])]["model/parameters"].nunique() == 1
+    first = rows.groupby("arm")["test/uas_per_iteration_1"].mean()
+    said = "({deep_supervision:.1%} after the first of three, {standard:.1%} without)".format(**first)
+    assert said.replace("%", " %") in README
+    assert rows["train/seconds"].mean() / 60 == pytest.approx(4, abs=0.5)
+    assert "**Undecided: no gain is seen**" in verdict(rows)
+    (ewt,) = pandas.read_csv(RESULTS / "05_ewt.csv").to_dict("records")
+    minutes = ewt["train/seconds"] / 60
+    said = f"UAS {ewt['test/uas']:.1%}, LAS {ewt['test/las']:.1%} on test after {minutes:.0f} minutes"
+    assert said.replace("%", " %") in README

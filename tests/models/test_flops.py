@@ -6,8 +6,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from trm.data.words import AFFIXES
+from trm.inference.parsing import decode
 from trm.inference.solve import solve
-from trm.models.flops import answer_flops, applications, network_flops, step_flops, training_flops
+from trm.models.flops import answer_flops, applications, network_flops, parser_flops, step_flops, training_flops
+from trm.models.parser_parts import ParserConfig
+from trm.models.pointer import Parser
 from trm.models.trm import TRM, TRMConfig
 from trm.models.unrolled import UnrolledTRM
 
@@ -93,3 +97,41 @@ def test_the_papers_model_by_hand():
     # two blocks, 81 cells, D = 512; inner widths 2/3 * 4 * 81 = 216 -> 256 and 2/3 * 4 * 512 = 1365 -> 1536
     config = TRMConfig()
     assert network_flops(config) == 2 * 2 * 3 * (512 * 81 * 256 + 81 * 512 * 1536)
+
+
+PARSERS = {
+    "standard": {},
+    "one iteration": {"max_inner_iters": 1},
+    "deep supervision": {"deep_supervision": True},
+    "expected loss": {"act_halting": True, "halting_mode": "halting"},
+    "recurrent": {"controller": "recurrent"},
+    "plain layers": {"block": "layers", "plain_layers": 2},
+    "nothing after the convolutions": {"block": "none", "conv_width": 5},
+    "tags given": {"use_upos": True, "state_size": 7},
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_parser_counts_as_torch_counts(name):
+    """But for the halting head, which reads one mean a sentence and is left out."""
+    sizes = {
+        "num_words": 9,
+        "num_tags": 5,
+        "num_labels": 4,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "arc_size": 20,
+        "label_size": 6,
+    }
+    config = ParserConfig(**sizes | PARSERS[name])
+    model, B, T = Parser(config), 3, 11
+    draw = torch.Generator().manual_seed(0)
+    batch = {key: torch.randint(1, 4, (B, T), generator=draw) for key in ("words", "tags", "heads", "labels")}
+    batch["affixes"] = torch.ones(B, T, AFFIXES, dtype=torch.long)
+    if config.state_size:
+        batch["states"] = torch.randn(B, T, config.state_size, requires_grad=True)
+    found = counted(lambda: model.loss(batch).loss.backward())
+    assert found == pytest.approx(B * parser_flops(config, T, training=True), rel=2e-3)
+    with torch.no_grad():
+        found = counted(lambda: decode(model, (thoughts := model.think(batch)).states[-1], thoughts.mask))
+    assert found == pytest.approx(B * parser_flops(config, T), rel=2e-3)

@@ -165,9 +165,11 @@ def test_the_suites_have_the_counts_of_their_guides():
     assert len(tpu.cases_of("tn_sweep")) == 5
 
 
-@pytest.mark.parametrize("name", ["scaling_research", "tpu_quickstart"])
+@pytest.mark.parametrize("name", sorted(set(read_sweeps()) - {"example"}))
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
-def test_every_point_of_the_suites_is_valid_at_every_scale(name, scale):
+def test_every_point_is_valid_at_every_scale(name, scale):
+    if scale not in read_sweeps()[name].scales:
+        pytest.skip("one size of compressors only")
     points = read_sweeps()[name].points(scale)
     missing = [point.name for point in points if point.params is None]
     assert all(name.startswith("exp08c") for name in missing)  # float16 wants CUDA, and says so

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trm.errors import UserError
+from trm.analysis import runs
 
 # The guide's expected cosine similarity at each ratio of compression, of a model with D = 3072 as it says.
 GUIDE = {48: 0.85, 24: 0.92, 12: 0.96, 6: 0.98, 3: 0.99}
@@ -13,20 +13,8 @@ ABOUT = ("seed", "trained", "text", "arm", "K")
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of several runs together, as `trm.sweep results compressor --rows FILE` writes them.
-
-    Raises:
-        UserError: it cannot be read, or holds no rows of chapter 01.
-    """
-    try:
-        rows = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a table ({error})") from None
-    if missing := [name for name in (*ABOUT, "mse") if name not in rows]:
-        raise UserError(
-            f"{path}: no column {', '.join(missing)}; make it with `python -m trm.sweep results compressor --rows FILE`"
-        )
-    return rows
+    """The rows of the runs of chapter 01 together. See `trm.analysis.runs.read_rows`."""
+    return runs.read_rows(path, (*ABOUT, "mse"), "compressor")
 
 
 def at_ratios(rows: pd.DataFrame, D: int, arm: str = "tied", stage: str = "1a") -> pd.DataFrame:

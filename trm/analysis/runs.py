@@ -1,6 +1,7 @@
 """From runs to numbers: errors that can be fitted, means over seeds, arms compared seed by seed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -80,3 +81,20 @@ def paired_difference(a: pd.Series, b: pd.Series, coverage: float = 0.95) -> dic
         (low, high), p = test.confidence_interval(coverage), test.pvalue
     unmatched = len(a.index.symmetric_difference(b.index))
     return {"mean": gain.mean(), "low": low, "high": high, "p": p, "n": len(both), "unmatched": unmatched}
+
+
+def read_rows(path: Path, wanted: Sequence[str], sweep: str) -> pd.DataFrame:
+    """The rows of several runs together, as `trm.sweep results SWEEP --rows FILE` writes them.
+
+    Raises:
+        UserError: it cannot be read, or lacks one of the columns that are wanted.
+    """
+    try:
+        rows = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from None
+    if missing := [name for name in wanted if name not in rows]:
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; make it with `python -m trm.sweep results {sweep} --rows FILE`"
+        )
+    return rows

@@ -1,12 +1,16 @@
-"""FLOPs of a TRM, counted from its configuration: those of the matrix products, 2 m n k each, for one example.
+"""FLOPs of a TRM and of a parser, counted from the configuration: those of the matrix products, 2 m n k each, for one example.
 
 Norms, activations, softmax and embeddings are left out (a few per cent); so are readings that are only logged. A backward
 pass takes twice its forward pass; what is computed again under activation checkpointing is counted.
 """
 
+import torch
+
 from trm import supervision
 from trm.halting import UNROLLED
 from trm.models.layers import inner_width
+from trm.models.parser_parts import ParserConfig
+from trm.models.pointer import Parser
 from trm.models.trm import TRMConfig
 
 
@@ -82,3 +86,21 @@ def training_flops(config: TRMConfig, batch_size: int, max_steps: int) -> int:
     starts = sorted(start for start in changes if start < max_steps)
     ends = [*starts[1:], max_steps]
     return batch_size * sum((end - start) * step_flops(config, start) for start, end in zip(starts, ends))
+
+
+def parser_flops(config: ParserConfig, words: int, training: bool = False) -> int:
+    """A parser on one sentence of so many words, all iterations; in training with the backward pass, and with a score for each
+    supervised iteration."""
+    c, D, T = config, config.hidden_size, words
+    with torch.device("meta"):  # shapes alone
+        parser = Parser(config)
+    weights = sum(p.numel() for name, p in parser.blocks.named_parameters() if p.ndim == 2)
+    layers = max(len(parser.blocks), 1)
+    encoder = c.conv_layers * c.conv_width * D * 2 * D + c.state_size * D
+    iteration = weights + layers * 2 * T * D if parser.blocks else 0  # the scores of attention and what they weigh
+    A, L = c.arc_size, c.label_size
+    score = D * 2 * (A + L) + A * A + (T + 1) * A + c.num_labels * (L * L + L + 2 * L)
+    tag = D * c.num_tags if training and parser.tag is not None else 0
+    scored = parser.num_iterations if training and (c.deep_supervision or c.act_halting) else 1
+    forward = 2 * T * (encoder + parser.num_iterations * iteration + scored * score + tag)
+    return 3 * forward if training else forward

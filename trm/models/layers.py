@@ -44,7 +44,8 @@ class _ResidualNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, eps: float) -> Tensor:
-        z = (x + y).float()
+        z = x + y
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
         r = torch.rsqrt(z.square().mean(-1, keepdim=True) + eps)
         n = (z * r).to(x.dtype)
         ctx.save_for_backward(n, r)
@@ -58,7 +59,7 @@ class _ResidualNorm(torch.autograd.Function):
 
 
 def residual_norm(x: Tensor, y: Tensor, eps: float = 1e-5) -> Tensor:
-    """RMSNorm without gain of a residual sum, (x + y) / sqrt(mean((x + y)^2) + eps), over the last axis, in float32."""
+    """RMSNorm without gain of a residual sum, (x + y) / sqrt(mean((x + y)^2) + eps), over the last axis; float32 at least."""
     return _ResidualNorm.apply(x, y, eps)
 
 
@@ -80,10 +81,14 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(gate) * up)
 
 
-def rotary_table(positions: int, head_dim: int, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
+def rotary_table(
+    positions: int, head_dim: int, theta: float = 10000.0, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position embedding (arXiv 2104.09864), each (positions, head_dim)."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), frequencies).repeat(1, 2)  # (T, head_dim)
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32, device=device), frequencies).repeat(
+        1, 2
+    )  # (T, head_dim)
     return angles.cos(), angles.sin()
 
 

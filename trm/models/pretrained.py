@@ -2,12 +2,14 @@
 
 import io
 import json
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from trm.data.sudoku_grid import SHAPES
 from trm.errors import UserError
 from trm.halting import UNROLLED
+from trm.models.pointer import Parser
 from trm.models.trm import TRM
 from trm.models.unrolled import UnrolledTRM
 
@@ -20,12 +22,27 @@ def load_model(folder: str | Path, device: str = "cpu") -> TRM:
     Raises:
         UserError: there is no whole model.
     """
-    folder = Path(folder)
+
+    def kind() -> type[TRM]:
+        config = json.loads((Path(folder) / "config.json").read_text())
+        return UnrolledTRM if config.get("halting") in UNROLLED else TRM
+
+    return _load(folder, kind, device)
+
+
+def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
+    """The parser that `save_pretrained` wrote into `folder`, with its words, in evaluation mode, on `device`.
+
+    Raises:
+        UserError: there is no whole parser.
+    """
+    return _load(folder, lambda: Parser, device)
+
+
+def _load(folder: str | Path, kind: Callable[[], type], device: str):
     try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = UnrolledTRM if config.get("halting") in UNROLLED else TRM
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind.from_pretrained(folder).eval().to(device)
+            return kind().from_pretrained(folder).eval().to(device)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
         raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
 

@@ -5,6 +5,7 @@ A chapter's class adds to, or changes the defaults of, the one it builds on: Par
 
 from trm.params.base import ParameterError, Params, from_command_line, read_yaml
 from trm.params.language import COMPRESSORS, Compression, ReasoningLM
+from trm.params.parsing import PARSER_ARMS, Parsing
 from trm.params.results import Report, ScalingLaws
 from trm.params.sudoku import (
     ALL_STEPS,
@@ -25,11 +26,13 @@ __all__ = [
     "COMPRESSORS",
     "CURRICULUM",
     "HALTING_ARMS",
+    "PARSER_ARMS",
     "Compression",
     "DeepSupervision",
     "Halting",
     "ParameterError",
     "Params",
+    "Parsing",
     "ReasoningLM",
     "Report",
     "ScalingLaws",
@@ -48,6 +51,7 @@ CHAPTERS: dict[str, type[Params]] = {
     "02_deep_supervision": DeepSupervision,
     "03_act_halting": Halting,
     "04_trm_train": TrmTrain,
+    "05_poh_ablation": Parsing,
     "10_scaling_laws": ScalingLaws,
     "11_report": Report,
 }

@@ -253,15 +253,6 @@ def gradients_reach_all(tables: Path) -> Measured:
     return Measured(share(hits, len(first)), f"{text} (norm {first.mean():.2g})", scale, enough(len(first)))
 
 
-@measure("early_answers_improve")
-def early_answers_improve(tables: Path) -> Measured:
-    """The loss of the first H-cycle under the guide's ramp, against none."""
-    table, ends, scale = _supervision(tables, "ramp", "none")
-    column = loss_columns(table)[0]
-    found = compare(arm(ends, "ramp", column), arm(ends, "none", column), ("ramp", "none"), more=False, unit="times")
-    return Measured(found.verdict, "final loss of the first H-cycle, " + found.text, scale, found.seeds)
-
-
 @measure("curriculum_calms")
 def curriculum_calms(tables: Path) -> Measured:
     """How often the loss rises from one evaluation to the next in the first half of training: unrest, if there is any."""

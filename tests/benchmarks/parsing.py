@@ -1,0 +1,64 @@
+"""How fast a parser of the size of params/05_ewt.yaml trains and parses, against the matrix products alone.
+
+    python tests/benchmarks/parsing.py [--treebank FOLDER] [--rounds 3]
+
+Without a folder of CoNLL-U the sentences are the grammar's. Training: sentences a second, and the share of the time that the
+parser's products would take at the rate of one large product. Parsing: sentences a second in batches of 64, and the time of
+scoring, trees and labels over that of the encoder.
+"""
+
+import argparse
+import time
+
+import torch
+
+from trm.inference.parsing import speed
+from trm.params import Parsing, read_yaml
+from trm.run import ROOT
+from trm.training.parsing_job import batches_of_training, load, make_parser, training_flops
+
+
+def product_rate() -> float:
+    """FLOP/s of a product of the size that a batch of 3,000 words needs."""
+    left, right = torch.randn(3000, 768), torch.randn(768, 512)
+    best = float("inf")
+    for _ in range(20):
+        started = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - started)
+    return 2 * left.numel() * right.shape[1] / best
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--treebank", default="")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    recipe = read_yaml(ROOT / "params" / "05_ewt.yaml") | {"conllu_dir": options.treebank}
+    params = Parsing.create(recipe)
+    data = load(params)
+    model, batches = make_parser(params, data), batches_of_training(params, data)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    steps = min(batches.per_epoch, 20)
+    given = [{name: torch.from_numpy(value) for name, value in batches(i).items()} for i in range(steps)]
+    words = sum(int((batch["words"] > 0).sum()) for batch in given)
+    best = float("inf")
+    for _ in range(options.rounds):
+        started = time.perf_counter()
+        for batch in given:
+            model.loss(batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        best = min(best, time.perf_counter() - started)
+    sentences, rate = sum(len(batch["words"]) for batch in given), product_rate()
+    share = words * training_flops(params, data) / rate / best
+    print(f"training: {sentences / best:.0f} sentences, {words / best:.0f} words a second")
+    print(f"its products at {rate / 1e9:.0f} GFLOP/s take {share:.2f} of that time")
+    found = speed(model.eval(), data.encoded["test"], 64, options.rounds)
+    print(f"parsing: {found['parse/sentences_per_second']:.0f} sentences a second in batches of 64")
+    print(f"scoring and decoding take {found['parse/decoding_over_encoder']:.2f} of the encoder's time")
+
+
+if __name__ == "__main__":
+    main()
