@@ -101,9 +101,10 @@ from trm.analysis.findings import say
 from trm.data.reasoning import problems as generate
 from trm.models.language_model import StateReader, load_lm
 from trm.training import compression_job as job
+from trm.training.trainer import place
 
 lm, tokenizer = load_lm(params.lm, params.precision)
-reader = StateReader(lm.to(job.place(params)), params.layer)
+reader = StateReader(lm.to(place(params)), params.layer)
 job.check_beginnings(params, run, reader)
 D, metrics = reader.hidden_size, {}
 asked = [] if params.lm else list(islice(generate("test", params.seed), params.problems))

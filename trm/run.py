@@ -112,11 +112,11 @@ class Run:
                 for path in found:
                     path.rename(aside / path.name)
 
-    def minutes_left(self) -> float:
-        """What is left of `time_limit`, which all trainings of a run share; 0: there is none."""
-        if not self.params.time_limit:
+    def minutes_left(self, time_limit: float) -> float:
+        """What is left of `time_limit` minutes, which all trainings of a run share; 0: there is none."""
+        if not time_limit:
             return 0.0
-        return max(self.params.time_limit - (time.monotonic() - self.started) / 60, 1e-4)
+        return max(time_limit - (time.monotonic() - self.started) / 60, 1e-4)
 
     def path(self, name: str) -> Path:
         """A path in the run's folder; its parent folder is made."""

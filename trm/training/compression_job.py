@@ -211,7 +211,7 @@ def train(
     kept = home.with_name(f"stage{of.stage}_best")
     values = {name: getattr(params, name) for name in Compression.model_fields}
     values |= {"stage": of.stage, "arms": arm, "d_compressed": K, "sweep_d_values": "", "output_dir": str(home)}
-    values |= {"init_from": "", "time_limit": run.minutes_left()}
+    values |= {"init_from": "", "time_limit": run.minutes_left(params.time_limit)}
     own = Run(Compression.create(values), "01_compressor")
     compressor = _begin(params, run, of, arm, K).to(reader.device)
     if params.resume and (home / "metrics.json").exists():

@@ -120,7 +120,9 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | 
         settings[name] = max(round((getattr(params, name) or batches.per_epoch) * factor), 1)
     name = arm or "as_given"
     folder = run.path(f"arms/{name}/params.json").parent
-    own = own.model_copy(update=settings | {"output_dir": str(folder), "time_limit": run.minutes_left()})
+    own = own.model_copy(
+        update=settings | {"output_dir": str(folder), "time_limit": run.minutes_left(params.time_limit)}
+    )
     done = folder / "metrics.json"
     if not (params.resume and done.exists()):
         part = Run(own, run.chapter)
