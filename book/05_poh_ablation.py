@@ -36,7 +36,7 @@ encoder = ""  # pretrained encoder, hub name or path, or package:NAME; empty: no
 encoder_layers = 4  # last layers of it that are averaged
 encoder_pool = "mean"  # subword that stands for a word, or their mean
 # the arms
-arm = ""  # what is trained, one of PARSER_ARMS; empty: what the next ten parameters say
+arm = ""  # what is trained, one of PARSER_ARMS; empty: what the parameters say
 versus = "deep_supervision"  # a second arm, trained at equal compute; empty: none
 max_inner_iters = 3  # iterations of the block
 deep_supervision = False  # a loss after every iteration

@@ -164,7 +164,9 @@ def test_tables_for_the_page():
 def test_prices_in_words():
     rows = made({"act_halting": 0.8})
     assert "The price of an iteration changes nothing**: from 0.001 to 0.1, 3.00 to 3.00" in prices(rows)
-    assert "A higher price, fewer steps" in prices(rows.assign(**{"test/mean_steps": [3.0, 2.0, 1.0]}))
+    by_price = rows.sort_values("ponder_coef")
+    assert "A higher price, fewer steps" in prices(by_price.assign(**{"test/mean_steps": [3.0, 2.0, 1.0]}))
+    assert "A higher price, no fewer steps" in prices(by_price.assign(**{"test/mean_steps": [1.0, 2.0, 3.0]}))
 
 
 def test_tables_that_are_none(tmp_path):

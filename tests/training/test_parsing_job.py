@@ -58,7 +58,9 @@ def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
     bare = params_of("unused", conv_layers=0)
     assert arm_params(bare, "untied").plain_layers == 3 and arm_params(bare, "transformer").plain_layers == 1
     assert arm_params(params_of("unused", block="layers", plain_layers=5), "untied").plain_layers == 3
-    assert arm_params(params_of("unused", arm="transformer", conv_layers=3), "transformer").conv_layers == 0
+    both = params_of("unused", arm="transformer", conv_layers=3)
+    assert arm_params(both, "transformer").conv_layers == 0
+    assert arm_params(both, "untied").plain_layers == 3, "the other arm's layers are no concern of it"
 
 
 def test_first_weights_are_those_of_the_seed(data):

@@ -131,16 +131,14 @@ def differences(comparison: pd.DataFrame) -> pd.DataFrame:
     if "gain" not in comparison:
         return pd.DataFrame()
     part = comparison.dropna(subset=["low"])
-    points = (100 * part[["gain", "low", "high", "sentences low", "sentences high", "smallest seen"]]).map(
-        "{:+.2f}".format
-    )
+    said = part[["gain", "low", "high", "sentences low", "sentences high"]].map(points)
     return pd.DataFrame(
         {
-            "points": points["gain"],
-            "over seeds": points["low"] + " to " + points["high"],
-            "over sentences": points["sentences low"] + " to " + points["sentences high"],
+            "points": said["gain"],
+            "over seeds": said["low"] + " to " + said["high"],
+            "over sentences": said["sentences low"] + " to " + said["sentences high"],
             "p": part["p"].map("{:.2g}".format),
-            "smallest seen": points["smallest seen"].str.lstrip("+"),
+            "smallest seen": (100 * part["smallest seen"]).map("{:.2f}".format),
         }
     )
 
@@ -149,11 +147,9 @@ def prices(rows: pd.DataFrame) -> str:
     """What the ponder coefficient did, from rows at several of them, as text."""
     mean = rows.groupby("ponder_coef")[["test/mean_steps", "test/uas"]].mean()
     steps, uas = mean["test/mean_steps"], mean["test/uas"]
-    begins = (
-        "The price of an iteration changes nothing"
-        if steps.max() - steps.min() < 0.1
-        else "A higher price, fewer steps"
-    )
+    begins = "A higher price, fewer steps" if steps.iloc[0] > steps.iloc[-1] else "A higher price, no fewer steps"
+    if steps.max() - steps.min() < 0.1:
+        begins = "The price of an iteration changes nothing"
     return (
         f"- **{begins}**: from {mean.index[0]:g} to {mean.index[-1]:g}, {steps.iloc[0]:.2f} to {steps.iloc[-1]:.2f} iterations "
         f"and UAS {uas.iloc[0]:.1%} to {uas.iloc[-1]:.1%} ({rows['seed'].nunique()} seeds)."
@@ -203,9 +199,9 @@ def verdict(rows: pd.DataFrame, resamples: int = 2000) -> str:
     table = compare(rows, BASELINE, resamples, tests=max(len(named), 1))
     if "gain" not in table or BASELINE not in table.index:
         return f"- Nothing to decide: several seeds of {BASELINE}, and of an arm that iterates, are needed."
-    here = [arm for arm in named if np.isfinite(table.loc[arm, "low"])]
+    here, base = [arm for arm in named if np.isfinite(table.loc[arm, "low"])], table.loc[BASELINE]
     said = [
-        f"- One iteration reaches UAS {_spread(table.loc[BASELINE])} over {int(table.loc[BASELINE, 'seeds'])} seeds. A "
+        f"- One iteration reaches UAS {_mean_and_spread(base['UAS'], base['UAS std'])} % over {int(base['seeds'])} seeds. A "
         f"difference is called one if both intervals, over seeds and over sentences, lie on one side of zero; they have 95 % "
         f"for the {len(named)} comparisons together."
     ]
@@ -242,7 +238,3 @@ def _decision(table: pd.DataFrame, deep_over_standard: int) -> str:
             "left in any interval."
         )
     return f"**Undecided: no gain is seen**, but one of {points(SPOKEN_OF)} points is not excluded."
-
-
-def _spread(row: pd.Series) -> str:
-    return f"{row['UAS']:.2%}" + (f" ± {row['UAS std']:.2%}" if row["seeds"] > 1 else "")

@@ -19,12 +19,26 @@ from trm.inference.trees import best_trees
 from trm.models.pointer import Parser
 from trm.models.word_states import WordStates
 
-ARC_LENGTHS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 10**6))  # words between a word and its head, both ends in
+# How far a word's head is, in words, both ends in; 0: it is the root.
+ARC_LENGTHS = {
+    "root": (0, 0),
+    "1": (1, 1),
+    "2": (2, 2),
+    "3 to 4": (3, 4),
+    "5 to 8": (5, 8),
+    "9 to 16": (9, 16),
+    "17+": (17, np.inf),
+}
 
 
 def vocabulary_of(model: Parser) -> Vocabulary:
     """The vocabulary that a parser was saved with."""
     return Vocabulary(**{k: tuple(v) if isinstance(v, list) else v for k, v in model.vocabulary.items()})
+
+
+def batch_on(device: torch.device, encoded: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """One padded batch (B, T, ...) of the arrays of B sentences, on `device`."""
+    return {name: torch.from_numpy(value).to(device) for name, value in collate(encoded).items()}
 
 
 def batches_of(encoded: Sequence[dict], device: torch.device, tokens: int = 4000) -> Iterator[tuple[np.ndarray, dict]]:
@@ -36,8 +50,7 @@ def batches_of(encoded: Sequence[dict], device: torch.device, tokens: int = 4000
         end = start + 1
         while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
             end += 1
-        batch = collate([encoded[i] for i in order[start:end]])
-        yield order[start:end], {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
+        yield order[start:end], batch_on(device, [encoded[i] for i in order[start:end]])
         start = end
 
 
@@ -142,22 +155,13 @@ class Evaluation:
         return np.stack(counts, 1)
 
     def by_distance(self) -> list[dict[str, float]]:
-        """UAS by the length of the gold arc, a row for each bucket of `ARC_LENGTHS` and for the root: where the model stops
-        (`uas`), and after each iteration (`uas_1`, ...)."""
-        rows = []
-        for low, high in ((0, 0), *ARC_LENGTHS):
+        """UAS by the length of the gold arc, a row for each of `ARC_LENGTHS` that there is: where the model stops (`uas`), and
+        after each iteration (`uas_1`, ...)."""
+        rows, (heads, _) = [], self.halted
+        for name, (low, high) in ARC_LENGTHS.items():
             words = (self.distance >= low) & (self.distance <= high)
             if words.any():
-                name = (
-                    "root"
-                    if not high
-                    else f"{low}"
-                    if low == high
-                    else f"{low} to {high}"
-                    if high < 1000
-                    else f"{low}+"
-                )
-                row = {"arc": name, "words": int(words.sum()), "uas": float(self.halted[0][words].mean())}
+                row = {"arc": name, "words": int(words.sum()), "uas": float(heads[words].mean())}
                 rows.append(row | {f"uas_{i}": float(value) for i, value in enumerate(self.uas(words), 1)})
         return rows
 
@@ -225,10 +229,7 @@ class Trace:
 def trace(model: Parser, sentence: Sentence, arrays: dict | None = None) -> Trace:
     """Every iteration of a parser that routes, on one sentence. arrays: those of the sentence, if at hand."""
     vocabulary = vocabulary_of(model)
-    batch = {
-        k: torch.from_numpy(v).to(model.device) for k, v in collate([arrays or encode(model, [sentence])[0]]).items()
-    }
-    thoughts = model.eval().think(batch)
+    thoughts = model.eval().think(batch_on(model.device, [arrays or encode(model, [sentence])[0]]))
     trees, looks = [], []
     for before, z, weights in zip([thoughts.encoded, *thoughts.states], thoughts.states, thoughts.weights):
         (heads,), (labels,), _ = decode(model, z, thoughts.mask)
@@ -245,7 +246,7 @@ def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: 
     lengths = [len(arrays["words"]) for arrays in encoded]
     order = np.argsort(lengths, kind="stable")
     batches = [
-        {name: torch.from_numpy(value).to(model.device) for name, value in collate([encoded[i] for i in part]).items()}
+        batch_on(model.device, [encoded[i] for i in part])
         for part in np.array_split(order, max(round(len(order) / batch_size), 1))
     ]
     training = model.training

@@ -38,7 +38,7 @@ class Parsing(Training):
     encoder_layers: int = Field(4, ge=1, description="last layers of it that are averaged")
     encoder_pool: Literal["first", "mean"] = Field("mean", description="subword that stands for a word, or their mean")
 
-    arm: str = Field("", description="what is trained, one of PARSER_ARMS; empty: what the next ten parameters say")
+    arm: str = Field("", description="what is trained, one of PARSER_ARMS; empty: what the parameters say")
     max_inner_iters: int = Field(3, ge=1, description="iterations of the block")
     deep_supervision: bool = Field(False, description="a loss after every iteration")
     schedule: str = Field("ramp", description="weights over the iterations")

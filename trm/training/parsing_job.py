@@ -10,8 +10,8 @@ import torch
 
 from trm.data import grammar
 from trm.data.treebank import PARTS, Treebank, load_treebank
-from trm.data.words import LengthBatches, Vocabulary, collate
-from trm.inference.parsing import Evaluation, attachment, evaluate
+from trm.data.words import LengthBatches, Vocabulary
+from trm.inference.parsing import Evaluation, attachment, batch_on, evaluate
 from trm.models.flops import parser_flops
 from trm.models.layers import inner_width
 from trm.models.parser_parts import ParserConfig
@@ -40,9 +40,8 @@ def load(params: Parsing) -> Data:
         UserError: the treebank or the encoder cannot be used.
     """
     treebank = load_treebank(params.conllu_dir) if params.conllu_dir else grammar.treebank(0)
-    if (
-        0 < params.train_size < len(treebank.train)
-    ):  # spread over the whole part, which stands in the order of its sources
+    if 0 < params.train_size < len(treebank.train):
+        # Spread over the whole part, which stands in the order of its sources.
         some = np.sort(np.random.default_rng(0).permutation(len(treebank.train))[: params.train_size])
         treebank = Treebank([treebank.train[i] for i in some], treebank.dev, treebank.test)
     vocabulary = Vocabulary.of(treebank.train, params.subtypes)
@@ -62,7 +61,7 @@ def arm_params(params: Parsing, arm: str) -> Parsing:
     if changed.block != "layers" or changed.plain_layers:
         return changed
     layers = params.max_inner_iters
-    if "transformer" in (arm, params.arm):  # as many as have the parameters of the convolutions and of the block
+    if arm == "transformer":  # as many as have the parameters of the convolutions and of the block
         D = params.hidden_size
         layer = 4 * D * D + 3 * D * inner_width(D, params.expansion, 8)
         layers = max(round(1 + params.conv_layers * params.conv_width * 2 * D * D / layer), 1)
@@ -168,9 +167,8 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
     the first sentences of training; nothing is learned. {} where nothing is routed."""
     if model.config.block != "pointer":
         return {}
-    batch = {k: torch.from_numpy(v).to(model.device) for k, v in collate(data.encoded["train"][:sentences]).items()}
     model.zero_grad()
-    out = model.loss(batch, detail=True)
+    out = model.loss(batch_on(model.device, data.encoded["train"][:sentences]), detail=True)
     out.loss.backward()
     controller = [p.grad.norm() for p in model.blocks[0].controller.parameters() if p.grad is not None]
     found = {"gradients/controller": float(torch.stack(controller).norm())}
