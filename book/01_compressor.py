@@ -61,8 +61,9 @@ ema_decay = 0.0  # decay of the averaged weights; 0: no averaging
 early_stopping = True  # stop after early_stopping_patience epochs without gain
 early_stopping_patience = 3  # evaluations without gain that end a run
 precision = "float32"  # of the language model and of training; float16 on CUDA only
-backend = "auto"  # where to compute
-compile = False  # torch.compile of the network
+backend = "auto"  # where to compute; xla: TPUs, chapter 04
+compile = False  # torch.compile of the network; XLA compiles all in any case
+prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 0  # steps between evaluations on the validation part; 0: an epoch
 log_interval = 20  # steps between records of history.jsonl

@@ -81,8 +81,9 @@ beta2 = 0.95  # decay of the second moment
 grad_clip = 5.0  # largest gradient norm; 0: no clipping
 ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
 precision = "float32"  # float16 on CUDA only
-backend = "auto"  # where to compute
-compile = False  # torch.compile of the network
+backend = "auto"  # where to compute; xla: TPUs, chapter 04
+compile = False  # torch.compile of the network; XLA compiles all in any case
+prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 0  # steps between evaluations on the dev part; 0: an epoch
 log_interval = 20  # steps between records of history.jsonl

@@ -44,6 +44,12 @@ def test_resume_wants_the_same_parameters(tmp_path):
         make(tmp_path, lr=2e-3, resume=True)
 
 
+def test_a_run_may_go_on_under_another_backend(tmp_path, capsys):
+    Run(TrmTrain.create({"output_dir": str(tmp_path), "backend": "cpu"}), "04_trm_train")
+    Run(TrmTrain.create({"output_dir": str(tmp_path), "backend": "auto", "resume": True}), "04_trm_train")
+    assert "another backend (was 'cpu', now 'auto')" in capsys.readouterr().out
+
+
 def test_a_line_cut_off_is_left_out_and_rewind_drops_the_rest(tmp_path):
     run = make(tmp_path)
     for step in (1, 2, 3):

@@ -9,14 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = -100  # the label of a position that does not count
+NO_FLOAT64 = ("xla", "mps")  # kinds of device that lack it, or imitate it slowly
 
 
-def stablemax_cross_entropy(logits: Tensor, labels: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+def stablemax_cross_entropy(logits: Tensor, labels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Cross-entropy of stablemax, s(x) / sum s(x) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below (arXiv 2501.04697).
 
-    logits (..., V), labels (...) -> (...), in `dtype` inside and float32 outside; 0 where the label is `IGNORE`.
+    logits (..., V), labels (...) -> (...), in `dtype` inside (None: float64, but float32 where the device has no float64 of
+    its own) and float32 outside; 0 where the label is `IGNORE`.
     """
-    x = logits.to(dtype)
+    x = logits.to(dtype or (torch.float32 if logits.device.type in NO_FLOAT64 else torch.float64))
     # log s(x) directly: log(1 + x) above zero, -log(1 - x) below; no division, no epsilon.
     log_s = x.sign() * torch.log1p(x.abs())
     log_total = log_s.exp().sum(-1).log()

@@ -97,10 +97,14 @@ class Run:
         if self.params.resume and before.exists():
             old = {**self.params.model_dump(), **json.loads(before.read_text())["params"]}
             now = self.params.result_values()
-            changed = [f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]]
+            changed = {name: f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]}
+            elsewhere = changed.pop("backend", "")
             if changed:
-                raise RunError(f"cannot resume {self.dir}: other parameters: {', '.join(changed)}. Give the old ones, or "
+                others = ", ".join(changed.values())
+                raise RunError(f"cannot resume {self.dir}: other parameters: {others}. Give the old ones, or "
                                "leave out `resume` or choose another output_dir for a new run")  # fmt: skip
+            if elsewhere:
+                print(f"note: another {elsewhere} than this run began on; the numbers differ by rounding")
             if json.loads(before.read_text())["code"] != self.code:
                 print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
         else:

@@ -26,6 +26,7 @@ ALIASES = {
     "ema_rate": "ema_decay",
     "lr_warmup_steps": "warmup_steps",
     "torch_compile": "compile",
+    "prefetch_factor": "prefetch",
 }
 
 

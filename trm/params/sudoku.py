@@ -1,7 +1,7 @@
 """Parameters of chapters 02, 03 and 04: a TRM on Sudoku, and the arms that are compared."""
 
 import re
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,6 +41,9 @@ def split_arm(arm: str) -> tuple[str, str]:
 
 class TrmTrain(Training):
     """Chapter 04: train a TRM on Sudoku."""
+
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"xla_metrics_every"}
+    TRAINS_ON_XLA: ClassVar[bool] = True
 
     puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
     data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
@@ -83,6 +86,7 @@ class TrmTrain(Training):
     curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
     backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
     activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+    xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of what XLA did")
 
     @field_validator("schedule", "step_schedule")
     @classmethod
@@ -136,6 +140,8 @@ class TrmTrain(Training):
 class DeepSupervision(TrmTrain):
     """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
 
+    TRAINS_ON_XLA: ClassVar[bool] = False
+
     arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
     target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose first step is reported")
@@ -173,6 +179,8 @@ class DeepSupervision(TrmTrain):
 
 class Halting(TrmTrain):
     """Chapter 03: when to stop thinking. What is asked of a trained model, and the parameters of chapter 04 for the arms."""
+
+    TRAINS_ON_XLA: ClassVar[bool] = False
 
     model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the puzzle")
     tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")

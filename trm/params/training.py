@@ -1,8 +1,9 @@
 """How any model is trained: the parameters that all training chapters share."""
 
 import difflib
+import importlib.util
 import os
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,6 +14,9 @@ from trm.params.base import MissingHardware, Params
 
 class Training(Params):
     """How any model is trained."""
+
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Params.NOT_IN_RUN_ID | {"prefetch"}
+    TRAINS_ON_XLA: ClassVar[bool] = False
 
     batch_size: int = Field(48, ge=1, description="examples an optimizer step, over all processes")
     grad_accumulation: int = Field(1, ge=1, description="parts that a process cuts its batch into")
@@ -28,8 +32,11 @@ class Training(Params):
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="float16 on CUDA only")
-    backend: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    compile: bool = Field(False, description="torch.compile of the network")
+    backend: Literal["auto", "cpu", "cuda", "xla"] = Field(
+        "auto", description="where to compute; xla: TPUs, chapter 04"
+    )
+    compile: bool = Field(False, description="torch.compile of the network; XLA compiles all in any case")
+    prefetch: int = Field(0, ge=0, description="batches that a thread makes ahead; 0: none")
     eval_interval: int = Field(100, ge=1, description="steps between evaluations on the validation part")
     log_interval: int = Field(20, ge=1, description="steps between records of history.jsonl")
     checkpoint_interval: int = Field(200, ge=1, description="steps between checkpoints")
@@ -39,17 +46,28 @@ class Training(Params):
 
     @property
     def device(self) -> str:
-        """Where `backend` computes: "cuda" or "cpu"."""
-        return "cuda" if self.backend != "cpu" and torch.cuda.is_available() else "cpu"
+        """Where `backend` computes: "cuda" or "cpu"; "cpu" for xla too, whose devices accelerate does not see."""
+        return "cuda" if self.backend not in ("cpu", "xla") and torch.cuda.is_available() else "cpu"
 
     @model_validator(mode="after")
     def _device_is_there(self) -> Self:
         cuda = torch.cuda.is_available()
+        if self.backend == "xla":
+            self._xla_is_there()
         if self.backend == "cuda" and not cuda:
             raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
-        if self.precision == "float16" and (self.backend == "cpu" or not cuda):
-            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; on a CPU use 'float32' or 'bfloat16'")
+        if self.precision == "float16" and (self.backend in ("cpu", "xla") or not cuda):
+            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; elsewhere use 'float32' or 'bfloat16'")
         return self
+
+    def _xla_is_there(self) -> None:
+        if not self.TRAINS_ON_XLA:
+            raise ValueError("parameter 'backend' = 'xla' is for chapter 04 alone; here use 'auto', 'cpu' or 'cuda'")
+        if importlib.util.find_spec("torch_xla") is None:
+            raise MissingHardware(
+                "parameter 'backend' = 'xla' wants torch_xla, which is not installed; requirements-tpu.txt is for an "
+                "environment that has it"
+            )
 
     @model_validator(mode="after")
     def _batch_can_be_cut(self) -> Self:

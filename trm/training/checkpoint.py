@@ -55,8 +55,8 @@ def checkpoints(parent: Path) -> list[Path]:
     return sorted(p for p in parent.glob("step_*") if (p / "facts.json").exists())
 
 
-def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """What `save_checkpoint` wrote: the groups of tensors, and the facts.
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """What `save_checkpoint` wrote: the groups of tensors, on the processor, and the facts.
 
     Raises:
         CheckpointError: a file is missing or cut off; the message names it.
@@ -66,7 +66,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[dict[str, Tensor
         facts = json.loads(path.read_text())
         groups = {}
         for path in sorted(folder.glob("*.safetensors")):
-            groups[path.stem] = load_file(path, device=device)
+            groups[path.stem] = load_file(path)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}). Remove the folder {folder} to go on from the checkpoint before it, "

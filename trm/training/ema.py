@@ -18,13 +18,21 @@ class EMA:
         self.model = model
         self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()} if decay else {}
 
+    def next_weight(self) -> float:
+        """1 - d of the next update."""
+        n = self.updates + 1
+        return 1 - min(self.decay, (1 + n) / (10 + n))
+
     @torch.no_grad()
-    def update(self) -> None:
-        """Average in the model's present weights."""
+    def update(self, weight: float | Tensor | None = None) -> None:
+        """Average in the model's present weights; `weight` is `next_weight` where it must lie on the device."""
+        weight = self.next_weight() if weight is None else weight
         self.updates += 1
-        if self.shadow:
-            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            torch._foreach_lerp_(list(self.shadow.values()), list(self.model.parameters()), 1 - decay)
+        if isinstance(weight, Tensor):
+            for shadow, p in zip(self.shadow.values(), self.model.parameters()):
+                shadow.lerp_(p, weight)
+        elif self.shadow:
+            torch._foreach_lerp_(list(self.shadow.values()), list(self.model.parameters()), weight)
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:

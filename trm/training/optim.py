@@ -9,12 +9,14 @@ from torch.optim import AdamW, Optimizer
 
 from trm.params import Training
 
+FUSED = ("cpu", "cuda")  # kinds of device with AdamW in one kernel; on others its steps are counted on the device
+
 
 class AdamATan2(Optimizer):
     """Adam whose update is a * atan2(m, b * sqrt(v)): no epsilon, and at most a * pi / 2 (arXiv 2407.05872).
 
     m and v are Adam's bias-corrected moments; a = 1.27 and b = 1 make it Adam's size for m = sqrt(v). Weight decay is
-    decoupled: p <- p (1 - lr * weight_decay) first.
+    decoupled: p <- p (1 - lr * weight_decay) first. `capturable` is torch's word for steps that are counted on the device.
     """
 
     def __init__(
@@ -25,8 +27,10 @@ class AdamATan2(Optimizer):
         weight_decay: float = 1.0,
         a: float = 1.27,
         b: float = 1.0,
+        capturable: bool = False,
     ):
-        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay, a=a, b=b))
+        defaults = dict(lr=lr, betas=betas, weight_decay=weight_decay, a=a, b=b, capturable=capturable)
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -41,25 +45,35 @@ class AdamATan2(Optimizer):
             for p in params:
                 state = self.state[p]
                 if not state:
-                    state["step"] = torch.tensor(0.0)
+                    state["step"] = torch.zeros((), device=p.device if group["capturable"] else "cpu")
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
                 state["step"] += 1
                 state["exp_avg"].lerp_(p.grad, 1 - beta1)
                 state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-                step = state["step"].item()  # lives on the host: no synchronisation
+                step = state["step"] if group["capturable"] else state["step"].item()  # never waits for the device
                 m = state["exp_avg"] / (1 - beta1**step)
                 root_v = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_()
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(torch.atan2(m, root_v.mul_(group["b"])), alpha=-group["lr"] * group["a"])
+                update, size = torch.atan2(m, root_v.mul_(group["b"])), group["lr"] * group["a"]
+                if isinstance(size, Tensor):
+                    p.sub_(update * size)
+                else:
+                    p.sub_(update, alpha=size)
         return loss
 
 
 def make_optimizer(parameters: Iterable[Tensor], params: Training) -> Optimizer:
     """The optimizer that `params.optimizer` names, at the peak rate."""
-    options = dict(lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay)
-    if params.optimizer == "adam_atan2":
-        return AdamATan2(parameters, **options)
-    return AdamW(parameters, **options, fused=True)
+    parameters = list(parameters)
+    fused = all(p.device.type in FUSED for p in parameters)
+    options = dict(
+        lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay, capturable=not fused
+    )
+    return (
+        AdamATan2(parameters, **options)
+        if params.optimizer == "adam_atan2"
+        else AdamW(parameters, **options, fused=fused)
+    )
 
 
 def learning_rate(params: Training, step: int) -> float:

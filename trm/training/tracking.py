@@ -25,7 +25,7 @@ class Tracker:
 
     def __init__(self, run: Run, accelerator: Accelerator, params: Params):
         self.run, self.accelerator = run, accelerator
-        if params.log_with != "none":
+        if params.log_with != "none" and run.main:
             name = params.wandb_run_name or run.id
             options = {"wandb": {"name": name, "dir": str(run.dir)}} if params.log_with == "wandb" else {}
             accelerator.init_trackers(params.wandb_project, config=params.model_dump(), init_kwargs=options)

@@ -6,14 +6,11 @@ on the steps of `fit`. The step itself never waits for the device: numbers are r
 """
 
 import math
-import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
-
-os.environ.setdefault("USE_TORCH_XLA", "0")  # accelerate would take torch_xla wherever it is installed
 
 import numpy as np
 import torch
@@ -28,6 +25,7 @@ from trm.run import Run
 from trm.training.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from trm.training.ema import EMA
 from trm.training.optim import learning_rate, make_optimizer
+from trm.training.prefetch import MadeAhead
 from trm.training.tracking import Tracker
 
 VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms that are said aloud
@@ -37,12 +35,12 @@ class TrainingError(UserError):
     """A training that cannot go on."""
 
 
-def make_accelerator(params: Training, run: Run) -> Accelerator:
-    """The accelerator that `backend`, `precision` and `log_with` ask for (`trm.params` has checked that they can be had)."""
-    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[params.precision]
+def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
+    """The accelerator that `backend` and `log_with` ask for (`trm.params` has checked that they can be had); `options` are
+    accelerate's own."""
     AcceleratorState._reset_state()  # one process may train several models in turn
     log_with = None if params.log_with == "none" else params.log_with
-    return Accelerator(cpu=params.device == "cpu", mixed_precision=mixed, log_with=log_with, project_dir=str(run.dir))
+    return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
 
 
 def place(params: Training) -> torch.device:
@@ -81,16 +79,16 @@ class Trainer:
     ):
         self.params, self.run, self.batches, self.evaluate = params, run, batches, evaluate
         self.monitor, self.show = monitor, show or (lambda record: None)
-        self.accelerator = make_accelerator(params, run)
-        self.plain_model = model.to(self.accelerator.device)
+        self.accelerator = self._make_accelerator()
+        self.plain_model = model.to(self.device)
         if params.compile:
-            shapes_change = not hasattr(self.plain_model, "net")
-            getattr(self.plain_model, "net", self.plain_model).compile(dynamic=shapes_change)
+            self._compile()
         optimizer = make_optimizer(model.parameters(), params)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = EMA(self.plain_model, params.ema_decay)
+        self.parts = MadeAhead(self._local_parts, params.prefetch, params.max_steps)
         self.states: list[Any] = [None] * params.grad_accumulation
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # (1,) each
         self.counts: dict[str, int] = {}
         self.first_bad = torch.zeros((), device=self.device)  # the first step whose loss was not finite
         self.step, self.seconds, self.examples = 0, 0.0, 0
@@ -107,6 +105,17 @@ class Trainer:
         """Where the model is."""
         return self.accelerator.device
 
+    def _make_accelerator(self) -> Accelerator:
+        mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[self.params.precision]
+        return make_accelerator(self.params, self.run, mixed_precision=mixed)
+
+    def _compile(self) -> None:
+        shapes_change = not hasattr(self.plain_model, "net")
+        getattr(self.plain_model, "net", self.plain_model).compile(dynamic=shapes_change)
+
+    def _autocast(self) -> AbstractContextManager:
+        return self.accelerator.autocast()
+
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def fit(self) -> dict[str, float]:
@@ -122,20 +131,23 @@ class Trainer:
             self._resume()
         before, started = self.seconds, time.perf_counter()
         stop = self.step >= p.max_steps or self._no_more_gain()
-        while not stop:
-            logged = (self.step + 1) % p.log_interval == 0
-            self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
-            self.seconds = before + time.perf_counter() - started
-            last = self.step == p.max_steps
-            if self.step % p.log_interval == 0 or last:
-                self._log()
-                self.paused = not last and self._time_is_up(self.seconds - before)
-            if self.evaluate and (self.step % p.eval_interval == 0 or last):
-                self._evaluate()
-            stop = last or self._no_more_gain() or self.paused
-            if self.step % p.checkpoint_interval == 0 or stop:
-                self._checkpoint()
-            self.seconds = before + time.perf_counter() - started
+        try:
+            while not stop:
+                logged = (self.step + 1) % p.log_interval == 0
+                self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
+                self.seconds = before + time.perf_counter() - started
+                last = self.step == p.max_steps
+                if self.step % p.log_interval == 0 or last:
+                    self._log()
+                    self.paused = not last and self._time_is_up(self.seconds - before)
+                if self.evaluate and (self.step % p.eval_interval == 0 or last):
+                    self._evaluate()
+                stop = last or self._no_more_gain() or self.paused
+                if self.step % p.checkpoint_interval == 0 or stop:
+                    self._checkpoint()
+                self.seconds = before + time.perf_counter() - started
+        finally:
+            self.parts.close()
         if self.best and not self.paused:
             self.tracker.keep_model(self.run.dir / "best")
         self.tracker.close()
@@ -151,13 +163,14 @@ class Trainer:
         self.plain_model.train()
         rate = learning_rate(p, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        parts = self._local_parts(self.step)
+            group["lr"] = self._number(rate)
+        parts = self.parts(self.step)
+        self.examples += sum(len(next(iter(part.values()))) for part in parts) * accelerator.num_processes
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with accelerator.autocast():
+                with self._autocast():
                     out = self.model(part, self.states[i], detail=detail)
                 accelerator.backward(out.loss / len(parts))
             finite &= torch.isfinite(out.loss.detach())
@@ -170,9 +183,9 @@ class Trainer:
             finite &= torch.isfinite(norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update()
+        self.ema.update(self._number(self.ema.next_weight()))
         self.step += 1
-        self.first_bad = torch.where(~finite & (self.first_bad == 0), float(self.step), self.first_bad)
+        self.first_bad = torch.where(~finite & (self.first_bad == 0), self._number(float(self.step)), self.first_bad)
         self._add({"grad_norm": norm.detach(), "lr": torch.tensor(rate)})
 
     def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
@@ -181,18 +194,23 @@ class Trainer:
         size = len(next(iter(batch.values())))
         if hasattr(self.plain_model, "host_draws"):
             batch |= self.plain_model.host_draws(self.params.seed, step, size)
-        self.examples += size
         rows = size // self.accelerator.num_processes
         first = rows * self.accelerator.process_index
-        local = {k: self._on_device(torch.from_numpy(v[first : first + rows])) for k, v in batch.items()}
-        pieces = {name: value.chunk(self.params.grad_accumulation) for name, value in local.items()}
-        return [{k: v[i] for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
+        pieces = {
+            k: torch.from_numpy(v[first : first + rows]).chunk(self.params.grad_accumulation) for k, v in batch.items()
+        }
+        return [{k: self._on_device(v[i]) for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """A copy that the host does not wait for, where the device is CUDA."""
         if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
+            with torch.cuda.device(self.device):  # a thread that makes batches ahead begins on the first device
+                return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    def _number(self, value: float) -> float | Tensor:
+        """A number that is another in every step, as the device wants it."""
+        return value
 
     def _gradients_per_step(self, answers: list[Tensor]) -> dict[str, Tensor]:
         """Norm of d(loss of one example) / d(answer after H-cycle i), mean over the batch."""
@@ -204,9 +222,15 @@ class Trainer:
             norms[f"gradients/step_{i}_grad_norm_mean"] = grad.flatten(1).norm(dim=1).mean() * size
         return norms
 
+    def _zero(self, device: torch.device) -> Tensor:
+        """Where a sum begins, (1,)."""
+        return torch.zeros(1, device=device)
+
     def _add(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            if name not in self.sums:
+                self.sums[name] = self._zero(value.device)
+            self.sums[name] = self.sums[name].to(value.device) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     # --- at intervals -----------------------------------------------------------------------------------------
@@ -214,10 +238,9 @@ class Trainer:
     def _log(self) -> None:
         """Read the sums since the last record, over all processes, and keep their means."""
         self._stop_if_not_finite()
-        means = {}
-        for name, total in self.sums.items():
-            mean = total.to(self.device) / self.counts[name]
-            means[f"train/{name}"] = float(self.accelerator.reduce(mean, "mean"))
+        totals = torch.cat([total.to(self.device).float() for total in self.sums.values()])  # read all at once
+        totals = self.accelerator.reduce(totals, "mean").tolist()
+        means = {f"train/{name}": total / self.counts[name] for name, total in zip(self.sums, totals)}
         self.sums, self.counts = {}, {}
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
@@ -279,8 +302,6 @@ class Trainer:
         self._stop_if_not_finite()
         gathered = self._gathered_state()
         sums = {n: self.accelerator.reduce(value.to(self.device), "mean") for n, value in self.sums.items()}
-        if not self.run.main:
-            return
         tensors = {
             "model": self.plain_model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer.optimizer),
@@ -301,15 +322,22 @@ class Trainer:
             "code": self.run.code,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
-        save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
+        self._write(tensors, facts)
+
+    def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
+        if self.run.main:
+            save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
 
     def _gathered_state(self) -> dict[str, Tensor]:
         """The recursion state of the global batch, rows in the order of `batches`."""
         if not is_dataclass(self.states[0]):
             return {}
         names = [f.name for f in fields(self.states[0]) if isinstance(getattr(self.states[0], f.name), Tensor)]
-        local = {n: torch.cat([getattr(state, n) for state in self.states]) for n in names}
-        return {n: self.accelerator.gather(value.contiguous()) for n, value in local.items()}
+        return {n: self._whole([getattr(state, n) for state in self.states]) for n in names}
+
+    def _whole(self, parts: list[Tensor]) -> Tensor:
+        """The rows of all processes, from the parts of this one."""
+        return self.accelerator.gather(torch.cat(parts).contiguous())
 
     def _resume(self) -> None:
         found = checkpoints(self.run.dir / "checkpoints")
@@ -317,7 +345,7 @@ class Trainer:
             print(f"nothing to resume in {self.run.dir}: starting anew")
             self.run.rewind(0)
             return
-        tensors, facts = load_checkpoint(found[-1], str(self.device))
+        tensors, facts = load_checkpoint(found[-1])
         self.plain_model.load_state_dict(tensors["model"])
         load_optimizer(self.optimizer.optimizer, tensors["optimizer"])
         for name, value in self.ema.shadow.items():
@@ -327,10 +355,11 @@ class Trainer:
         self.examples = facts.get("examples", self.step * self.params.batch_size)  # older checkpoints do not say
         self.best = facts["best"]
         self.evaluations_without_gain = facts["evaluations_without_gain"]
-        self.sums, self.counts = tensors["sums"], facts["counts"]
-        torch.set_rng_state(tensors["random"]["cpu"].cpu())
-        if "cuda" in tensors["random"]:
-            torch.cuda.set_rng_state(tensors["random"]["cuda"].cpu())
+        self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
+        self.counts = facts["counts"]
+        torch.set_rng_state(tensors["random"]["cpu"])
+        if "cuda" in tensors["random"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random"]["cuda"])
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         if tensors["state"]:
@@ -339,6 +368,8 @@ class Trainer:
             for i in range(self.params.grad_accumulation):
                 part = slice((first + i) * rows, (first + i + 1) * rows)
                 blank = self.plain_model.initial_state(rows, facts["train_step"])
-                self.states[i] = replace(blank, **{n: value[part] for n, value in tensors["state"].items()})
+                self.states[i] = replace(
+                    blank, **{n: self._on_device(value[part]) for n, value in tensors["state"].items()}
+                )
         self.run.rewind(self.step)
         print(f"resumed at step {self.step} from {found[-1]}")

@@ -1,0 +1,6 @@
+"""Tiny recursive models: the package behind the book."""
+
+import os
+
+# accelerate would take torch_xla wherever it is installed; here trm.xla alone does.
+os.environ.setdefault("USE_TORCH_XLA", "0")
