@@ -39,6 +39,12 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
             "train/steps", "train/examples_per_second", "model/parameters", "train/puzzles", "flops/training", "flops/answer",
         }  # fmt: skip
         assert stable <= set(metrics)
+    if chapter == "09_tpu_scaling":
+        measured = ("xla/compiles_after_warmup", "xla/parity_max_abs_diff", "xla/devices")
+        assert set(measured) <= set(metrics)
+        assert all(
+            metrics[f"{name}_measured"] is True or metrics[f"{name}_measured"].count("-") == 2 for name in measured
+        )
     if chapter == "05_poh_ablation":
         stable = {"test/uas", "test/las", "test/uas_per_iteration", "parse/sentences_per_second"}
         stable |= {f"ablation/{arm}/uas_{what}" for arm in ("one_iteration", "both") for what in ("mean", "std")}

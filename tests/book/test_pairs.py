@@ -9,6 +9,9 @@ import pytest
 
 from tests.conftest import ROOT
 from trm import params, supervision
+from trm.analysis import tpu_findings
+from trm.analysis.tpu_slices import SLICES
+from trm.sweep.tpu import suite_plans
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
 SCHEMAS = params.CHAPTERS
@@ -84,3 +87,21 @@ def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute(
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
     for text in ("right", "words"):
         assert table[text].str.split().str.len().eq(2077).all(), "every test sentence of EWT"
+
+
+def test_the_committed_plans_are_those_of_the_suites_as_they_are():
+    defaults = params.TpuScaling()
+    table = pandas.read_csv(ROOT / "book" / "results" / "09_plan.csv").fillna({"fault": "", "mend": ""})
+    hopes = (defaults.utilisation, defaults.host_milliseconds)
+    now = [suite_plans(defaults.suites, SLICES[name], *hopes) for name in (defaults.slice, defaults.beside)]
+    pandas.testing.assert_frame_equal(table, pandas.concat(now, ignore_index=True), rtol=1e-6, check_dtype=False)
+
+
+def test_the_committed_measurement_on_xla_is_whole():
+    table = tpu_findings.read_measured(ROOT / "book" / "results" / "09_xla.csv")
+    assert table.groupby("training").size().to_dict() == {"processor": 20, "one device": 20, "all devices": 20}
+    found = tpu_findings.parity(table)
+    assert found.devices == 8 and found.max_relative < 1e-4 and found.compiles_after_warmup == 0
+    assert (table.groupby("training")["train/halted"].sum() > 0).all(), "rows were refilled"
+    quick = pandas.read_csv(ROOT / "book" / "results" / "09_quick_test.csv").set_index("step")["train/total_loss"]
+    assert quick.index[-1] == 100 and quick.iloc[-1] < 0.9 * quick.iloc[0]

@@ -7,6 +7,7 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
+from trm.analysis import tpu_findings
 from trm.analysis.compression_findings import excess, read_rows
 from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
 from trm.analysis.parsing_findings import verdict
@@ -147,3 +148,24 @@ def test_what_a_parser_gains():
     assert said.replace("%", " %") in README
     uas, las, passed = (np.array(ewt[name].split(), float) for name in ("dev/uas", "dev/las", "minutes"))
     assert 4 < passed[(uas > 0.85) & (las > 0.815)][0] < 5 and "past 85.0 and 81.5 on dev within five" in README
+
+
+def test_what_a_tpu_would_do():
+    found = tpu_findings.parity(tpu_findings.read_measured(RESULTS / "09_xla.csv"))
+    assert found.max_relative < 1e-6 and found.compiles_after_warmup == 0 and found.steps == 20
+    assert "agree within 1e-6 of the loss over 20 steps" in README
+    times = pandas.read_csv(RESULTS / "09_timetable.csv").set_index("what")
+    plan = pandas.read_csv(RESULTS / "09_plan.csv")
+    plan = plan[plan["slice"] == "v4-64"].set_index("case")
+    both, baseline = times.loc["both"], plan.loc["e1_1_baseline"]
+    chips = baseline["days"] * baseline["compute_seconds"] / baseline["utilisation"] / baseline["step_seconds"]
+    assert (
+        f"configurations in {24 * both['chips_days']:.1f} hours and its baseline in {1440 * chips:.0f} minutes"
+        in README
+    )
+    assert f"would take {both['days']:.1f} days and the baseline {24 * baseline['days']:.1f} hours" in README
+    assert 148 < 70 * baseline["host_milliseconds"] < 176 and both["guide_days"] == 139
+    assert f"{plan['fault'].isna().sum()} of {len(plan)} configurations run on it as they are written" in README
+    assert plan["fault"].notna().sum() == 2 and plan.loc[plan["fault"].notna(), "mend"].notna().all()
+    quick = pandas.read_csv(RESULTS / "09_quick_test.csv")["train/total_loss"]
+    assert f"the loss falls from {quick.iloc[0]:.2f} to {quick.iloc[-1]:.2f}" in README

@@ -307,6 +307,11 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
+        if self.embed.device.type not in ("cpu", "cuda"):  # safetensors asks a tensor where its memory is
+            with torch.random.fork_rng(devices=[]):
+                copy = type(self)(self.config)
+            copy.load_state_dict({name: value.cpu() for name, value in self.state_dict().items()})
+            return copy.save_pretrained(save_directory, **kwargs)
         return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
 
     @classmethod

@@ -17,6 +17,7 @@ from trm.params.sudoku import (
     TrmTrain,
     split_arm,
 )
+from trm.params.tpu import TpuScaling
 from trm.params.training import Training, arm_names, world_size
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "ReasoningLM",
     "Report",
     "ScalingLaws",
+    "TpuScaling",
     "Training",
     "TrmTrain",
     "arm_names",
@@ -52,6 +54,7 @@ CHAPTERS: dict[str, type[Params]] = {
     "03_act_halting": Halting,
     "04_trm_train": TrmTrain,
     "05_poh_ablation": Parsing,
+    "09_tpu_scaling": TpuScaling,
     "10_scaling_laws": ScalingLaws,
     "11_report": Report,
 }

@@ -54,7 +54,12 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
 
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
     """A trainer of `model` on the training part, watched on the validation part."""
-    return Trainer(
+    kind = Trainer
+    if params.backend == "xla":
+        from trm.xla import XLATrainer  # wants torch_xla
+
+        kind = XLATrainer
+    return kind(
         model,
         PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug),
         params,
