@@ -138,8 +138,9 @@ say(tpu_findings.what_it_takes(timetable, quickstart.loc["e1_1_baseline"], *hope
 # %% [markdown]
 # ## The same training on XLA: measured
 #
-# A small model of chapter 04 is trained three times from the same first weights, on the same puzzles, with the same draws for
-# halting and exploration, which the host makes: on the processor, on one XLA device, and on several that share the batch.
+# A small model of chapter 04 is trained from the same first weights, on the same puzzles, with the same draws for halting and
+# exploration, which the host makes: on the processor, on one XLA device (but for real TPUs), and on several that share the
+# batch.
 
 # %%
 from trm.training import backends

@@ -23,6 +23,7 @@ import torch
 import torch_xla
 import torch_xla.runtime as xr
 
+import trm.xla
 from trm.data.sudoku import load
 from trm.errors import UserError
 from trm.params import TrmTrain, read_yaml
@@ -221,6 +222,7 @@ def test_several_hosts_are_told_apart(tmp_path, data, monkeypatch, host, values,
         trainer_for(tmp_path, data, backend="xla", **values)
     if host:  # started by the launcher, it knows; but its folder must be the first host's
         monkeypatch.setenv("RANK", str(host))
+        monkeypatch.setattr(trm.xla, "PATIENCE", 0)
         with pytest.raises(UserError, match="on storage that they share"):
             trainer_for(tmp_path / "elsewhere", data, backend="xla")
 

@@ -12,6 +12,7 @@ trains the same.
 import os
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -35,6 +36,7 @@ from trm.models.flops import step_flops
 from trm.training.trainer import Trainer, make_accelerator
 
 MOSTLY = 0.5  # a share of the time that is said aloud
+PATIENCE = 60  # seconds for which a host waits for what the first one writes
 
 
 class XLATrainer(Trainer):
@@ -85,6 +87,9 @@ class XLATrainer(Trainer):
             )
         if hosts > 1 and params.time_limit:
             raise UserError("parameter 'time_limit': several hosts cannot pause by the clock; use max_steps")
+        deadline = time.monotonic() + PATIENCE
+        while hosts > 1 and not (run.dir / "params.json").exists() and time.monotonic() < deadline:
+            time.sleep(1)
         if hosts > 1 and not (run.dir / "params.json").exists():
             raise UserError(
                 f"host {xr.process_index()} does not see {run.dir}: several hosts want an output_dir on storage that they share"
@@ -104,10 +109,8 @@ class XLATrainer(Trainer):
 
     def _replicate(self) -> None:
         """Say of all that every device has whole that it is so."""
-        model, moments = (
-            self.plain_model,
-            [value for state in self.optimizer.state.values() for value in state.values()],
-        )
+        model = self.plain_model
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
         for tensor in (*model.parameters(), *model.buffers(), *self.ema.shadow.values(), self.first_bad, *moments):
             xs.mark_sharding(tensor, self.mesh, (None,) * tensor.ndim)
 
@@ -137,9 +140,8 @@ class XLATrainer(Trainer):
         return torch.tensor([value]).to(self.device)[0]
 
     def _zero(self, device: torch.device) -> Tensor:
-        return torch.zeros(1).to(
-            device
-        )  # a number of the program would make the first sum another program than later ones
+        # Zeros made on the device would be a part of the program, and the first sum another program than later ones.
+        return torch.zeros(1).to(device)
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
         copies = [torch.stack([part]) for part in parts]
@@ -245,19 +247,18 @@ class CompileWatch:
         self.late = 0  # compiles after the warm-up
 
     @contextmanager
-    def during(self, kind: Any, step: int = 0, shapes=dict) -> Iterator[None]:
-        """Watch a piece of work of a kind; `shapes()` are those of its tensors, asked for afterwards."""
+    def during(self, kind: Any, step: int = 0, shapes: Callable[[], dict] = dict) -> Iterator[None]:
+        """Watch a piece of work of a kind; `shapes()`, name -> shape of its tensors, is asked for afterwards."""
         before = compiles()
         yield
         made, found = compiles() - before, shapes()
         if kind in self.seen and made:
             self.late += made
             old = self.seen[kind]
-            changed = [
-                f"{name} was {old.get(name)}, is {shape}" for name, shape in found.items() if shape != old.get(name)
-            ]
+            changed = [f"{n} was {old.get(n)}, is {shape}" for n, shape in found.items() if shape != old.get(n)]
             why = (
-                "; ".join(changed) or "no shape of a batch changed, so a value was read, or a number has other meaning"
+                "; ".join(changed)
+                or "no shape of a batch changed: was a value read, or did a number get another meaning?"
             )
             name = kind if isinstance(kind, str) else kind[0]
             self.say(f"warning: compiled {made} times after warm-up, at step {step} ({name}): {why}", flush=True)
