@@ -12,10 +12,10 @@ os.environ.setdefault("PJRT_DEVICE", "CPU")
 import torch
 import torch_xla
 
-from tests.conftest import ROOT
 from trm.models.flops import applications
 from trm.models.trm import TRM, TRMConfig
 from trm.params import TrmTrain, read_yaml
+from trm.run import ROOT
 from trm.training.ema import EMA
 from trm.training.optim import make_optimizer
 
