@@ -1,11 +1,13 @@
 """Processes at work in the folders of runs: which one holds a folder, whether it lives, whether it hangs."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +42,9 @@ class Marker:
         mine, path = cls(folder / "running.json"), folder / "running.json"
         seen, since = None, time.monotonic()
         while True:
-            try:
-                with open(path, "x") as file:
-                    file.write(to_json(mine.about))
+            with contextlib.suppress(FileExistsError), _alone(folder), open(path, "x") as file:
+                file.write(to_json(mine.about))
                 return mine
-            except FileExistsError:
-                pass
             about = read_mapping(path)
             try:
                 changed = path.stat().st_mtime_ns
@@ -59,19 +58,14 @@ class Marker:
                 if time.monotonic() - since < (STALE if here or not about else STALE_ELSEWHERE):
                     time.sleep(HEARTBEAT / 2)
                     continue
-            grave = path.with_name(f".running.{mine.about['token']}")
-            try:
-                os.rename(path, grave)  # of several who try, one succeeds
-            except FileNotFoundError:
-                continue
-            if read_mapping(grave) != about:  # another was faster, and this is its new marker
-                with contextlib.suppress(OSError):
-                    os.link(grave, path)
-                grave.unlink(missing_ok=True)
-                return None
-            if here and _alive(about, "pid", "created"):
-                kill_tree(about["pid"])
-            grave.unlink(missing_ok=True)
+            with _alone(folder):
+                if read_mapping(path) != about:
+                    if path.exists():
+                        return None  # another was faster, and this is its marker
+                    continue
+                if here and _alive(about, "pid", "created"):
+                    kill_tree(about["pid"])
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def held(folder: Path) -> bool:
@@ -130,6 +124,15 @@ class IdleWatch:
             self.used, self.since = used, time.monotonic()
             return False
         return waited > IDLE
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time, of this machine, and of all where the disk can lock."""
+    with open(folder / ".running.lock", "w") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
