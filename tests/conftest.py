@@ -8,7 +8,10 @@ import pytest
 import torch
 
 matplotlib.use("agg")
-torch.set_num_threads(2)
+# Two cores, shared by the workers of pytest-xdist; the processes that tests start learn of it by the environment.
+THREADS = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+torch.set_num_threads(THREADS)
 ROOT = Path(__file__).resolve().parent.parent
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # of python; then the script
 

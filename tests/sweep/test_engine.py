@@ -156,7 +156,7 @@ def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(sweep):
     folder = wait_for("checkpoint", lambda: with_checkpoint(sweep, "long"))
     working = at_work_in(folder)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(PATIENCE) == 130
     assert "the same command goes on" in (sweep / "sweep.log").read_text()
     wait_for("end of its children", lambda: working and all_gone(working))
 
