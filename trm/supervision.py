@@ -158,10 +158,10 @@ def parse_weights(text: str) -> list[float]:
 def adaptive_weights(losses: Tensor, weight: float) -> Tensor:
     """The guide's "adaptive" schedule, for each example: weight L_i / sum_j L_j, no gradient; the last step weighs 1.
 
-    losses (B, S) -> weights (B, S).
+    losses (..., S) -> weights (..., S).
     """
     share = losses.detach() / losses.detach().sum(-1, keepdim=True).clamp_min(1e-12)
-    return torch.cat((weight * share[:, :-1], torch.ones_like(share[:, -1:])), dim=-1)
+    return torch.cat((weight * share[..., :-1], torch.ones_like(share[..., -1:])), dim=-1)
 
 
 def curriculum_factor(train_step: int, start_step: int, end_step: int) -> float:

@@ -7,12 +7,14 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm.analysis import tpu_findings
+from trm.analysis import grpo_findings, recursive_lm_findings, tpu_findings
 from trm.analysis.compression_findings import excess, read_rows
 from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
 from trm.analysis.parsing_findings import verdict
 from trm.models.language_model import SHIPPED_LM
 from trm.models.pretrained import shipped_model
+from trm.params import Grpo
+from trm.training.grpo_job import load_policy
 
 README = " ".join((ROOT / "README.md").read_text().split())
 RESULTS = ROOT / "book" / "results"
@@ -148,6 +150,42 @@ def test_what_a_parser_gains():
     assert said.replace("%", " %") in README
     uas, las, passed = (np.array(ewt[name].split(), float) for name in ("dev/uas", "dev/las", "minutes"))
     assert 4 < passed[(uas > 0.85) & (las > 0.815)][0] < 5 and "past 85.0 and 81.5 on dev within five" in README
+
+
+def test_what_recursion_brings_a_language_model():
+    path = RESULTS / "06_recursive_lm.csv"
+    if not path.exists():
+        pytest.skip(f"wants {path.name}, which the sweep recursive_lm makes")
+    rows = recursive_lm_findings.read_rows(path)
+    shares = {arm: f"{100 * recursive_lm_findings.hard(rows, arm).mean():.1f} %" for arm in rows["arm"].unique()}
+    said = (
+        "Of stories of four to nine steps the recursion answers {recursive} right, the same blocks once {same_parameters}, in "
+        "a loop {looped}, as many plain blocks {same_compute}, and the one that writes its chain {chain}"
+    )
+    assert said.format(**shares) in README
+    levels = recursive_lm_findings.levels(rows)
+    assert set(levels["TFLOPs"].astype(float)) == {4.16} and "at 4.16 TFLOPs of training each" in README
+    minutes = levels["minutes"].astype(float)
+    assert f"({minutes.min():.0f} to {minutes.max():.0f} minutes of one core" in README
+    text = recursive_lm_findings.verdict(rows)
+    assert text.count("cannot be told from it") == text.count("Against ") == 4
+
+
+def test_what_a_reward_brings():
+    rows = grpo_findings.read_rows(RESULTS / "08_grpo.csv")
+    found = grpo_findings.compare(rows)
+    own, mean = found.loc["GRPO"], rows.groupby("arm").mean(numeric_only=True)
+    minutes = rows.loc[rows["arm"] == "GRPO", "minutes"]
+    assert f"In minutes of one core ({minutes.min():.1f} to {minutes.max():.1f})" in README
+    levels = f"from {own['before']:.1f} % to {own['after']:.1f} % of stories of four steps"
+    assert f"{levels}: {own['gain']:+.1f} points ({own['low']:.1f} to {own['high']:.1f})" in README
+    before, after = (f"{100 * mean.loc['GRPO', name]:.1f} %" for name in ("longer_before", "longer_after"))
+    assert f"{before} were right before and {after} are after" in README
+    assert f"dealt out at random end at {found.loc['shuffled', 'after']:.1f} %" in README
+    assert found.loc["zero", "weights_moved"] == 0 and found["seeds"].eq(3).all()
+    policy = load_policy(Grpo())
+    assert f"({policy.lm.num_parameters():,} parameters; it ships)" in README
+    assert (Grpo().min_steps, Grpo().max_problem_steps, Grpo().group_size, Grpo().test_size) == (4, 4, 8, 1000)
 
 
 def test_what_a_tpu_would_do():

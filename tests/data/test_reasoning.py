@@ -134,7 +134,11 @@ def test_the_tokenizer_gives_words_back_and_knows_the_template(tokenizer):
 def test_batches_weigh_what_is_to_be_written(tokenizer):
     batches = ReasoningBatches(tokenizer, 6, 0, 2, 3, question_weight=0.25)
     batch = batches(4)
+    places = batch.pop("places")
     assert {name: part.shape for name, part in batch.items()} == dict.fromkeys(batch, batch["input_ids"].shape)
+    for row in range(6):  # with a weight on the prompt too, all that follows the first token is learned
+        real = (batch["labels"][row] != -100).sum()
+        assert places[row, : real - 1].tolist() == list(range(real - 1))
     for row in range(6):
         real = batch["labels"][row] != -100
         assert (batch["labels"][row][real] == batch["input_ids"][row][real]).all()

@@ -4,9 +4,10 @@ import gzip
 import json
 import lzma
 
+import numpy as np
 import pytest
 
-from trm.data.text import TextError, documents, part_of, sequences
+from trm.data.text import TextError, documents, part_of, sequences, shuffled
 
 
 def test_works_and_paragraphs(tmp_path):
@@ -83,3 +84,10 @@ def test_real_texts(real_data):
     assert len(books) == 17 and sum(len(text) for (text,) in books) > 7_000_000
     questions = list(documents(str(real_data / "gsm8k" / "test.jsonl.xz"), "question"))
     assert len(questions) == 1319 and questions[0][0].startswith("Janet")
+
+
+def test_every_sequence_comes_once_an_epoch():
+    epoch = [shuffled(10, 4, seed=1, step=step) for step in range(3)]  # two rows of the last batch come again
+    assert sorted(set(np.concatenate(epoch))) == list(range(10)) and len(set(np.concatenate(epoch)[:10])) == 10
+    assert not np.array_equal(np.concatenate(epoch), np.concatenate([shuffled(10, 4, 1, step) for step in range(3, 6)]))
+    assert np.array_equal(shuffled(10, 4, 1, 2), epoch[2]) and len(shuffled(3, 8, 0, 5)) == 8

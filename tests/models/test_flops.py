@@ -9,9 +9,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from trm.data.words import AFFIXES
 from trm.inference.parsing import decode
 from trm.inference.solve import solve
-from trm.models.flops import answer_flops, applications, network_flops, parser_flops, step_flops, training_flops
+from trm.models.flops import (
+    answer_flops,
+    applications,
+    lm_flops,
+    network_flops,
+    parser_flops,
+    step_flops,
+    training_flops,
+)
+from trm.models.lm_body import LMConfig
 from trm.models.parser_parts import ParserConfig
 from trm.models.pointer import Parser
+from trm.models.recursive_lm import RecursiveLanguageModel
 from trm.models.trm import TRM, TRMConfig
 from trm.models.unrolled import UnrolledTRM
 
@@ -135,3 +145,37 @@ def test_a_parser_counts_as_torch_counts(name):
     with torch.no_grad():
         found = counted(lambda: decode(model, (thoughts := model.think(batch)).states[-1], thoughts.mask))
     assert found == pytest.approx(B * parser_flops(config, T), rel=2e-3)
+
+
+LANGUAGE_MODELS = {
+    "recursive, the last answer graded": {},
+    "recursive, all graded": {"schedule": "linear"},
+    "the paper's way": {"schedule": "linear", "backprop": "last", "H_cycles": 3},
+    "per cycle": {"schedule": "linear", "backprop": "per_cycle"},
+    "two supervision steps": {"halt_max_steps": 2, "schedule": "uniform"},
+    "looped": {"body": "looped", "schedule": "linear"},
+    "plain": {"body": "plain", "num_layers": 4},
+    "expected loss": {"halting": "act", "halt_by": "token"},
+    "expected loss, the last cycle learned": {"halting": "act", "backprop": "last", "H_cycles": 3},
+    "frozen embeddings": {"embed_size": 12},
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_language_model_counts_as_torch_counts(name):
+    sizes = {"vocab_size": 21, "hidden_size": 32, "num_heads": 2, "seq_len": 20, "H_cycles": 2}
+    config, draw = LMConfig(**sizes | LANGUAGE_MODELS[name]), torch.Generator().manual_seed(0)
+    model, B, T, M = RecursiveLanguageModel(config), 3, 12, 4
+    ids = torch.randint(1, 21, (B, T), generator=draw)
+    weights = torch.zeros(B, T).index_fill(1, torch.arange(T - M, T), 1.0)
+    batch = {
+        "input_ids": ids,
+        "labels": ids,
+        "weights": weights,
+        "places": torch.arange(T - M - 1, T - 1).expand(B, -1),
+    }
+    assert counted(lambda: model.loss(batch).loss.backward()) == B * lm_flops(config, T - 1, learned=M)
+    with torch.no_grad():
+        found = counted(lambda: model.lm_head(model.think(ids, 5)[-1][:, -1]))
+        halting = config.halt_max_steps * 5 * 2 * 32 if config.halting == "act" else 0
+        assert found == B * (lm_flops(config, T, H_cycles=5) - halting)

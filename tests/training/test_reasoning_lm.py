@@ -7,7 +7,8 @@ import torch
 
 from trm.data.reasoning import make_tokenizer, problems
 from trm.models.language_model import SHIPPED_LM, load_lm, write
-from trm.params import ReasoningLM
+from trm.params import ReasoningLM, from_command_line
+from trm.training.grpo_job import EARLY_LM
 from trm.training.reasoning_lm import train
 
 
@@ -30,6 +31,21 @@ def test_the_card_says_what_was_measured():
     assert facts["params"] == ReasoningLM().result_values()  # so that the plain command makes it again
     assert "    python -m trm.training.reasoning_lm\n" in said
     assert sum(path.stat().st_size for path in SHIPPED_LM.iterdir()) < 4_000_000
+
+
+def test_the_one_that_was_stopped_early():
+    """Right about half of the time with its chain; its card names the command of these very parameters."""
+    lm, tokenizer = load_lm(str(EARLY_LM))
+    assert lm.num_parameters() < 1_000_000 and tokenizer.get_vocab() == make_tokenizer().get_vocab()
+    asked = list(islice(problems("test", seed=7), 300))  # not those of the card
+    assert 0.4 <= write(lm, tokenizer, asked, thinking=True).accuracy(asked) <= 0.65
+    facts, said = json.loads((EARLY_LM / "training.json").read_text()), (EARLY_LM / "README.md").read_text()
+    assert 0.4 <= facts["metrics"]["test/thinking"] <= 0.6
+    assert f"| all | {facts['metrics']['test/thinking']:.1%} |" in said
+    command = next(line for line in said.splitlines() if line.startswith("    python -m trm.training.reasoning_lm "))
+    given = from_command_line(command.split()[3:])
+    assert ReasoningLM.create(given).result_values() == facts["params"]
+    assert sum(path.stat().st_size for path in EARLY_LM.iterdir()) < 2_000_000
 
 
 def test_a_model_is_made_tested_and_described(tmp_path):

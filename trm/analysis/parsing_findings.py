@@ -30,10 +30,7 @@ def iterations(rows: pd.DataFrame, name: str = "test/uas_per_iteration") -> pd.D
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """The curves of training, a row for each evaluation on dev: arm, seed, minutes, dev/uas, dev/las."""
-    names = ["minutes", "dev/uas", "dev/las"]
-    found = rows[["arm", "seed", *names]].copy()
-    found[names] = found[names].map(lambda text: _numbers(text).tolist())
-    return found.explode(names, ignore_index=True).astype(dict.fromkeys(names, float))
+    return runs.curves(rows, ("minutes", "dev/uas", "dev/las"))
 
 
 def over_sentences(

@@ -98,3 +98,11 @@ def read_rows(path: Path, wanted: Sequence[str], sweep: str) -> pd.DataFrame:
             f"{path}: no column {', '.join(missing)}; make it with `python -m trm.sweep results {sweep} --rows FILE`"
         )
     return rows
+
+
+def curves(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Columns in which a row keeps whole curves, as numbers with spaces between, point by point: arm, seed and the `names`."""
+    names = list(names)
+    found = rows[["arm", "seed", *names]].copy()
+    found[names] = found[names].map(lambda text: [float(part) for part in str(text).split()])
+    return found.explode(names, ignore_index=True).astype(dict.fromkeys(names, float))

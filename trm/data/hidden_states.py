@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trm.data.text import shuffled
 from trm.errors import UserError
 from trm.run import write_atomically
 
@@ -68,10 +69,7 @@ class StateBatches:
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The batch of `step`."""
-        epoch, place = divmod(step, self.epoch_steps)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.sequences))
-        rows = np.resize(order, self.epoch_steps * self.batch_size)[place * self.batch_size :][: self.batch_size]
-        return self._of(rows, read=False)
+        return self._of(shuffled(len(self.sequences), self.batch_size, self.seed, step), read=False)
 
     def _of(self, rows: Sequence[int], read: bool) -> dict[str, np.ndarray]:
         """The batch of these sequences; states that are not kept are read where `read` says so."""

@@ -9,7 +9,7 @@ What is asked for is hard to see at a glance and easy to write down step by step
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -185,11 +185,40 @@ def make_tokenizer(vocab_size: int = 600, texts: int = 20_000) -> PreTrainedToke
     return fast
 
 
-class ReasoningBatches:
-    """step -> {"input_ids", "labels", "weights"}: (B, T) each; every other row thinks, the others answer at once.
+def to_learn(rows: Sequence[tuple[list[int], list[int]]], pad: int, question_weight: float) -> dict[str, np.ndarray]:
+    """Rows (what is given, what should be written) as {"input_ids", "labels", "weights"}, (B, T) each, padded on the right; and
+    "places" (B, M), the positions whose next token has a weight, in order, and others after them where a row has fewer than M.
 
     Labels are the tokens themselves, and -100 after the end; weights are 1 where the model should write and
-    `question_weight` in the prompt. A pure function of (seed, step); T is the longest row's length.
+    `question_weight` in what is given. T is the longest row's length.
+    """
+    length = max(len(given) + len(written) for given, written in rows)
+    inputs = np.full((len(rows), length), pad, np.int64)
+    labels = np.full((len(rows), length), -100, np.int64)
+    weights = np.zeros((len(rows), length), np.float32)
+    for row, (given, written) in enumerate(rows):
+        end = len(given) + len(written)
+        inputs[row, :end] = labels[row, :end] = given + written
+        weights[row, : len(given)], weights[row, len(given) : end] = question_weight, 1
+    learned = weights[:, 1:] > 0
+    places = np.argsort(~learned, axis=1, kind="stable")[:, : max(learned.sum(1).max(), 1)]
+    return {"input_ids": inputs, "labels": labels, "weights": weights, "places": places}
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, found: Sequence[Problem], thinks: Sequence[bool]
+) -> list[tuple[list[int], list[int]]]:
+    """Each problem's tokens, (prompt, completion), with its chain where `thinks` says so."""
+    before = tokenizer([prompt(p, t) for p, t in zip(found, thinks)], add_special_tokens=False)["input_ids"]
+    after = tokenizer([completion(p, t) for p, t in zip(found, thinks)], add_special_tokens=False)["input_ids"]
+    return list(zip(before, after))
+
+
+class ReasoningBatches:
+    """step -> what `to_learn` makes of problems of the training part, drawn anew each step: a pure function of (seed, step).
+
+    thinking: which rows write their chain: "half" (every other row), "all" or "none"; the others answer at once.
+    alike: all problems of a batch have the same number of steps, so that little of it is padding.
     """
 
     def __init__(
@@ -200,22 +229,18 @@ class ReasoningBatches:
         min_steps: int,
         max_steps: int,
         question_weight: float,
+        thinking: str = "half",
+        alike: bool = False,
     ):
-        self.tokenizer, self.batch_size, self.seed = tokenizer, batch_size, seed
+        self.tokenizer, self.batch_size, self.seed, self.alike = tokenizer, batch_size, seed, alike
+        self.thinks = [thinking == "all" or thinking == "half" and i % 2 == 0 for i in range(batch_size)]
         self.steps, self.question_weight = (min_steps, max_steps), question_weight
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The global batch of `step`."""
-        drawn = islice(problems("train", self.seed * 1_000_003 + step + 1, *self.steps), self.batch_size)
-        texts = [(prompt(p, i % 2 == 0), completion(p, i % 2 == 0)) for i, p in enumerate(drawn)]
-        before = self.tokenizer([a for a, _ in texts], add_special_tokens=False)["input_ids"]
-        after = self.tokenizer([b for _, b in texts], add_special_tokens=False)["input_ids"]
-        length = max(len(a) + len(b) for a, b in zip(before, after))
-        inputs = np.full((self.batch_size, length), self.tokenizer.pad_token_id, np.int64)
-        labels = np.full((self.batch_size, length), -100, np.int64)
-        weights = np.zeros((self.batch_size, length), np.float32)
-        for row, (a, b) in enumerate(zip(before, after)):
-            end = len(a) + len(b)
-            inputs[row, :end] = labels[row, :end] = a + b
-            weights[row, : len(a)], weights[row, len(a) : end] = self.question_weight, 1
-        return {"input_ids": inputs, "labels": labels, "weights": weights}
+        seed, steps = self.seed * 1_000_003 + step + 1, self.steps
+        if self.alike:
+            steps = 2 * (random.Random(f"steps {seed}").randint(*steps),)
+        drawn = islice(problems("train", seed, *steps), self.batch_size)
+        rows = encode(self.tokenizer, list(drawn), self.thinks)
+        return to_learn(rows, self.tokenizer.pad_token_id, self.question_weight)

@@ -143,3 +143,11 @@ def sequences(texts: Iterator[str], encode: Callable[[str], list[int]], length: 
         turns = chain.from_iterable(zip_longest(*window))
         found += islice((piece for piece in turns if piece is not None), count - len(found))
     return found
+
+
+def shuffled(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Which of `count` sequences stand in the batch of `step`: (batch_size,). Each comes once an epoch in an order that (seed,
+    epoch) shuffles, and some again to fill its last batch; a pure function of the step."""
+    epoch, place = divmod(step, -(-count // batch_size))
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return np.resize(order, -(-count // batch_size) * batch_size)[place * batch_size :][:batch_size]

@@ -1,4 +1,5 @@
-"""FLOPs of a TRM and of a parser, counted from the configuration: those of the matrix products, 2 m n k each, for one example.
+"""FLOPs of a TRM, of a parser and of a recursive language model, counted from the configuration: those of the matrix
+products, 2 m n k each, for one example.
 
 Norms, activations, softmax and embeddings are left out (a few per cent); so are readings that are only logged. A backward
 pass takes twice its forward pass; what is computed again under activation checkpointing is counted.
@@ -9,6 +10,7 @@ import torch
 from trm import supervision
 from trm.halting import UNROLLED
 from trm.models.layers import inner_width
+from trm.models.lm_body import LMConfig
 from trm.models.parser_parts import ParserConfig
 from trm.models.pointer import Parser
 from trm.models.trm import TRMConfig
@@ -104,3 +106,25 @@ def parser_flops(config: ParserConfig, words: int, training: bool = False) -> in
     scored = parser.num_iterations if training and (c.deep_supervision or c.act_halting) else 1
     forward = 2 * T * (encoder + parser.num_iterations * iteration + scored * score + tag)
     return 3 * forward if training else forward
+
+
+def lm_flops(config: LMConfig, length: int, learned: int = 0, H_cycles: int = 0) -> int:
+    """A recursive language model on one sequence of so many tokens: to read it and say what follows the last one; or, with the
+    backward pass, to learn from it, so many tokens of it read after each supervised answer.
+
+    H_cycles: cycles of a supervision step, where not those of the configuration.
+    """
+    c, T, D = config, length, config.hidden_size
+    swiglu = 3 * D * inner_width(D, c.expansion, c.inner_multiple)
+    net = c.num_layers * (2 * T * (4 * D * D + swiglu) + 2 * 2 * T * T * D)
+    H, L = (1, 0) if c.body == "plain" else (H_cycles or c.H_cycles, c.L_cycles)
+    steps = 1 if c.body == "plain" else c.halt_max_steps
+    embedding = 2 * T * c.embed_size * D
+    read, act = 2 * D * c.vocab_size, c.halting == "act"
+    if not learned:
+        return embedding + steps * H * (L + 1) * net + read + (steps * H * 2 * D if act else 0)
+    earlier = H - 1 if act else _supervised_before_the_last(c, H, None)
+    trained = {"last": L + 1, "per_cycle": (1 + earlier) * (L + 1), "full": H * (L + 1)}[c.backprop]
+    reading = learned * read * (3 + earlier * (2 if c.backprop == "last" else 3))
+    halting = 2 * learned * D * (3 + earlier * (2 if c.backprop == "last" else 3)) if act else 0
+    return 2 * embedding + steps * ((H * (L + 1) + 2 * trained) * net + reading + halting)

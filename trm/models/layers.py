@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trm.models.cache import KeyValueCache
+
 
 def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
     """Fill `tensor` from a normal cut at two deviations and rescaled so that its deviation really is `std`.
@@ -99,7 +101,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions, no bias. (B, T, D) -> (B, T, D)."""
+    """Multi-head self-attention with rotary positions, no bias. (B, T, D) -> (B, T, D).
+
+    With a cache, x are the newest positions of longer sequences, and they look at what the cache holds as well.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int, seq_len: int, theta: float = 10000.0, causal: bool = False):
         super().__init__()
@@ -110,18 +115,24 @@ class Attention(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         B, T, D = x.shape
         q, k, v = self.qkv_proj(x).view(B, T, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, N, T, head_dim) each
-        cos, sin = self.cos[:T].to(q.dtype), self.sin[:T].to(q.dtype)
-        out = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=self.causal)
+        first = cache.past if cache else 0
+        cos, sin = (table[first : first + T].to(q.dtype) for table in (self.cos, self.sin))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache:
+            out = F.scaled_dot_product_attention(q, *cache.extend(k, v), attn_mask=cache.allowed)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.o_proj(out.transpose(1, 2).reshape(B, T, D))
 
 
 class Block(nn.Module):
     """Mix over positions, then over channels, each followed by a residual norm. (B, T, D) -> (B, T, D).
 
-    `mixer="mlp"` mixes positions by a SwiGLU along T, which fixes the length; `"attention"` by self-attention.
+    `mixer="mlp"` mixes positions by a SwiGLU along T, which fixes the length; `"attention"` by self-attention, with `causal`
+    to the present position and earlier ones alone.
     """
 
     def __init__(
@@ -134,19 +145,20 @@ class Block(nn.Module):
         num_heads: int = 8,
         norm_eps: float = 1e-5,
         rope_theta: float = 10000.0,
+        causal: bool = False,
     ):
         super().__init__()
         self.norm_eps, self.over_positions = norm_eps, mixer == "mlp"
         if self.over_positions:
             self.mixer = SwiGLU(seq_len, inner_width(seq_len, expansion, inner_multiple))
         else:
-            self.mixer = Attention(hidden_size, num_heads, seq_len, rope_theta)
+            self.mixer = Attention(hidden_size, num_heads, seq_len, rope_theta, causal)
         self.mlp = SwiGLU(hidden_size, inner_width(hidden_size, expansion, inner_multiple))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         if self.over_positions:
             x = x.mT  # (B, D, T): the original normalises over the positions here, not over the channels
             x = residual_norm(x, self.mixer(x), self.norm_eps).mT
         else:
-            x = residual_norm(x, self.mixer(x), self.norm_eps)
+            x = residual_norm(x, self.mixer(x, cache), self.norm_eps)
         return residual_norm(x, self.mlp(x), self.norm_eps)

@@ -10,6 +10,7 @@ from trm.data.sudoku_grid import SHAPES
 from trm.errors import UserError
 from trm.halting import UNROLLED
 from trm.models.pointer import Parser
+from trm.models.recursive_lm import RecursiveLanguageModel
 from trm.models.trm import TRM
 from trm.models.unrolled import UnrolledTRM
 
@@ -39,12 +40,22 @@ def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
     return _load(folder, lambda: Parser, device)
 
 
+def load_recursive_lm(folder: str | Path, device: str = "cpu") -> RecursiveLanguageModel:
+    """The language model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
+
+    Raises:
+        UserError: there is no whole model.
+    """
+    return _load(folder, lambda: RecursiveLanguageModel, device)
+
+
 def _load(folder: str | Path, kind: Callable[[], type], device: str):
     try:
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
             return kind().from_pretrained(folder).eval().to(device)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
-        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
+        why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
+        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error
 
 
 def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:

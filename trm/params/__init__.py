@@ -4,8 +4,10 @@ A chapter's class adds to, or changes the defaults of, the one it builds on: Par
 """
 
 from trm.params.base import ParameterError, Params, from_command_line, read_yaml
+from trm.params.grpo import Grpo
 from trm.params.language import COMPRESSORS, Compression, ReasoningLM
 from trm.params.parsing import PARSER_ARMS, Parsing
+from trm.params.recursive_lm import LM_ARMS, RecursiveLM
 from trm.params.results import Report, ScalingLaws
 from trm.params.sudoku import (
     ALL_STEPS,
@@ -27,14 +29,17 @@ __all__ = [
     "COMPRESSORS",
     "CURRICULUM",
     "HALTING_ARMS",
+    "LM_ARMS",
     "PARSER_ARMS",
     "Compression",
     "DeepSupervision",
+    "Grpo",
     "Halting",
     "ParameterError",
     "Params",
     "Parsing",
     "ReasoningLM",
+    "RecursiveLM",
     "Report",
     "ScalingLaws",
     "TpuScaling",
@@ -54,6 +59,8 @@ CHAPTERS: dict[str, type[Params]] = {
     "03_act_halting": Halting,
     "04_trm_train": TrmTrain,
     "05_poh_ablation": Parsing,
+    "06_recursive_lm": RecursiveLM,
+    "08_grpo": Grpo,
     "09_tpu_scaling": TpuScaling,
     "10_scaling_laws": ScalingLaws,
     "11_report": Report,

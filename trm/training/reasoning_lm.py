@@ -3,6 +3,9 @@
     python -m trm.training.reasoning_lm                    # trains it: outputs/reasoning_lm/<run id>/model
     python -m trm.training.reasoning_lm -p max_steps 20    # any parameter, as in a chapter
 
+The one that chapter 08 begins with, stopped while it is right half of the time (its command is in its card), ships as
+`reasoning_lm_early`.
+
 Training ends when thinking gains no more on the validation problems; the averaged weights of the best evaluation, the
 tokenizer and a model card with the measured accuracies are written to `model/`. Trained for longer, the model learns from
 its own chains to answer without them, and then it no longer needs to think.
@@ -45,7 +48,7 @@ Measured on {test_size} problems whose arithmetic does not occur in training, mo
 |---|---|---|
 {rows}
 
-The weights are those after {step:,} steps of {batch} problems, the evaluation from which on thinking gained no more; no data
+The weights are those after {step:,} steps of {batch} problems, {why}; no data
 of anybody's is in it. The command that rebuilds it:
 
     {command}
@@ -79,6 +82,8 @@ def card(params: ReasoningLM, metrics: dict[str, float], parameters: int) -> str
         parameters=parameters, layers=params.num_layers, hidden=params.hidden_size, min_steps=params.min_steps,
         max_steps=params.max_problem_steps, test_size=params.test_size, rows="\n".join(rows),
         step=metrics["model/step"], batch=params.batch_size,
+        why="the evaluation from which on thinking gained no more" if params.early_stopping_patience
+        else "the best evaluation before training was stopped",
         command=" ".join(["python -m trm.training.reasoning_lm", *(f"-p {k} {v}" for k, v in changed.items())]),
     )  # fmt: skip
 

@@ -14,9 +14,10 @@ from trm.run import Run
 # What a line of progress says beside the loss, where it was evaluated.
 SHOWN = {
     "valid/cell_accuracy": "blank cells",
-    "valid/exact_accuracy": "whole puzzles",
+    "valid/exact_accuracy": "exactly right",
     "valid/uas": "UAS",
     "valid/las": "LAS",
+    "valid/accuracy": "right",
 }
 
 

@@ -6,6 +6,16 @@ its table lacks is `NotThere`. To add one, write it in one of these files (or in
 function serves several claims.
 """
 
-from trm.analysis.measures import arithmetic, compression, halting, parsing, suites, supervision, tpu
+from trm.analysis.measures import (
+    arithmetic,
+    compression,
+    grpo,
+    halting,
+    parsing,
+    recursive_lm,
+    suites,
+    supervision,
+    tpu,
+)
 
-__all__ = ["arithmetic", "compression", "halting", "parsing", "suites", "supervision", "tpu"]
+__all__ = ["arithmetic", "compression", "grpo", "halting", "parsing", "recursive_lm", "suites", "supervision", "tpu"]

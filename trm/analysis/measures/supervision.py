@@ -1,6 +1,5 @@
 """Chapter 02's table: deep supervision, its losses and its gradients."""
 
-import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from trm.analysis.verdicts import (
     measure,
     read_table,
     share,
-    with_figure,
 )
 
 EXACT = "test/exact_accuracy"
@@ -93,33 +91,6 @@ def linear_learns_faster(tables: Path) -> Measured:
     return Measured(found.verdict, "mean of the validation accuracy over training, " + found.text, scale, found.seeds)
 
 
-@measure("steps_to_converge", claimed=10 / 15)
-def steps_to_converge(tables: Path, claimed: float, target: float = 0.5) -> Measured:
-    """Steps until half of the validation puzzles are solved; runs that never come there count as all their steps."""
-    table, _, scale = _supervision(tables, "linear", "none")
-    last = table.groupby(["arm", "seed"])["step"].max()
-    there = table[table["valid/exact_accuracy"] >= target].groupby(["arm", "seed"])["step"].min()
-    steps = there.reindex(last.index).fillna(last).rename("steps").reset_index()
-    found = compare(
-        arm(steps, "linear", "steps"), arm(steps, "none", "steps"), ("linear", "none"), more=False, unit="times"
-    )
-    arrived = ", ".join(f"{name} in {len(there.get(name, []))}" for name in ("linear", "none"))
-    text = f"steps until half of the puzzles are solved, {found.text}; reached by {arrived} of {found.seeds} seeds"
-    return Measured(with_figure(found, claimed), text, scale, found.seeds)
-
-
-@measure("final_loss_is_lower")
-def final_loss_is_lower(tables: Path) -> Measured:
-    """The loss after the last H-cycle at the end of training, the one loss that means the same in both arms."""
-    table, ends, scale = _supervision(tables, "linear", "none")
-    column = loss_columns(table)[-1]
-    found = compare(
-        arm(ends, "linear", column), arm(ends, "none", column), ("linear", "none"), more=False, unit="times"
-    )
-    text = f"final loss (nats a cell), {found.text}"
-    return Measured(with_figure(found, 1.5 / 1.8), text, scale, found.seeds)
-
-
 @measure("loss_of_none", name="none", cycle=-1)
 @measure("loss_of_cycle_0", name="linear", cycle=0)
 @measure("loss_of_cycle_1", name="linear", cycle=1)
@@ -136,15 +107,13 @@ def loss_from_to(tables: Path, name: str, cycle: int) -> Measured:
     return Measured(OTHER_SCALE, text, scale, enough(len(starts)))
 
 
-@measure("linear_refines", arms="linear")
-@measure("supervised_refines", arms="*")
-def refines(tables: Path, arms: str) -> Measured:
-    """Runs whose losses at the end fall from each H-cycle to the next, of those with deep supervision."""
-    table, ends, scale = _supervision(tables)
-    ends = _distinct(ends, table)
-    ends = ends[[fnmatch.fnmatch(a, arms) and not a.startswith("none") for a in ends["arm"]]]
+@measure("linear_refines")
+def linear_refines(tables: Path) -> Measured:
+    """Runs with the linear schedule whose losses at the end fall from each H-cycle to the next."""
+    table, ends, scale = _supervision(tables, "linear")
+    ends = ends[ends["arm"] == "linear"]
     hits = (np.diff(ends[loss_columns(table)], axis=1) < 0).all(1).sum()
-    text = f"at the end the loss falls from each H-cycle to the next in {hits} of {len(ends)} supervised runs"
+    text = f"at the end the loss falls from each H-cycle to the next in {hits} of {len(ends)} runs with the schedule linear"
     return Measured(share(hits, len(ends)), text, scale, enough(ends["seed"].nunique()))
 
 
@@ -158,19 +127,18 @@ def losses_fall(tables: Path) -> Measured:
     return Measured(share(fell.sum(), fell.size), text, scale, enough(table["seed"].nunique()))
 
 
-@measure("first_loss_is_higher_is_bad", bad=True)
-@measure("first_loss_is_higher", bad=False)
-def first_loss_is_higher(tables: Path, bad: bool) -> Measured:
-    """The loss of the first H-cycle above that of the last: of all runs, or (as a bad sign) of the better half of them."""
+@measure("first_loss_is_higher_is_bad")
+def first_loss_is_higher_is_bad(tables: Path) -> Measured:
+    """The loss of the first H-cycle above that of the last as a bad sign: of the better half of the runs."""
     table, ends, scale = _supervision(tables)
     ends = _distinct(ends, table)
-    if bad:
-        ends = ends[ends[EXACT] >= ends[EXACT].median()]
+    ends = ends[ends[EXACT] >= ends[EXACT].median()]
     columns = loss_columns(table)
     hits = (ends[columns[0]] > ends[columns[-1]]).sum()
-    those = f"the {len(ends)} runs that solve most" if bad else f"{len(ends)} runs"
-    text = f"{hits} of {those} end with a higher loss at the first H-cycle than at the last"
-    return Measured(share(len(ends) - hits if bad else hits, len(ends)), text, scale, ends["seed"].nunique())
+    text = (
+        f"{hits} of the {len(ends)} runs that solve most end with a higher loss at the first H-cycle than at the last"
+    )
+    return Measured(share(len(ends) - hits, len(ends)), text, scale, ends["seed"].nunique())
 
 
 @measure("loss_is_u_shaped")

@@ -1,0 +1,85 @@
+"""Group-relative policy optimisation: the loss, in pure functions of tensors.
+
+For each question a group of n answers is sampled; what an answer did better than its group is its advantage, and no
+second network has to guess it. Three ways by name:
+
+- `GRPO` (arXiv 2402.03300): advantages in deviations of the group; every answer counts the same, however long.
+- `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant: a question that is nearly always or
+  nearly never answered weighs no more than another, and a long wrong answer no less than a short one.
+- `DAPO` (2503.14476): deviations as in GRPO; every token counts the same. Its other parts are parameters here: `clip_high`
+  above `clip_low`, and groups without variance sampled again.
+
+Shapes: G groups, n answers each, B = G n answers, A actions an answer at most (tokens, or latent vectors and tokens).
+"""
+
+import torch
+from torch import Tensor
+
+from trm.supervision import batch_mean
+
+ALGORITHMS = ("GRPO", "Dr.GRPO", "DAPO")
+EPSILON = 1e-4  # beside the deviation, as in TRL
+
+
+def dead_groups(rewards: Tensor) -> Tensor:
+    """Which groups have nothing to learn from: all their rewards are the same. rewards (G, n) -> (G,) bool."""
+    return rewards.amax(1) == rewards.amin(1)
+
+
+def advantages(rewards: Tensor, algorithm: str = "GRPO") -> Tensor:
+    """Reward less the mean of the group; divided by its deviation (n - 1 in it) but in Dr.GRPO. rewards (G, n) -> (G, n).
+
+    In a dead group they are exactly 0, where rounding would leave a rest.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    if algorithm != "Dr.GRPO":
+        centred = centred / (rewards.std(1, keepdim=True) + EPSILON)
+    return centred.masked_fill(dead_groups(rewards)[:, None], 0.0)
+
+
+def kl_k3(log_probs: Tensor, reference: Tensor) -> Tensor:
+    """Schulman's estimate of KL(policy || reference) in nats, for each action: ref/pi - log(ref/pi) - 1, never negative."""
+    log_ratio = reference - log_probs
+    return log_ratio.exp() - log_ratio - 1
+
+
+def policy_loss(
+    log_probs: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    algorithm: str = "GRPO",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    reference: Tensor | None = None,
+    kl_coef: float = 0.0,
+    max_actions: int = 1,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL of every action, put together as
+    `algorithm` says.
+
+    Args:
+        log_probs, old, reference: log-probability of each action (B, A), in nats: now, when it was sampled, and under the
+            model that the policy is to stay near. advantages: (B,). mask: (B, A), 1 where there is an action.
+        max_actions: Dr.GRPO's constant, the most actions that an answer can have.
+
+    Returns:
+        A scalar to differentiate, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts).
+        With several processes DAPO's mean is over the tokens of all of them (see `trm.supervision.batch_mean`).
+    """
+    ratio = (log_probs - old).exp()
+    gain = advantages[:, None]
+    losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)  # (B, A)
+    kl = kl_k3(log_probs, log_probs.detach() if reference is None else reference)
+    if kl_coef:
+        losses = losses + kl_coef * kl
+    actions = mask.sum(1)  # (B,)
+    total = (losses * mask).sum(1)
+    if algorithm == "Dr.GRPO":
+        loss = (total / max_actions).mean()
+    else:
+        each = total / actions.clamp_min(1)
+        loss = batch_mean(each, actions) if algorithm == "DAPO" else each.mean()
+    clipped = ((ratio < 1 - clip_low) & (gain < 0)) | ((ratio > 1 + clip_high) & (gain > 0))
+    means = {name: (value * mask).sum() / mask.sum().clamp_min(1) for name, value in (("kl", kl), ("clipped", clipped))}
+    return loss, {name: value.detach() for name, value in means.items()}
