@@ -188,8 +188,8 @@ pd.DataFrame(pairs, columns=["before", "after", "right now"])
 # %% [markdown]
 # ## The full comparison
 #
-# Three algorithms and two controls, three seeds each, as many answers for each, one core. The table is committed; these
-# commands make it again:
+# Three algorithms and two controls, three seeds each, as many answers for each, one core. (Minutes are by the clock, and five
+# of the fifteen runs shared their core: they compare no algorithms.) The table is committed; these commands make it again:
 #
 #     python -m trm.sweep run grpo --scale laptop --jobs 2
 #     python -m trm.sweep results grpo --scale laptop --rows book/results/08_grpo.csv

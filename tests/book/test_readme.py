@@ -169,6 +169,8 @@ def test_what_recursion_brings_a_language_model():
     assert f"({minutes.min():.0f} to {minutes.max():.0f} minutes of one core" in README
     text = recursive_lm_findings.verdict(rows)
     assert text.count("cannot be told from it") == text.count("Against ") == 4
+    cycles = recursive_lm_findings.by_cycles(rows[rows["arm"] == "recursive"], 6).groupby("H")["as trained"].mean()
+    assert (cycles[cycles.index > 3] < cycles[3]).all() and "fewer stories of two to six steps are right" in README
 
 
 def test_what_a_reward_brings():
