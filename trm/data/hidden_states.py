@@ -5,6 +5,7 @@ neither do the first tokens of a sequence where `skip_first` says so: there mode
 (massive activations, arXiv 2402.17762).
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,14 @@ NOT_FINITE = (
     "batch {batch} of the hidden states holds a number that is not finite; is the model whole, and its precision wide enough "
     "(bfloat16 instead of float16)?"
 )
+
+
+def digest(sequences: Sequences) -> str:
+    """A digest of token ids, so that states kept for some are not taken for those of others."""
+    found = hashlib.sha256()
+    for ids in sequences:
+        found.update(np.asarray(ids, np.int32).tobytes() + b"|")
+    return found.hexdigest()[:16]
 
 
 def padded(sequences: Sequences, pad: int, skip_first: int = 0) -> dict[str, np.ndarray]:
@@ -120,6 +129,14 @@ class StateStore:
     def of(self, sequence: int) -> np.ndarray:
         """The states of a sequence: (n, D)."""
         return self.states[self.starts[sequence] : self.starts[sequence + 1]]
+
+    @staticmethod
+    def place(cache_dir: str, otherwise: Path, about: dict) -> Path:
+        """The folder for states of `about`: below `cache_dir`, where other runs find it by what it holds, else `otherwise`."""
+        if not cache_dir:
+            return otherwise
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        return Path(cache_dir).expanduser() / key
 
     @classmethod
     def find_or_write(cls, folder: Path, batches: StateBatches, about: dict) -> "StateStore":

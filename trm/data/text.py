@@ -37,9 +37,8 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
     Raises:
         TextError: nothing there, not readable, a line that is no JSON, no such field, or no text at all.
     """
-    found = _of_hub(source.removeprefix("hub:")) if source.startswith("hub:") else _of_file(Path(source).expanduser())
     empty = True
-    for place, document in found:
+    for place, document in records(source):
         found_texts = [document] if isinstance(document, str) else _field(document, column, place)
         if texts := [text for text in found_texts if text.strip()]:
             empty = False
@@ -48,12 +47,23 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
         raise TextError(f"{source}: holds no text")
 
 
-def _of_hub(name: str) -> Iterator[tuple[str, dict]]:
+def records(source: str, split: str = "train") -> Iterator[tuple[str, Any]]:
+    """What stands in `source`, as `documents` takes it, and where: an object of each JSON line, a text of each document.
+
+    Raises:
+        TextError: nothing there, not readable, a line that is no JSON.
+    """
+    if source.startswith("hub:"):
+        return _of_hub(source.removeprefix("hub:"), split)
+    return _of_file(Path(source).expanduser())
+
+
+def _of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
     from datasets import load_dataset
 
     name, _, config = name.partition(":")
     try:
-        for i, row in enumerate(load_dataset(name, config or None, split="train", streaming=True)):
+        for i, row in enumerate(load_dataset(name, config or None, split=split, streaming=True)):
             yield f"hub:{name}, row {i}", row
     except UserError:
         raise

@@ -36,3 +36,30 @@ class KeyValueCache:
             self.kept.append((k, v))
         self.turn += 1
         return k, v
+
+
+class FixedContext:
+    """What positions look at besides each other, the same each time: the keys and values of a question that is read once.
+
+    Takes the place of a `KeyValueCache` where a network is applied again and again to a few positions, while what they
+    read never changes. The few stand before the question, so that its n-th token is equally far from them in every row.
+
+    Args:
+        attentions: the network's attention layers, in the order in which they are applied.
+        x: (B, T, D), the question as every layer reads it. mask: (B, T) bool, where it is no padding. positions: how many
+            look at it.
+    """
+
+    past = 0
+
+    def __init__(self, attentions, x: Tensor, mask: Tensor, positions: int):
+        self.kept = [attention.keys_values(x, positions) for attention in attentions]
+        own = torch.ones_like(mask[:, :1]).expand(-1, positions)
+        self.allowed = torch.cat((own, mask), 1)[:, None, None]  # (B, 1, 1, positions + T)
+        self.turn = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, N, positions, head_dim) of the positions, and the question's after them."""
+        fixed_k, fixed_v = self.kept[self.turn % len(self.kept)]
+        self.turn += 1
+        return torch.cat((k, fixed_k), 2), torch.cat((v, fixed_v), 2)

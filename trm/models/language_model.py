@@ -1,5 +1,6 @@
 """Causal language models of `transformers`, by hub name, by path, or the small one that ships; training, states, answers."""
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -212,6 +213,15 @@ class StateReader:
     def _given(self, ids: Tensor, attention: Tensor) -> dict:
         given = {"input_ids": ids.to(self.device), "attention_mask": attention.to(self.device).long()}
         return given | ({"use_cache": False} if hasattr(self.model.config, "use_cache") else {})
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of a model's weights, so that what is kept of one is not taken for that of another that has its name."""
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        value = value.float()
+        found.update(f"{name} {float(value.sum()):.9e} {float(value.square().sum()):.9e}".encode())
+    return found.hexdigest()[:16]
 
 
 SHIPPED_LM = Path(__file__).parent / "shipped" / "reasoning_lm"

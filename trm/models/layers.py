@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trm.models.cache import KeyValueCache
+from trm.models.cache import FixedContext, KeyValueCache
 
 
 def truncated_normal_(tensor: Tensor, std: float) -> Tensor:
@@ -115,17 +115,29 @@ class Attention(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | FixedContext | None = None) -> Tensor:
         B, T, D = x.shape
-        q, k, v = self.qkv_proj(x).view(B, T, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, N, T, head_dim) each
-        first = cache.past if cache else 0
-        cos, sin = (table[first : first + T].to(q.dtype) for table in (self.cos, self.sin))
+        q, k, v = self._heads(self.qkv_proj(x), 3)
+        cos, sin = self._angles(cache.past if cache else 0, T, q.dtype)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache:
             out = F.scaled_dot_product_attention(q, *cache.extend(k, v), attn_mask=cache.allowed)
         else:
             out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.o_proj(out.transpose(1, 2).reshape(B, T, D))
+
+    def keys_values(self, x: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Keys and values, (B, N, T, head_dim) each, of x (B, T, D) at the positions from `first` on."""
+        k, v = self._heads(F.linear(x, self.qkv_proj.weight[x.shape[-1] :]), 2)
+        return rotate(k, *self._angles(first, x.shape[1], k.dtype)), v
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        """(B, T, parts * D) -> (parts, B, N, T, head_dim)."""
+        return x.view(*x.shape[:2], parts, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+
+    def _angles(self, first: int, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of so many positions, (count, head_dim) each."""
+        return self.cos[first : first + count].to(dtype), self.sin[first : first + count].to(dtype)
 
 
 class Block(nn.Module):
@@ -155,7 +167,7 @@ class Block(nn.Module):
             self.mixer = Attention(hidden_size, num_heads, seq_len, rope_theta, causal)
         self.mlp = SwiGLU(hidden_size, inner_width(hidden_size, expansion, inner_multiple))
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | FixedContext | None = None) -> Tensor:
         if self.over_positions:
             x = x.mT  # (B, D, T): the original normalises over the positions here, not over the channels
             x = residual_norm(x, self.mixer(x), self.norm_eps).mT

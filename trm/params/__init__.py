@@ -6,6 +6,7 @@ A chapter's class adds to, or changes the defaults of, the one it builds on: Par
 from trm.params.base import ParameterError, Params, from_command_line, read_yaml
 from trm.params.grpo import Grpo
 from trm.params.language import COMPRESSORS, Compression, ReasoningLM
+from trm.params.latent import LATENT_ARMS, LatentReasoning
 from trm.params.parsing import PARSER_ARMS, Parsing
 from trm.params.recursive_lm import LM_ARMS, RecursiveLM
 from trm.params.results import Report, ScalingLaws
@@ -29,12 +30,14 @@ __all__ = [
     "COMPRESSORS",
     "CURRICULUM",
     "HALTING_ARMS",
+    "LATENT_ARMS",
     "LM_ARMS",
     "PARSER_ARMS",
     "Compression",
     "DeepSupervision",
     "Grpo",
     "Halting",
+    "LatentReasoning",
     "ParameterError",
     "Params",
     "Parsing",
@@ -60,6 +63,7 @@ CHAPTERS: dict[str, type[Params]] = {
     "04_trm_train": TrmTrain,
     "05_poh_ablation": Parsing,
     "06_recursive_lm": RecursiveLM,
+    "07_latent_reasoning": LatentReasoning,
     "08_grpo": Grpo,
     "09_tpu_scaling": TpuScaling,
     "10_scaling_laws": ScalingLaws,

@@ -1,6 +1,5 @@
 """The work of chapter 01: texts to states, one pass to the optimum for every size, and compressors trained by descent."""
 
-import hashlib
 import io
 import json
 import shutil
@@ -17,13 +16,13 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trm.data.hidden_states import StateBatches, StateStore
+from trm.data.hidden_states import StateBatches, StateStore, digest
 from trm.data.reasoning import Problem, completion, problems, prompt
 from trm.data.text import documents, part_of, sequences
 from trm.errors import UserError
 from trm.inference.compression import judge
 from trm.models.compressor import Compressor
-from trm.models.language_model import StateReader, Written, write
+from trm.models.language_model import StateReader, Written, weights_digest, write
 from trm.models.second_moment import LogitMetric, SecondMoment
 from trm.params import Compression, arm_names
 from trm.run import Run
@@ -71,7 +70,7 @@ def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, st
             f"max_seq_length {params.max_seq_length} is more than the {longest} tokens that the model can read"
         )
     found = read_sequences(params, tokenizer, stage)
-    batches, weights = {}, _weights(reader) if params.cache else ""
+    batches, weights = {}, weights_digest(reader.model) if params.cache else ""
     with PartialState(cpu=params.device == "cpu").main_process_first():  # the first writes, the others find it
         for part, of in found.items():
             batches[part] = StateBatches(
@@ -79,10 +78,9 @@ def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, st
             )
             if params.cache:
                 about = {"lm": params.lm, "weights": weights, "layer": reader.layer, "precision": params.precision}
-                about |= {"tokens": _digest(of), "skip_first": params.skip_first}
-                batches[part].store = StateStore.find_or_write(
-                    _store_folder(params, run, stage, part, about), batches[part], about
-                )
+                about |= {"tokens": digest(of), "skip_first": params.skip_first}
+                folder = StateStore.place(params.cache_dir, run.dir / "states" / stage / part, about)
+                batches[part].store = StateStore.find_or_write(folder, batches[part], about)
     return StageStates(stage, batches, one_pass(batches["train"].in_order(), reader))
 
 
@@ -96,30 +94,6 @@ def forget_states(run: Run) -> None:
     """Remove the states that this run kept in its own folder."""
     if run.main:
         shutil.rmtree(run.dir / "states", ignore_errors=True)
-
-
-def _weights(reader: StateReader) -> str:
-    """A digest of the model's weights, so that kept states are not taken for those of another that has its name."""
-    digest = hashlib.sha256()
-    for name, value in reader.model.state_dict().items():
-        value = value.float()
-        digest.update(f"{name} {float(value.sum()):.9e} {float(value.square().sum()):.9e}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _digest(found: list[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for ids in found:
-        digest.update(ids.tobytes() + b"|")
-    return digest.hexdigest()[:16]
-
-
-def _store_folder(params: Compression, run: Run, stage: str, part: str, about: dict) -> Path:
-    """In the run's folder, or in `cache_dir`, where other runs find it by what it holds."""
-    if not params.cache_dir:
-        return run.dir / "states" / stage / part
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(params.cache_dir).expanduser() / key
 
 
 def read_sequences(params: Compression, tokenizer, stage: str) -> dict[str, list[np.ndarray]]:

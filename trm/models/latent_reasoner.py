@@ -1,0 +1,213 @@
+"""A tiny recursive model that thinks for a language model: it reads the states of a prompt and writes a few latents.
+
+Different from a TRM on puzzles: the recursion runs over the `num_latents` positions of the answer alone. The prompt, tens of
+tokens, is read once: every block keeps its keys and values, at which the latents look each time (`FixedContext`). States come
+in through a compressor of the model's states and latents go out through one of its token embeddings (`trm.models.compressor`);
+both are closed forms, found before training, and part of the file. What the latents are worth is decided in
+`trm.models.latent_thinker`.
+"""
+
+import io
+import math
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from trm import halting
+from trm.errors import UserError
+from trm.models.cache import FixedContext
+from trm.models.compressor import Compressor
+from trm.models.layers import Block, Linear, truncated_normal_
+from trm.models.recursion import recurse
+
+
+@dataclass(frozen=True)
+class ReasonerConfig:
+    """Everything that defines a reasoner."""
+
+    lm_size: int = 192  # width of the language model's states and embeddings
+    d_compressed: int = 96  # numbers that a state comes in by, and a latent goes out by
+    num_latents: int = 6
+    notes: int = 3  # what else is read from each latent in training: operation, number, total before
+    seq_len: int = 256  # latents and prompt together
+    hidden_size: int = 96
+    num_layers: int = 1
+    num_heads: int = 4
+    expansion: float = 4.0
+    inner_multiple: int = 8
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    H_cycles: int = 4
+    L_cycles: int = 1
+    halt_max_steps: int = 1  # supervision steps, the state detached between them
+    backprop: str = "full"
+    halting: str = "none"  # none, or act: the expected loss over all thoughts
+
+    @classmethod
+    def of(cls, params: Any, **known: int) -> Self:
+        """The configuration in a chapter's parameters, and what its language model decides."""
+        return cls(**{f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)} | known)
+
+
+class Latents(nn.Module, PyTorchModelHubMixin):
+    """What all that writes latents for a language model has in common: their number, and their length.
+
+    Args:
+        config: a `ReasonerConfig`, or the same as a dict (which is how config.json stores it).
+
+    Raises:
+        UserError: no latents.
+    """
+
+    def __init__(self, config: ReasonerConfig | dict):
+        super().__init__()
+        self.config = c = config if isinstance(config, ReasonerConfig) else ReasonerConfig(**config)
+        if c.num_latents < 1:
+            raise UserError(f"num_latents = {c.num_latents}: at least one latent is written")
+        self.register_buffer("length", torch.ones(()))  # of a token's embedding
+
+    def begin(self, embeddings: Tensor) -> None:
+        """Take the root mean square length of token embeddings (N, D) for that of the latents."""
+        self.length.fill_(embeddings.square().sum(-1).mean().sqrt())
+
+    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
+        """States (B, T, d_compressed) of prompts, mask (B, T) -> the thought after each cycle, (B, num_latents, ...) each."""
+        raise NotImplementedError
+
+    def latents(self, thought: Tensor) -> Tensor:
+        """What a thought says, in the space of the token embeddings: (B, num_latents, 1 + notes, D). The first enters the
+        language model; the others are notes."""
+        raise NotImplementedError
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write model.safetensors and config.json into `save_directory`."""
+        return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+
+
+class LatentReasoner(Latents):
+    """See the top of this file."""
+
+    def __init__(self, config: ReasonerConfig | dict):
+        super().__init__(config)
+        c = self.config
+        D, sizes = c.hidden_size, (c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta)
+        self.reads = Compressor(c.lm_size, c.d_compressed, "affine").requires_grad_(False)
+        self.writes = Compressor(c.lm_size, c.d_compressed, "affine").requires_grad_(False)
+        self.project = Linear(c.d_compressed, D)
+        self.places = nn.Parameter(truncated_normal_(torch.empty(c.num_latents, D), 1.0))  # which latent is which
+        self.blocks = nn.ModuleList(Block(D, c.seq_len, "attention", *sizes) for _ in range(c.num_layers))
+        self.out = Linear(D, (1 + c.notes) * c.d_compressed)
+        self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
+        self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
+        if c.halting == "act":
+            self.q_head = nn.Linear(D, 1)
+            nn.init.zeros_(self.q_head.weight)
+            nn.init.constant_(
+                self.q_head.bias, -math.log(max(c.halt_max_steps * c.H_cycles - 1, 1))
+            )  # each has a chance
+
+    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
+        """The thought z_H after each H-cycle of each supervision step.
+
+        Args:
+            states: (B, T, d_compressed), the states of the prompts as `reads` compresses them. mask: (B, T), where there is a
+                token; pads come last.
+            H_cycles: cycles of a step, where not as many as in training.
+
+        Returns:
+            halt_max_steps * H_cycles tensors (B, num_latents, hidden_size).
+
+        Raises:
+            UserError: a prompt longer than `seq_len` allows.
+        """
+        c = self.config
+        if c.num_latents + states.shape[1] > c.seq_len:
+            raise UserError(
+                f"a prompt of {states.shape[1]} tokens and {c.num_latents} latents exceed seq_len {c.seq_len}"
+            )
+        x = F.rms_norm(self.project(states), (c.hidden_size,))
+        context = FixedContext([block.mixer for block in self.blocks], x, mask.bool(), c.num_latents)
+        net, places = partial(self._apply_blocks, context=context), self.places.expand(len(x), -1, -1)
+        z_H, z_L, thoughts = self.H_init.expand_as(places), self.L_init.expand_as(places), []
+        for _ in range(c.halt_max_steps):
+            found, z_L = recurse(
+                net, places, z_H.detach(), z_L.detach(), H_cycles or c.H_cycles, c.L_cycles, c.backprop
+            )
+            thoughts += found
+            z_H = found[-1]
+        return thoughts
+
+    def latents(self, thought: Tensor) -> Tensor:
+        """As `Latents.latents`, each as long as a token's embedding."""
+        found = self.writes.decompress(self.out(thought).unflatten(-1, (1 + self.config.notes, -1)))
+        return self.length * F.normalize(found, dim=-1)
+
+    def halt_logits(self, thoughts: list[Tensor]) -> Tensor:
+        """Logits of "stop after this thought". n of (B, num_latents, D) -> (B, n)."""
+        return torch.cat([self.q_head(z.mean(1)) for z in thoughts], -1)
+
+    def depth(self, thoughts: list[Tensor]) -> Tensor:
+        """After which thought to stop, from 1: where act learned it, else at the last. -> (B,)."""
+        if self.config.halting != "act":
+            return torch.full((len(thoughts[0]),), len(thoughts), device=thoughts[0].device)
+        probability = -torch.expm1(F.logsigmoid(-self.halt_logits(thoughts).float()).cumsum(-1))
+        return halting.TAUGHT["act"].steps(probability)
+
+    def _apply_blocks(self, z: Tensor, context: FixedContext) -> Tensor:
+        for block in self.blocks:
+            z = block(z, context)
+        return z
+
+
+class Pause(Latents):
+    """The same few vectors for every prompt, learned: more room to compute in, and no thought (arXiv 2310.02226)."""
+
+    def __init__(self, config: ReasonerConfig | dict):
+        super().__init__(config)
+        self.vectors = nn.Parameter(truncated_normal_(torch.empty(self.config.num_latents, self.config.lm_size), 1.0))
+
+    def begin(self, embeddings: Tensor) -> None:
+        """As `Latents.begin`; the vectors begin that long."""
+        super().begin(embeddings)
+        self.vectors.data *= self.length / math.sqrt(self.config.lm_size)
+
+    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
+        """The vectors, (B, num_latents, D), whatever the prompts."""
+        return [self.vectors.expand(len(states), -1, -1)]
+
+    def latents(self, thought: Tensor) -> Tensor:
+        """(B, num_latents, 1, D): no notes."""
+        return thought[:, :, None]
+
+    def depth(self, thoughts: list[Tensor]) -> Tensor:
+        """1 for each: there is but one thought."""
+        return torch.ones(len(thoughts[0]), dtype=torch.long, device=thoughts[0].device)
+
+
+def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Latents:
+    """A reasoner, or pause vectors, that a run saved or that ships.
+
+    Raises:
+        UserError: the folder holds none, or one for a language model of another width.
+    """
+    kind = Pause if pause else LatentReasoner
+    try:
+        with redirect_stdout(io.StringIO()):  # the mixin announces itself
+            found = kind.from_pretrained(Path(folder).expanduser())
+    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{folder} holds no latent reasoner ({why}); give the folder model/ of a run of chapter 07"
+        ) from None
+    if found.config.lm_size != lm_size:
+        raise UserError(
+            f"{folder} holds a reasoner for a language model of width {found.config.lm_size}, and this one has {lm_size}"
+        )
+    return found.eval()
