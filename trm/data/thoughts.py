@@ -80,8 +80,8 @@ class ThoughtBatches:
     """step -> a batch of exercises, in an order that (seed, epoch) shuffles; a pure function of the step.
 
     states (B, T, K) float32, what is kept of the prompts' states (K = 0 without a store); mask (B, T); said (B, num_latents,
-    1 + NOTES); answers (B, A), -100 where a row has ended. From `asked_from` on, when the language model is asked, also input_ids (B, T) of the
-    prompts, and chains (B, C) with their mask chain_mask.
+    1 + NOTES); answers (B, A), -100 where a row has ended. From `asked_from` on, when the language model is asked, also
+    input_ids (B, T) of the prompts, and chains (B, C) with their mask chain_mask.
     """
 
     def __init__(
