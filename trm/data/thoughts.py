@@ -80,8 +80,8 @@ class ThoughtBatches:
     """step -> a batch of exercises, in an order that (seed, epoch) shuffles; a pure function of the step.
 
     states (B, T, K) float32, what is kept of the prompts' states (K = 0 without a store); mask (B, T); said (B, num_latents,
-    1 + NOTES); answers (B, A), -100 where a row has ended. From `asked_from` on, when the language model is asked, also
-    input_ids (B, T) of the prompts, and chains (B, C) with their mask chain_mask.
+    1 + NOTES); answers (B, A), -100 where a row has ended. In steps in which the language model is asked, each `ask_interval`th
+    from `asked_from` on (None: never), also input_ids (B, T) of the prompts, and chains (B, C) with their mask chain_mask.
     """
 
     def __init__(
@@ -91,14 +91,17 @@ class ThoughtBatches:
         batch_size: int,
         pad: int,
         seed: int = 0,
-        asked_from: int = 0,
+        asked_from: int | None = 0,
+        ask_interval: int = 1,
     ):
         self.found, self.store, self.batch_size, self.pad = found, store, batch_size, pad
-        self.seed, self.asked_from = seed, asked_from
+        self.seed, self.asked_from, self.ask_interval = seed, asked_from, ask_interval
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The global batch of `step`."""
-        return self.rows(shuffled(len(self.found), self.batch_size, self.seed, step), step >= self.asked_from)
+        since = -1 if self.asked_from is None else step - self.asked_from
+        asked = since >= 0 and since % self.ask_interval == 0
+        return self.rows(shuffled(len(self.found), self.batch_size, self.seed, step), asked)
 
     def rows(self, which: Sequence[int], asked: bool) -> dict[str, np.ndarray]:
         """The batch of these exercises."""

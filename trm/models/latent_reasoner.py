@@ -27,12 +27,15 @@ from trm.models.compressor import Compressor
 from trm.models.layers import Block, Linear, truncated_normal_
 from trm.models.recursion import recurse
 
+SHIPPED_REASONER = Path(__file__).parent / "shipped" / "latent_reasoner"
+
 
 @dataclass(frozen=True)
 class ReasonerConfig:
     """Everything that defines a reasoner."""
 
     lm_size: int = 192  # width of the language model's states and embeddings
+    layer: int = 2  # whose states are read
     d_compressed: int = 96  # numbers that a state comes in by, and a latent goes out by
     num_latents: int = 6
     notes: int = 3  # what else is read from each latent in training: operation, number, total before

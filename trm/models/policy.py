@@ -6,8 +6,8 @@ action. `log_probs(batch)` is the log-probability of each action (B, A) under th
 policy was and what a reference would say are the same function of other weights.
 
 `TokenPolicy` writes; its actions are tokens. `LatentPolicy` first thinks in vectors drawn around the output of a module,
-each of which is an action, and then writes. A group's question is read once, for sampling and for learning alike, and stands
-in the cache that its answers share.
+each of which is an action, and then writes; `ReasonerPolicy` thinks with chapter 07's reasoner. A group's question is read
+once, for sampling and for learning alike, and stands in the cache that its answers share.
 """
 
 import math
@@ -19,10 +19,14 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
-from trm.data.reasoning import Problem, prompt
+from trm.data.reasoning import Problem, prompt, read_answer
 from trm.errors import UserError
+from trm.models.frozen_lm import FrozenLM
+from trm.models.language_model import Written, write
+from trm.models.latent_reasoner import Latents
 
 Batch = dict[str, Tensor]
+TOGETHER = 250  # problems that are answered together
 
 
 class TokenPolicy(nn.Module):
@@ -82,6 +86,10 @@ class TokenPolicy(nn.Module):
         """Log-probability of each token (B, A), in nats."""
         first, cache = self._read(batch)
         return self._of_tokens(first, cache, batch["prompt_mask"], batch)
+
+    def greedy(self, problems: Sequence[Problem]) -> Written:
+        """The most likely token again and again."""
+        return write(self.lm, self.tokenizer, problems, self.thinking)
 
     def texts(self, batch: Batch) -> list[str]:
         """What each row has written."""
@@ -164,17 +172,24 @@ class LatentPolicy(TokenPolicy):
 
     Args:
         think: (prompt ids, mask), (G, P) each -> (G, K, D), in the space of the language model's input embeddings.
-        num_latents: K. std: of a latent around it, in every dimension. Others: see `TokenPolicy`.
+        num_latents: K. std: of a latent around it, in every dimension. closing: tokens between the latents and the answer.
+        Others: see `TokenPolicy`.
 
     Raises:
         UserError: no latents, or no deviation.
     """
 
-    def __init__(self, lm, tokenizer, group_size: int, think: nn.Module, num_latents: int, std: float, **others):
+    def __init__(
+        self, lm, tokenizer, group_size: int, think: nn.Module, num_latents: int, std: float, closing=(), **others
+    ):
         super().__init__(lm, tokenizer, group_size, **others)
         if num_latents < 1 or not std > 0:
             raise UserError(f"num_latents = {num_latents} must be 1 or more, and std = {std} above 0")
-        self.think, self.num_latents, self.std = think, num_latents, std
+        self.think, self.num_latents, self.std, self.closing = think, num_latents, std, list(closing)
+
+    def save_pretrained(self, folder) -> None:
+        """Keep what thinks in `folder`; the language model is as it was."""
+        self.think.save_pretrained(folder)
 
     @property
     def max_actions(self) -> int:
@@ -214,8 +229,67 @@ class LatentPolicy(TokenPolicy):
         return self.think(batch["prompt"][::n], batch["prompt_mask"][::n]).repeat_interleave(n, 0)
 
     def _after(self, batch: Batch, latents: Tensor) -> tuple[Tensor, Cache, Tensor]:
-        """Logits of the first token, the cache and the mask, after the prompt and the latents."""
+        """Logits of the first token, the cache and the mask, after the prompt, the latents and what closes them."""
         _, cache = self._read(batch)
-        seen = torch.cat((batch["prompt_mask"], torch.ones_like(batch["prompt_mask"][:, : self.num_latents])), 1)
-        logits, cache = self._go_on(seen, cache, inputs_embeds=latents)
+        closing = torch.tensor(self.closing, dtype=torch.long, device=latents.device).expand(len(latents), -1)
+        given = torch.cat((latents, self.lm.get_input_embeddings()(closing)), 1)
+        seen = torch.cat((batch["prompt_mask"], batch["prompt_mask"].new_ones(given.shape[:2])), 1)
+        logits, cache = self._go_on(seen, cache, inputs_embeds=given)
         return logits[:, -1], cache, seen
+
+
+def padded_right(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids and mask (B, T) with the padding moved to the right; the mask is bool."""
+    order = mask.long().argsort(1, descending=True, stable=True)
+    return ids.gather(1, order), mask.gather(1, order).bool()
+
+
+class Reasoning(nn.Module):
+    """A latent reasoner as `LatentPolicy` asks it: prompts to latents.
+
+    Args:
+        reasoner: what is trained. lm: the language model whose states it reads.
+    """
+
+    def __init__(self, reasoner: Latents, lm: FrozenLM):
+        super().__init__()
+        self.reasoner, self.lm = reasoner, lm
+
+    def save_pretrained(self, folder) -> None:
+        """Keep the reasoner in `folder`."""
+        self.reasoner.save_pretrained(folder)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Prompts (G, P), padded on the left -> latents (G, K, D)."""
+        prompt = self.lm.read(*padded_right(ids, mask))
+        thoughts = self.reasoner.think(self.reasoner.reads.compress(prompt.states), prompt.mask)
+        return self.reasoner.latents(thoughts[-1])[:, :, 0]
+
+
+class ReasonerPolicy(LatentPolicy):
+    """A `LatentPolicy` whose thoughts are those of a latent reasoner.
+
+    Args:
+        lm: the frozen language model. std: of a latent, as a share of the length of a token's embedding. Others: see
+            `TokenPolicy`.
+    """
+
+    def __init__(self, lm: FrozenLM, reasoner: Latents, group_size: int, std: float, **others):
+        deviation = std * float(reasoner.length) / math.sqrt(lm.hidden_size)
+        super().__init__(
+            lm.lm, lm.tokenizer, group_size, Reasoning(reasoner, lm), reasoner.config.num_latents, deviation, lm.closing,
+            **others,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def greedy(self, problems: Sequence[Problem]) -> Written:
+        """The most likely token again and again, after the latents as they are thought."""
+        lm, texts, tokens = self.think.lm, [], []
+        for first in range(0, len(problems), TOGETHER):
+            asked = self._questions(problems[first : first + TOGETHER])
+            ids, mask = (asked[name][:: self.group_size] for name in ("prompt", "prompt_mask"))
+            written = lm.write(lm.read(*padded_right(ids, mask)), self.think(ids, mask), self.max_new_tokens)
+            kept = [[token for token in row if token != self.tokenizer.pad_token_id] for row in written.tolist()]
+            texts += [self.tokenizer.decode(row) for row in kept]
+            tokens += map(len, kept)
+        return Written(texts, [read_answer(text) for text in texts], tokens)

@@ -12,9 +12,15 @@ from trm.params.training import Training, world_size
 class Grpo(Training):
     """Chapter 08: a language model that is rewarded for right answers."""
 
-    lm: str = Field(
-        "", description="language model to begin with, hub name or path; empty: the one that ships, stopped early"
+    policy: Literal["tokens", "latents"] = Field(
+        "tokens",
+        description="tokens: the language model learns to write chains; latents: a reasoner learns to think for it",
     )
+    lm: str = Field(
+        "", description="language model, hub name or path; empty: one that ships, for tokens the one stopped early"
+    )
+    reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
+    latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, in lengths of an embedding")
     algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
     reward: str = Field("right", description="what an answer earns, a name of trm.rewards")
     group_size: int = Field(8, ge=2, description="answers to each problem")

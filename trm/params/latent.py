@@ -9,8 +9,8 @@ from trm.params.training import Training, checked_weights, known_schedule
 # What each arm is: changes in the parameters of the chapter.
 LATENT_ARMS = {
     "thoughts": {},  # learns the steps of the chain, and then the answer through the language model
-    "answer_alone": {"chain_weight": 0.0, "asked_from": 0},  # nothing but the answer and its anchor
-    "pause": {"chain_weight": 0.0, "asked_from": 0},  # the same vectors for every problem
+    "answer_alone": {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1},  # nothing but the answer and its anchor
+    "pause": {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1},  # the same vectors for every problem
     "direct": {"answers_by": "itself"},  # the same recursion and the same chain, read off without the language model
     "direct_alone": {"answers_by": "itself", "chain_weight": 0.0},  # and that from the answer alone
 }
@@ -55,7 +55,8 @@ class LatentReasoning(Training):
     distill_weight: float = Field(1.0, ge=0, description="weight of the distance to the state after a right chain")
     answers_by: Literal["lm", "itself"] = Field("lm", description="who answers: the language model, or the last latent")
     ask_each: bool = Field(False, description="ask the language model after every H-cycle, not after the last alone")
-    asked_from: int = Field(120, ge=0, description="training step from which the language model is asked")
+    asked_from: int = Field(40, ge=0, description="training step from which the language model is asked")
+    ask_interval: int = Field(10, ge=1, description="steps from one in which it is asked to the next")
     schedule: str = Field("linear", description="weights over the H-cycles: deep supervision; none: the last alone")
     supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
 

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trm.data.reasoning import Problem, problems
-from trm.models.language_model import SHIPPED_LM, Written, load_lm, write
-from trm.models.policy import TokenPolicy
+from trm.models.frozen_lm import FrozenLM
+from trm.models.language_model import SHIPPED_LM, Written, load_lm
+from trm.models.latent_reasoner import SHIPPED_REASONER, load_reasoner
+from trm.models.policy import ReasonerPolicy, TokenPolicy
 from trm.models.protocol import StepOutput
 from trm.params import Grpo
 from trm.rewards import rewarded
@@ -27,10 +29,17 @@ def load_policy(params: Grpo) -> TokenPolicy:
     """The policy that `params` name, where they compute.
 
     Raises:
-        UserError: the language model cannot be loaded, or does not know the tokens of the problems.
+        UserError: the language model or the reasoner cannot be loaded, they do not fit together, or the model does not know
+            the tokens of the problems.
     """
-    lm, tokenizer = load_lm(params.lm or str(EARLY_LM))
-    return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, params.temperature, params.max_new_tokens)
+    writes = {"temperature": params.temperature, "max_new_tokens": params.max_new_tokens}
+    if params.policy == "tokens":
+        lm, tokenizer = load_lm(params.lm or str(EARLY_LM))
+        return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, **writes)
+    lm, tokenizer = load_lm(params.lm)
+    reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
+    frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer)
+    return ReasonerPolicy(frozen, reasoner.to(place(params)), params.group_size, params.latent_std, **writes)
 
 
 class Learner(nn.Module):
@@ -159,7 +168,7 @@ def judge(policy: TokenPolicy, params: Grpo, part: str = "test") -> Judged:
     if part == "longer":
         part, steps = "test", (params.max_problem_steps + 1, params.max_problem_steps + 2)
     asked = list(islice(problems(part, params.seed, *steps), size))
-    written = write(policy.lm, policy.tokenizer, asked, policy.thinking)
+    written = policy.greedy(asked)
     right = np.array([answer == problem.answer for answer, problem in zip(written.answers, asked)], float)
     return Judged(right, np.array([len(problem.steps) for problem in asked]), written)
 

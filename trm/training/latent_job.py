@@ -20,15 +20,21 @@ from trm.data.thoughts import Encoded, Exercise, ThoughtBatches, from_problem, s
 from trm.errors import UserError
 from trm.inference.thinking import Answered, Thinking, Way, in_batches, timed
 from trm.models.frozen_lm import FrozenLM, Lexicon, Prompt, chat_prompt, padded, tokens_of
-from trm.models.language_model import SHIPPED_LM, load_lm, weights_digest
-from trm.models.latent_reasoner import LatentReasoner, Latents, Pause, ReasonerConfig, load_reasoner
+from trm.models.language_model import load_lm, weights_digest
+from trm.models.latent_reasoner import (
+    SHIPPED_REASONER,
+    LatentReasoner,
+    Latents,
+    Pause,
+    ReasonerConfig,
+    load_reasoner,
+)
 from trm.models.latent_thinker import LatentThinker, ThinkingLoss
 from trm.models.second_moment import SecondMoment
 from trm.params import LATENT_ARMS, LatentReasoning
 from trm.run import Run, write_atomically
 from trm.training.trainer import Trainer, place
 
-SHIPPED = SHIPPED_LM.with_name("latent_reasoner")
 LOOKED_AT = 2000  # problems from which compressors, means and regressions are found
 BATCHES = {1: 16, 64: None}  # problems that a way of answering is timed on, by how many at once; None: `timed` of them
 PARTS = ("train", "valid", "test")
@@ -126,7 +132,9 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
     """
     lm, some = data.lm, encoded[:LOOKED_AT]
     torch.manual_seed(params.seed)
-    config = ReasonerConfig.of(params, lm_size=lm.hidden_size, seq_len=params.num_latents + longest(encoded))
+    config = ReasonerConfig.of(
+        params, lm_size=lm.hidden_size, layer=lm.layer, seq_len=params.num_latents + longest(encoded)
+    )
     said = torch.cat([torch.tensor(one.chain + one.answer) for one in some]).to(lm.device)
     embeddings = lm.embeddings[said].float()
     if arm == "pause":
@@ -201,9 +209,9 @@ def train(params: LatentReasoning, run: Run, data: Data, show: Callable | None =
     encoded = encode(data.lm, data.parts["train"], own.num_latents)
     reasoner = make_reasoner(own, data, encoded, params.arm)
     store = None if params.arm == "pause" else keep_states(own, run, data.lm, reasoner, encoded)
-    asked_from = own.asked_from if own.answers_by == "lm" else own.max_steps
+    asked_from = own.asked_from if own.answers_by == "lm" else None
     pad = data.lm.tokenizer.pad_token_id
-    batches = ThoughtBatches(encoded, store, own.batch_size, pad, own.seed, asked_from)
+    batches = ThoughtBatches(encoded, store, own.batch_size, pad, own.seed, asked_from, own.ask_interval)
     lexicon = said_in(data.lm, encoded)
     thinker = LatentThinker(reasoner, data.lm, lexicon, ThinkingLoss.of(own))
 
@@ -262,15 +270,20 @@ def shipped(
     Raises:
         UserError: another language model, or another layer, than theirs.
     """
-    trained = json.loads((SHIPPED / "training.json").read_text())
-    if params.lm or params.data_path or params.layer != trained["layer"]:
+    if params.lm or params.data_path:
         raise UserError(
-            f"the thinkers that ship are for the model that ships, stories and layer {trained['layer']}; "
-            "give `-p judged trained` with another lm, data_path or layer"
+            "the thinkers that ship are for the model and the stories that ship; with another lm or data_path give "
+            "`-p judged trained`"
         )
-    return {
-        name: load_reasoner(SHIPPED / name, data.lm.hidden_size, name == "pause").to(data.lm.device) for name in names
-    }
+    found = {}
+    for name in names:
+        reasoner = load_reasoner(SHIPPED_REASONER / name, data.lm.hidden_size, name == "pause").to(data.lm.device)
+        if name != "pause" and reasoner.config.layer != data.lm.layer:
+            raise UserError(
+                f"the thinkers that ship read layer {reasoner.config.layer}, not {data.lm.layer}; give `-p judged trained`"
+            )
+        found[name] = reasoner
+    return found
 
 
 def ways(params: LatentReasoning, data: Data, thinkers: dict[str, Latents]) -> dict[str, Way]:

@@ -1,0 +1,313 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags,-papermill,-execution
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+
+# %% [markdown]
+# # 07 · Thinking in latents
+#
+# **Chain of thought buys accuracy with tokens. Can a few vectors, thought of all at once, stand in for them?** A small
+# language model answers arithmetic stories well after it has written its chain, and badly without. Here it is frozen. A tiny
+# recursive model of a tenth of its size looks at the states that it has of the question, thinks in `H_cycles` rounds, and
+# writes `num_latents` vectors; they take the place of the chain in front of `</think>`, and the language model answers.
+#
+#     question /think<think> | latent latent latent latent latent latent | </think> | answer
+#
+# This is phase 2 of the guide to LLM-TRM: a map from the states before thinking to what thinking leads to. Its success is
+# easy to feign, so that what answers without any thought stands in the same table: answering at once, vectors that are the
+# same for every problem, another problem's latents, a linear guess; and the same recursion without a language model behind
+# it.
+
+# %% tags=["parameters"]
+# the language model and the problems
+lm = ""  # language model that can think, hub name or path; empty: the one that ships
+layer = 2  # whose states are read: 1 the first block's, -1 what the head reads
+anchor = ""  # words of the language model between </think> and its answer
+data_path = ""  # GSM8K: folder, file or hub:openai/gsm8k:main; empty: generated stories
+min_steps = 2  # fewest steps of a generated story
+max_problem_steps = 6  # most steps of a generated story
+num_samples = 3000  # problems to train on
+valid_size = 250  # problems, kept out of training, for the live curve
+test_size = 1000  # unseen problems, on which all ways are judged
+max_new_tokens = 80  # most tokens that the language model writes
+cache_dir = ""  # where states and chains are kept for other runs; empty: in the run's folder
+# what thinks
+arm = "thoughts"  # what is trained, one of LATENT_ARMS; empty: what the parameters say
+judged = "shipped"  # which thinkers are judged: those that ship, or the one trained here
+num_latents = 6  # latents between the prompt and the answer
+d_compressed = 96  # numbers that a state comes in by, and a latent goes out by
+hidden_size = 96  # width D
+num_layers = 1  # blocks of the shared network
+num_heads = 4  # attention heads
+expansion = 4.0  # expansion of the SwiGLU
+H_cycles = 4  # thoughts in a supervision step
+L_cycles = 1  # latent steps before each thought
+backprop = "full"  # how far gradients flow back
+halt_max_steps = 1  # supervision steps, the state detached between them
+halting = "none"  # act: the expected loss over halting times
+ponder_coef = 0.001  # price of an expected H-cycle in act
+# what it learns from
+chain_weight = 1.0  # weight of the steps of a right chain
+answer_weight = 1.0  # weight of the answer
+distill_weight = 1.0  # weight of the distance to the state after a right chain
+answers_by = "lm"  # who answers: the language model, or the last latent
+ask_each = False  # ask the language model after every H-cycle, not after the last alone
+asked_from = 120  # training step from which the language model is asked
+schedule = "linear"  # weights over the H-cycles: deep supervision; none: the last alone
+supervision_weight = 0.5  # weight of the H-cycles before the last
+# training
+batch_size = 64  # problems an optimizer step, over all processes
+grad_accumulation = 1  # parts that a process cuts its batch into
+max_steps = 160  # optimizer steps; what ends a run
+optimizer = "adamw"  # update rule
+lr = 0.003  # peak learning rate
+lr_schedule = "cosine"  # rate after the warm-up
+lr_min_ratio = 0.0  # share of the rate left at the end of a cosine
+warmup_steps = 50  # steps of linear warm-up
+weight_decay = 0.01  # decoupled weight decay
+beta1 = 0.9  # decay of the first moment
+beta2 = 0.95  # decay of the second moment
+grad_clip = 1.0  # largest gradient norm; 0: no clipping
+ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
+precision = "float32"  # float16 on CUDA only
+backend = "auto"  # where to compute; xla: TPUs, chapter 04
+compile = False  # torch.compile of the network; XLA compiles all in any case
+prefetch = 0  # batches that a thread makes ahead; 0: none
+# what is kept
+eval_interval = 40  # steps between evaluations on the validation part
+log_interval = 20  # steps between records of history.jsonl
+checkpoint_interval = 200  # steps between checkpoints
+early_stopping_patience = 0  # evaluations without gain that end a run; 0: never
+compute_gradient_stats = False  # gradient norm at each H-cycle
+log_per_step_losses = True  # loss after each H-cycle
+timed = 64  # problems that each way of answering is timed on
+table = ""  # file to write the arm's rows to, such as book/results/07_mine.csv
+# the run
+seed = 0  # one seed for everything random
+output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>
+resume = False  # go on from the last checkpoint of the same run
+time_limit = 0  # minutes of training after which to pause; 0: none
+log_with = "none"  # none, tensorboard, wandb or another tracker of accelerate
+wandb_project = "trm"  # project name for the tracker
+wandb_run_name = ""  # name of the run for the tracker; empty: the run id
+
+# %%
+from trm.params import LatentReasoning
+from trm.run import ROOT, Run
+
+params = LatentReasoning.from_notebook(globals())
+run = Run(params, "07_latent_reasoning")
+print(f"run {run.id} in {run.dir}")
+
+# %% [markdown]
+# ## The language model and its problems
+#
+# Stories that a program writes; which part one belongs to follows from its arithmetic, so that none of the test is ever
+# trained on. With `data_path` the problems are GSM8K's, and the chains what the language model itself wrote, where that was
+# right.
+
+# %%
+import pandas as pd
+
+from trm.training import latent_job as job
+
+data = job.load(params, run)
+pd.set_option("display.max_colwidth", None)
+shown = {one.steps: one for one in data.parts["test"][:50]}  # one of each length
+print(
+    f"{type(data.lm.lm).__name__}, {data.lm.lm.num_parameters():,} parameters, frozen; states of block {data.lm.layer}"
+)
+pd.DataFrame(
+    [
+        {"steps": one.steps, "story": one.question, "chain": one.chain, "answer": one.answer}
+        for _, one in sorted(shown.items())
+    ][::2]
+)
+
+# %% [markdown]
+# ## What could be aimed at
+#
+# A reasoner might be held to the state that the model has at `</think>`. In a large chat model that state is nearly the same
+# for every problem, and then who predicts a constant comes close to it. The state from which the answer is read, its
+# *anchor*, is what CODI ([2502.21074](https://arxiv.org/abs/2502.21074)) takes instead. Where a model answers directly after
+# `</think>`, as the one that ships does, the two are the same token. How much of each is the same for every problem (by mean
+# square; 1: all of it):
+
+# %%
+from trm.analysis import latent_findings as findings
+from trm.analysis import latent_plots as plots
+from trm.analysis.findings import say
+
+constant = job.constancy(data, job.encode(data.lm, data.parts["test"][:200], params.num_latents))
+figure = plots.constancy(constant)
+run.save_figure(figure, "constancy")
+say(findings.constancy(constant))
+
+# %% [markdown]
+# ## What thinks
+#
+# The prompt's states come in by `d_compressed` numbers each, through chapter 01's compressor (the principal components); the
+# latents go out by as many, through another one, of the token embeddings. Both are closed forms. What is trained is the
+# recursion between them: one block, applied `H_cycles * (L_cycles + 1)` times to the latents alone. The prompt's keys and
+# values are computed once.
+
+# %%
+encoded = job.encode(data.lm, data.parts["train"][:1000], params.num_latents)
+reasoner = job.make_reasoner(params.of_arm(params.arm), data, encoded, params.arm)
+count = sum(p.numel() for p in reasoner.parameters() if p.requires_grad)
+print(
+    f"{type(reasoner).__name__}: {count:,} trained parameters, {params.num_latents} latents of {data.lm.hidden_size} numbers"
+)
+
+# %% [markdown]
+# ## Live: it learns
+#
+# Each latent stands for one step of the chain. It is taught to be near the embedding of the total that the step arrives at,
+# and to know, in vectors of its own that the language model never sees, the step's operation, its number and the total
+# before. None of this asks the language model, whose states of the prompts were computed once and kept. From training step
+# `asked_from` on it is asked as well: the answer's cross-entropy, and the distance of the anchor from where a right chain
+# leads it.
+#
+# This is the beginning of a training; the thinkers that ship were trained for minutes (their commands are in their cards).
+
+# %%
+from trm.training.tracking import Progress
+
+trained = job.train(params, run, data, Progress(params.max_steps, plots.progress))
+complete = trained is not None
+
+# %%
+if complete:
+    figure = plots.progress(trained.history)
+    run.save_figure(figure, "progress")
+thinkers = (
+    job.shipped(data, params)
+    if params.judged == "shipped"
+    else {params.arm or "thoughts": trained.reasoner}
+    if complete
+    else {}
+)
+print("judged from here on:", ", ".join(thinkers), "as they ship" if params.judged == "shipped" else "as trained here")
+
+# %% [markdown]
+# ## One problem, thought through
+#
+# What each latent says after each H-cycle: the nearest token and its cosine. Below is the step of the written chain that it
+# stands for; green where it says that step's total, or, after the last step, the answer.
+
+# %%
+from trm.inference.thinking import Thinking
+
+first = next((reasoner for name, reasoner in thinkers.items() if name != "pause"), None)
+
+
+def one_problem(steps=4, which=0):
+    some = [one for one in data.parts["test"] if one.steps == steps] or data.parts["test"]
+    one = some[which % len(some)]
+    found = job.nearest_tokens(Thinking(data.lm, first, params.max_new_tokens), one)
+    return plots.thoughts(one, found)
+
+
+if first:
+    example = next((one for one in data.parts["test"] if one.steps == 4), data.parts["test"][0])
+    print(example.question)
+    figure = one_problem(example.steps)
+    run.save_figure(figure, "thoughts")
+
+# %% [markdown]
+# In JupyterLab, choose another.
+
+# %% tags=["widget"]
+import ipywidgets
+
+from trm.analysis.widgets import explore
+
+if first:
+    explore(
+        one_problem,
+        steps=ipywidgets.IntSlider(4, params.min_steps, max(params.max_problem_steps, 4), description="steps"),
+        which=ipywidgets.IntSlider(0, 0, 50, description="story"),
+    )
+
+# %% [markdown]
+# ## All ways of answering
+#
+# The same unseen problems. Times are of this machine, the reading of the prompt included, and all ways are written by one
+# loop.
+
+# %%
+asked = job.ways(params, data, thinkers)
+table = job.rows(params, data, asked, times=("no_thinking", "chain", "thoughts", "pause"))
+if complete and params.judged == "trained":
+    own = next(row for row in table if row["way"] == (params.arm or "thoughts"))
+    own |= findings.curve(trained.history) | {
+        name: trained.metrics[name] for name in ("train/seconds", "model/parameters")
+    }
+live = pd.DataFrame(table)
+findings.levels(live)
+
+# %%
+if "thoughts" in thinkers:
+    figure = plots.times(live)
+    run.save_figure(figure, "times")
+if params.table and complete:
+    from trm.run import write_atomically
+
+    write_atomically(ROOT / params.table, live.to_csv(index=False, float_format="%.6g"))
+
+# %% [markdown]
+# ## The full comparison
+#
+# Three seeds an arm, about seven minutes of one core each. The table is committed; these commands make it again:
+#
+#     python -m trm.sweep run latent --scale laptop --jobs 2 --threads 1
+#     python -m trm.sweep results latent --scale laptop --rows FILE.csv
+
+# %%
+committed = ROOT / "book" / "results" / "07_latent_reasoning.csv"
+full = findings.read_rows(committed) if committed.exists() else live
+print("from", committed.relative_to(ROOT) if committed.exists() else "the live rows: no table is committed")
+findings.levels(full)
+
+# %% [markdown]
+# ### Accuracy by the number of steps
+
+# %%
+figure = plots.steps(full)
+run.save_figure(figure, "steps")
+
+# %% [markdown]
+# ### Accuracy and time
+
+# %%
+if "thoughts" in set(full["way"]):
+    figure = plots.times(full)
+    run.save_figure(figure, "full_times")
+
+# %% [markdown]
+# ## Findings
+#
+# Intervals are of 95 %, over seeds, paired.
+
+# %%
+say(findings.verdict(full))
+
+# %%
+metrics = findings.chapter_metrics(live) if thinkers else {}
+if complete:
+    metrics |= {name: value for name, value in trained.metrics.items()} | {
+        "valid/accuracy": trained.history[-1].get("valid/accuracy", 0.0)
+    }
+run.save_table(live)
+run.finish(metrics, complete=complete)

@@ -1,0 +1,157 @@
+"""Ways of answering: what counts as right, chains that the shipped model writes, latents that are read, batches, time."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from trm.data.reasoning import problems
+from trm.data.thoughts import Exercise, from_problem
+from trm.inference.thinking import Answered, Thinking, in_batches, is_right, timed
+from trm.models.frozen_lm import FrozenLM, tokens_of
+from trm.models.language_model import load_lm
+from trm.models.latent_reasoner import LatentReasoner, Pause, ReasonerConfig
+
+LM, TOKENIZER = load_lm()
+FROZEN = FrozenLM(LM, TOKENIZER, 2)
+SOME = [from_problem(one) for one in islice(problems("test", 7, 2, 4), 8)]
+
+
+def thinking(kind=LatentReasoner, most=40, **options):
+    torch.manual_seed(0)
+    small = {"lm_size": 192, "d_compressed": 8, "num_latents": 2, "hidden_size": 16, "num_heads": 2, "H_cycles": 3}
+    reasoner = kind(ReasonerConfig(**small | options)).eval()
+    reasoner.begin(FROZEN.embeddings)
+    return Thinking(FROZEN, reasoner, most)
+
+
+@pytest.mark.parametrize(
+    "text, answer, right",
+    [
+        ("34", "34", True),
+        (" 34.", "34", True),
+        ("34.00", "34", True),
+        ("12+5=17;17*2=34;</think>34", "34", True),
+        ("12+5=17;17*2=34;</think>", "34", False),
+        ("12+5=34;</think>17", "34", False),
+        ("34</think>", "34", False),
+        ("</think>17</think>34", "34", True),
+        ("It is 34</think> so $1,034 of 34", "1034", False),
+        ("of the 34 she has \\boxed{1,034} now, on day 3", "1034", True),
+        ("#### 1,034", "1034", True),
+        ("-5", "5", False),
+        ("1/2", "0.5", True),
+        ("345", "34", False),
+        ("thirty-four", "34", False),
+        ("", "0", False),
+    ],
+)
+def test_right_is_the_number_that_comes_last_after_the_thoughts(text, answer, right):
+    assert is_right(text, Exercise("?", "", answer, (), 1)) is right
+
+
+def test_a_written_chain_is_right_mostly_and_every_token_is_counted():
+    found = Thinking(FROZEN, None, 40).without(SOME, thinking=True)
+    assert found.right.shape == found.tokens.shape == (8,) and len(found.texts) == 8
+    assert found.accuracy == found.right.mean() >= 0.75
+    for one, text, right, tokens in zip(SOME, found.texts, found.right, found.tokens):
+        assert right == (text.split("</think>")[-1] == one.answer)
+        assert "<eos>" not in text and "<pad>" not in text
+        assert tokens == len(tokens_of(TOKENIZER, text)) + 1, "and the end"
+        if text.startswith(one.chain + "</think>"):
+            assert right
+
+
+def test_answers_at_once_are_short():
+    found = Thinking(FROZEN, None, 40).without(SOME, thinking=False)
+    assert (found.tokens <= 4).all() and (found.tokens >= 2).all()
+    assert all("</think>" not in text and text.strip().isdigit() for text in found.texts)
+
+
+def test_no_more_is_written_than_allowed():
+    found = Thinking(FROZEN, None, 3).without(SOME, thinking=True)
+    assert (found.tokens == 3).all() and not found.right.any()
+
+
+def test_answers_depend_on_the_latents():
+    way, seen = thinking(), []
+
+    def the_right_totals(prompt, latents):
+        seen.append((prompt.mask.shape, latents.shape))
+        ids = torch.tensor([tokens_of(TOKENIZER, one.answer) for one in SOME])
+        return FROZEN.embeddings[ids]  # (B, 1, D)
+
+    plain, same = way.with_latents(SOME), way.with_latents(SOME, lambda prompt, latents: latents)
+    told = way.with_latents(SOME, the_right_totals)
+    assert plain.texts == same.texts != told.texts
+    assert seen[0][0][0] == 8 and seen[0][1] == (8, 2, 192)
+    assert told.right.shape == (8,) and all(told.tokens > 0)
+
+
+def test_latents_that_are_the_chain_itself_are_answered_as_the_chain_is():
+    same = [from_problem(one) for one in islice(problems("test", 3, 2, 2), 40)]
+    same = [one for one in same if len(tokens_of(TOKENIZER, one.chain)) == 12][:6]
+    ids = torch.tensor([tokens_of(TOKENIZER, one.chain) for one in same])
+    found = thinking().with_latents(same, lambda prompt, latents: FROZEN.embeddings[ids])
+    assert found.accuracy >= 0.8 and (found.tokens <= 3).all()
+
+
+@torch.no_grad()
+def test_latents_are_those_of_the_thought_at_which_it_stops():
+    way = thinking(halting="act", H_cycles=4)
+    prompt = way.read(SOME)
+    thoughts = way.reasoner.think(way.reasoner.reads.compress(prompt.states), prompt.mask)
+    first = thoughts[0].mean(1)
+    way.reasoner.q_head.weight.copy_(1e3 * (first[:1] - first[1:2]))  # some stop at once, some do not
+    way.reasoner.q_head.bias.copy_(-(first.mean(0) * way.reasoner.q_head.weight).sum())
+    every, found, depth = way.thoughts(prompt), way.latents(prompt), way.reasoner.depth(thoughts)
+    assert len(every) == 4 and every[0].shape == (8, 2, 4, 192) and found.shape == (8, 2, 192)
+    assert len(set(depth.tolist())) > 1
+    for row, stop in enumerate(depth):
+        assert torch.allclose(found[row], every[stop - 1][row, :, 0], atol=1e-6)
+    assert len(way.thoughts(prompt, H_cycles=7)) == 7
+
+
+def test_without_act_latents_are_those_of_the_last_thought():
+    way = thinking()
+    prompt = way.read(SOME)
+    assert torch.allclose(way.latents(prompt), way.thoughts(prompt)[-1][:, :, 0], atol=1e-6)
+
+
+def test_a_pause_answers_too():
+    way = thinking(Pause, most=4)
+    latents = way.latents(way.read(SOME[:3]))
+    assert latents.shape == (3, 2, 192) and torch.equal(latents[0], latents[2])
+    assert len(way.thoughts(way.read(SOME[:3]))) == 1 and len(way.with_latents(SOME[:3]).texts) == 3
+
+
+def test_an_answer_by_itself_is_the_token_nearest_to_the_last_latent():
+    way = thinking()
+    ids = torch.tensor([tokens_of(TOKENIZER, one.answer)[0] for one in SOME])
+    way.latents = lambda prompt: torch.stack((FROZEN.embeddings[ids.roll(1)], FROZEN.embeddings[ids]), 1)
+    found = way.by_itself(SOME)
+    assert found.texts == [one.answer for one in SOME] and found.accuracy == 1 and not found.tokens.any()
+    few = Thinking(FROZEN, way.reasoner, 4, FROZEN.lexicon(ids[:1]))
+    assert set(few.by_itself(SOME).texts) == {SOME[0].answer}, "of the lexicon alone"
+
+
+def test_problems_in_batches_are_answered_as_all_at_once():
+    plain, way = Thinking(FROZEN, None, 40), thinking(most=4)
+    for answer in (lambda some: plain.without(some, True), way.with_latents, way.by_itself):
+        whole, parts = answer(SOME[:4]), in_batches(answer, SOME[:4], 3)
+        assert parts.texts == whole.texts and len(whole.texts) == 4
+        assert np.array_equal(parts.right, whole.right) and np.array_equal(parts.tokens, whole.tokens)
+
+
+def test_time_is_taken_of_every_whole_batch_after_one_that_warms_up():
+    sizes = []
+
+    def way(some):
+        sizes.append([one.answer for one in some])
+        return Answered(np.ones(len(some)), np.ones(len(some)), [])
+
+    assert timed(way, SOME, 3) > 0
+    answers = [one.answer for one in SOME]
+    assert sizes == [answers[:3], answers[:3], answers[3:6]]
+    assert 0 < timed(thinking(most=2).with_latents, SOME[:2], 1) < 60
