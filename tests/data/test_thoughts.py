@@ -98,9 +98,9 @@ def test_every_row_is_one_exercise_with_its_own_states(store):
 
 
 def test_a_chain_may_hold_the_token_of_the_pad():
-    row = Encoded([1], [5, 0, 6], [2], np.zeros((1, 4), np.int64), 1)
-    batch = ThoughtBatches([row], None, 1, pad=0).rows([0], asked=True)
-    assert batch["chains"].tolist() == [[5, 0, 6]] and batch["chain_mask"].all()
+    row = Encoded([1], [5, 0, 9], [2], np.zeros((1, 4), np.int64), 1)
+    batch = ThoughtBatches([row], None, 1, pad=9).rows([0], asked=True)
+    assert batch["chains"].tolist() == [[5, 0, 9]] and batch["chain_mask"].all()
 
 
 def test_batches_are_a_pure_function_of_the_step(store):

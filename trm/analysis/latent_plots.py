@@ -41,20 +41,20 @@ def progress(history: Sequence[dict]) -> Figure:
 
 
 def thoughts(one: Exercise, found: Sequence[Sequence[Sequence[tuple[str, float]]]]) -> Figure:
-    """A problem's latents, cycle by cycle, as the nearest token: green where it is the total of its step (or the answer, after
-    the last), the paler the farther. found: for each cycle and latent, (token, cosine), the nearest first."""
+    """A problem's latents, cycle by cycle, as the word they say: green where it is the total of its step (or the answer, after
+    the last), the paler the less sure. found: for each cycle and latent, (word, its share), the largest first."""
     cycles, count = len(found), len(found[0])
     wanted = [done[-1] for done in one.calculations][-count:] + [one.answer] * max(count - len(one.calculations), 0)
     figure, ax = plt.subplots(figsize=(1.6 + 1.1 * count, 1.1 + 0.5 * cycles))
     for cycle, latents in enumerate(found):
         for i, best in enumerate(latents):
-            text, cosine = best[0]
+            text, share = best[0]
             good = text.strip() == wanted[i]
             ax.add_patch(
-                plt.Rectangle((i, cycle), 1, 1, color=RIGHT if good else WRONG, alpha=0.08 + 0.4 * max(cosine, 0))
+                plt.Rectangle((i, cycle), 1, 1, color=RIGHT if good else WRONG, alpha=0.05 + 0.4 * share)
             )
             ax.text(i + 0.5, cycle + 0.5, f"{text.strip()}", ha="center", va="center", fontsize=11)
-            ax.text(i + 0.95, cycle + 0.85, f"{cosine:.2f}", ha="right", va="center", fontsize=6, color="#555555")
+            ax.text(i + 0.95, cycle + 0.85, f"{share:.2f}", ha="right", va="center", fontsize=6, color="#555555")
     steps = ["".join(done[:3]) + "=" + done[3] for done in one.calculations][-count:]
     ax.set_xticks(np.arange(count) + 0.5, [*steps, *["(answer)"] * (count - len(steps))], fontsize=8)
     ax.set_yticks(np.arange(cycles) + 0.5, [f"{cycle + 1}" for cycle in range(cycles)])

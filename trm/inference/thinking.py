@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trm.data.gsm8k import read_number
 from trm.data.thoughts import Exercise
-from trm.models.frozen_lm import FrozenLM, Lexicon, Prompt, chat_prompt, padded, tokens_of
+from trm.models.frozen_lm import FrozenLM, Prompt, chat_prompt, padded, tokens_of
 from trm.models.latent_reasoner import Latents
 
 BATCH = 250  # problems answered together, where no time is taken
@@ -46,12 +46,11 @@ class Thinking:
 
     Args:
         lm: the language model. reasoner: what writes the latents; None where only the ways without are asked for.
-        max_new_tokens: most tokens that are written. lexicon: the tokens that latents were taught to say; None: all.
+        max_new_tokens: most tokens that are written.
     """
 
-    def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int, lexicon: Lexicon | None = None):
+    def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int):
         self.lm, self.reasoner, self.max_new_tokens = lm, reasoner, max_new_tokens
-        self.lexicon = lexicon or lm.lexicon()
 
     def read(self, some: Sequence[Exercise], thinking: bool = True) -> Prompt:
         """The prompts of exercises, read; those without thinking with the words before the answer."""
@@ -64,19 +63,26 @@ class Thinking:
 
     @torch.no_grad()
     def thoughts(self, prompt: Prompt, H_cycles: int = 0) -> list[Tensor]:
-        """What stands in the latents after each cycle, with their notes: (B, num_latents, 1 + notes, D) each."""
-        states = self.reasoner.reads.compress(prompt.states) if hasattr(self.reasoner, "reads") else prompt.states
-        return [self.reasoner.latents(z) for z in self.reasoner.think(states, prompt.mask, H_cycles)]
+        """The reasoner's thought after each cycle."""
+        compress = self.reasoner.reads.compress if hasattr(self.reasoner, "reads") else lambda states: states
+        return self.reasoner.think(compress(prompt.states), prompt.mask, H_cycles)
+
+    @torch.no_grad()
+    def thought(self, prompt: Prompt) -> Tensor:
+        """The thought with which each prompt is answered: the last, or where halting was learned, the one at which it stops."""
+        found = self.thoughts(prompt)
+        depth = self.reasoner.depth(found)
+        return torch.stack(found, 1)[torch.arange(len(depth)), depth - 1]
 
     @torch.no_grad()
     def latents(self, prompt: Prompt) -> Tensor:
-        """The latents with which each prompt is answered: (B, num_latents, D); where halting was learned, those at which it
-        stops."""
-        states = self.reasoner.reads.compress(prompt.states) if hasattr(self.reasoner, "reads") else prompt.states
-        found = self.reasoner.think(states, prompt.mask)
-        depth = self.reasoner.depth(found)
-        chosen = torch.stack(found, 1)[torch.arange(len(depth)), depth - 1]
-        return self.reasoner.latents(chosen)[:, :, 0]
+        """What of it enters the language model: (B, num_latents, D)."""
+        return self.reasoner.latents(self.thought(prompt))
+
+    @torch.no_grad()
+    def said(self, prompt: Prompt) -> Tensor:
+        """The word that each latent is nearest to: (B, num_latents) token ids."""
+        return self.reasoner.ids[self.reasoner.logits(self.thought(prompt))[:, :, 0].argmax(-1)]
 
     def with_latents(
         self, some: Sequence[Exercise], change: Callable[[Prompt, Tensor], Tensor] | None = None
@@ -91,9 +97,8 @@ class Thinking:
         return self.written(some, self.read(some, thinking), None)
 
     def by_itself(self, some: Sequence[Exercise]) -> Answered:
-        """Answers without the language model: the token nearest to the last latent."""
-        last = self.latents(self.read(some))[:, -1]
-        texts = [self.lm.tokenizer.decode([i]) for i in self.lexicon.nearest(last).tolist()]
+        """Answers without the language model: the word that the last latent is nearest to."""
+        texts = [self.lm.tokenizer.decode([i]) for i in self.said(self.read(some))[:, -1].tolist()]
         return self._answered(some, texts, np.zeros(len(texts), int))
 
     def written(self, some: Sequence[Exercise], prompt: Prompt, latents: Tensor | None) -> Answered:

@@ -1,11 +1,12 @@
 """A language model that is read and asked, but never trained: what a prompt looks like from inside, and what it answers once
 latents stand where its own thoughts would stand.
 
-    question /think<think> | latent latent ... | </think> | answer
+    question /think<think> | latent latent ... | ;</think> | answer
 
 What is to the left of the first bar is read once and stands in the cache of keys and values; latents enter as `inputs_embeds`.
-The `closing` ends the thoughts: `</think>`, and the words that a model has before its answer (`anchor`). The state of its last
-token, from which the answer is read, is the answer's anchor: what CODI (arXiv 2502.21074) holds latents to.
+The `closing` ends the thoughts: what the model's chains end with (`ending`), `</think>`, and the words that it has before its
+answer (`anchor`). The state of its last token, from which the answer is read, is the answer's anchor: what CODI (arXiv
+2502.21074) holds latents to.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 from trm.errors import UserError
 from trm.models.language_model import StateReader
 
-NOT_LEARNED = -100  # label of what no loss counts
 DATE = "01 January 2025"  # what a template that asks for today's date is told, so that prompts are the same every day
 
 
@@ -80,57 +80,28 @@ class Said:
     anchor: Tensor
 
 
-class Lexicon:
-    """Tokens by their embeddings: which is nearest to a latent.
-
-    Args:
-        embeddings: (V, D) of all tokens. ids: those that count; a tensor of any shape, negative ones left out.
-    """
-
-    def __init__(self, embeddings: Tensor, ids: Tensor):
-        self.ids = ids[ids >= 0].unique().to(embeddings.device)  # (W,)
-        self.vectors = F.normalize(embeddings[self.ids].float(), dim=-1)  # (W, D)
-        self.places = torch.full(
-            (len(embeddings),), NOT_LEARNED, device=embeddings.device
-        )  # of each token; -100: not here
-        self.places[self.ids] = torch.arange(len(self.ids), device=embeddings.device)
-
-    def cosines(self, latents: Tensor) -> Tensor:
-        """(..., D) -> (..., W)."""
-        return F.normalize(latents.float(), dim=-1) @ self.vectors.T
-
-    def labels(self, tokens: Tensor) -> Tensor:
-        """Token ids to places in `cosines`; -100 stays, and stands for a token that is not here."""
-        return torch.where(tokens < 0, NOT_LEARNED, self.places[tokens.clamp_min(0)])
-
-    def nearest(self, latents: Tensor) -> Tensor:
-        """Ids of the tokens that are nearest: (..., D) -> (...)."""
-        return self.ids[self.cosines(latents).argmax(-1)]
-
-
 class FrozenLM:
     """See the top of this file. No module: its weights are no part of what is trained, saved or averaged.
 
     Args:
         lm: a causal language model. layer: whose states are read: 1 the first block's, -1 what the head reads.
-        anchor: words between `</think>` and the answer.
+        ending: what its chains end with. anchor: words between `</think>` and the answer.
 
     Raises:
         UserError: no such layer, or what `chat_prompt` raises.
     """
 
-    def __init__(self, lm: nn.Module, tokenizer: PreTrainedTokenizerFast, layer: int, anchor: str = ""):
+    def __init__(
+        self, lm: nn.Module, tokenizer: PreTrainedTokenizerFast, layer: int, ending: str = "", anchor: str = ""
+    ):
         chat_prompt(tokenizer, "", True)
         if lm.get_output_embeddings() is None:
             raise UserError(f"{type(lm).__name__} has no head to answer with; give a causal language model")
         self.layer = StateReader(lm, layer).layer  # which also freezes it
         self.lm, self.tokenizer, self.anchor = lm, tokenizer, anchor
-        self.closing = tokens_of(tokenizer, "</think>" + anchor)
+        self.closing = tokens_of(tokenizer, ending + "</think>" + anchor)  # after latents
+        self.end_of_chain = tokens_of(tokenizer, "</think>" + anchor)  # after a chain, which has its ending
         self.embeddings = lm.get_input_embeddings().weight.detach()  # (V, D)
-
-    def lexicon(self, ids: Tensor | None = None) -> Lexicon:
-        """Its tokens `ids`, or all of them, by their embeddings."""
-        return Lexicon(self.embeddings, torch.arange(len(self.embeddings)) if ids is None else ids)
 
     @property
     def hidden_size(self) -> int:
@@ -165,9 +136,9 @@ class FrozenLM:
     def anchors(self, prompt: Prompt, chains: Sequence[Sequence[int]], closed: int | None = None) -> Tensor:
         """The answer's anchor after prompts and written chains (token ids): its state after every block, (B, layers, D).
 
-        closed: how many tokens of the closing are written, where not all: 1 stops at `</think>`.
+        closed: how many of the tokens after the chain are written, where not all: 1 stops at `</think>`.
         """
-        rows = [[*chain, *self.closing[:closed]] for chain in chains]
+        rows = [[*chain, *self.end_of_chain[:closed]] for chain in chains]
         ids, more = (x.to(self.device) for x in padded(rows, self.tokenizer.pad_token_id))
         _, places = _longer(prompt.mask, ids.shape[1])
         out = self._run(torch.cat((prompt.mask, more), 1), places, _copied(prompt.cache), input_ids=ids)

@@ -2,9 +2,10 @@
 
 Different from a TRM on puzzles: the recursion runs over the `num_latents` positions of the answer alone. The prompt, tens of
 tokens, is read once: every block keeps its keys and values, at which the latents look each time (`FixedContext`). States come
-in through a compressor of the model's states and latents go out through one of its token embeddings (`trm.models.compressor`);
-both are closed forms, found before training, and part of the file. What the latents are worth is decided in
-`trm.models.latent_thinker`.
+in through a compressor of the model's states, and what a latent wants to say goes out through one of its token embeddings
+(`trm.models.compressor`); both are closed forms, found before training, and part of the file. What enters the language model is
+a mixture of the embeddings of its `words`, each by how near it is (soft thinking, arXiv 2505.15778): near one word it is that
+word, which the model knows how to read. What the latents are worth is decided in `trm.models.latent_thinker`.
 """
 
 import io
@@ -27,6 +28,7 @@ from trm.models.compressor import Compressor
 from trm.models.layers import Block, Linear, truncated_normal_
 from trm.models.recursion import recurse
 
+NOT_LEARNED = -100  # label of what no loss counts
 SHIPPED_REASONER = Path(__file__).parent / "shipped" / "latent_reasoner"
 
 
@@ -36,8 +38,11 @@ class ReasonerConfig:
 
     lm_size: int = 192  # width of the language model's states and embeddings
     layer: int = 2  # whose states are read
+    ending: str = ";"  # what its chains end with
     d_compressed: int = 96  # numbers that a state comes in by, and a latent goes out by
     num_latents: int = 6
+    num_words: int = 1  # tokens that a latent is a mixture of
+    sharpness: float = 20.0  # logit of a word: this times the cosine
     notes: int = 3  # what else is read from each latent in training: operation, number, total before
     seq_len: int = 256  # latents and prompt together
     hidden_size: int = 96
@@ -60,7 +65,7 @@ class ReasonerConfig:
 
 
 class Latents(nn.Module, PyTorchModelHubMixin):
-    """What all that writes latents for a language model has in common: their number, and their length.
+    """What all that writes latents for a language model has in common: the words that it knows.
 
     Args:
         config: a `ReasonerConfig`, or the same as a dict (which is how config.json stores it).
@@ -74,19 +79,25 @@ class Latents(nn.Module, PyTorchModelHubMixin):
         self.config = c = config if isinstance(config, ReasonerConfig) else ReasonerConfig(**config)
         if c.num_latents < 1:
             raise UserError(f"num_latents = {c.num_latents}: at least one latent is written")
-        self.register_buffer("length", torch.ones(()))  # of a token's embedding
+        self.register_buffer("ids", torch.zeros(c.num_words, dtype=torch.long))  # of the words, rising
+        self.register_buffer("words", torch.zeros(c.num_words, c.lm_size))  # their embeddings
 
-    def begin(self, embeddings: Tensor) -> None:
-        """Take the root mean square length of token embeddings (N, D) for that of the latents."""
-        self.length.fill_(embeddings.square().sum(-1).mean().sqrt())
+    def begin(self, ids: Tensor, embeddings: Tensor) -> None:
+        """Take the words: token ids (W,), rising, among all embeddings (V, D)."""
+        self.ids.copy_(ids)
+        self.words.copy_(embeddings[ids].float())
+
+    def labels(self, tokens: Tensor) -> Tensor:
+        """Token ids to places among the words; `NOT_LEARNED` for what is none of them, or negative."""
+        places = torch.searchsorted(self.ids, tokens.clamp_min(0)).clamp_max(len(self.ids) - 1)
+        return torch.where(self.ids[places] == tokens, places, NOT_LEARNED)
 
     def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
         """States (B, T, d_compressed) of prompts, mask (B, T) -> the thought after each cycle, (B, num_latents, ...) each."""
         raise NotImplementedError
 
     def latents(self, thought: Tensor) -> Tensor:
-        """What a thought says, in the space of the token embeddings: (B, num_latents, 1 + notes, D). The first enters the
-        language model; the others are notes."""
+        """What of a thought enters the language model: (B, num_latents, lm_size)."""
         raise NotImplementedError
 
     def save_pretrained(self, save_directory, **kwargs):
@@ -147,10 +158,18 @@ class LatentReasoner(Latents):
             z_H = found[-1]
         return thoughts
 
+    def logits(self, thought: Tensor) -> Tensor:
+        """How near each latent, and each of its notes, is to each word: (B, n, hidden_size) -> (B, n, 1 + notes, W)."""
+        wanted = self.writes.decompress(self.out(thought).unflatten(-1, (1 + self.config.notes, -1)))
+        return self.config.sharpness * (F.normalize(wanted.float(), dim=-1) @ F.normalize(self.words, dim=-1).T)
+
     def latents(self, thought: Tensor) -> Tensor:
-        """As `Latents.latents`, each as long as a token's embedding."""
-        found = self.writes.decompress(self.out(thought).unflatten(-1, (1 + self.config.notes, -1)))
-        return self.length * F.normalize(found, dim=-1)
+        """As `Latents.latents`: the words, mixed."""
+        return self.mixed(self.logits(thought))
+
+    def mixed(self, logits: Tensor) -> Tensor:
+        """What the language model is given, without the notes: (B, n, 1 + notes, W) -> (B, n, lm_size)."""
+        return logits[:, :, 0].softmax(-1) @ self.words
 
     def halt_logits(self, thoughts: list[Tensor]) -> Tensor:
         """Logits of "stop after this thought". n of (B, num_latents, D) -> (B, n)."""
@@ -176,18 +195,18 @@ class Pause(Latents):
         super().__init__(config)
         self.vectors = nn.Parameter(truncated_normal_(torch.empty(self.config.num_latents, self.config.lm_size), 1.0))
 
-    def begin(self, embeddings: Tensor) -> None:
-        """As `Latents.begin`; the vectors begin that long."""
-        super().begin(embeddings)
-        self.vectors.data *= self.length / math.sqrt(self.config.lm_size)
+    def begin(self, ids: Tensor, embeddings: Tensor) -> None:
+        """As `Latents.begin`; the vectors begin as long as words are."""
+        super().begin(ids, embeddings)
+        self.vectors.data *= self.words.square().mean().sqrt()
 
     def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
-        """The vectors, (B, num_latents, D), whatever the prompts."""
+        """The vectors, (B, num_latents, lm_size), whatever the prompts."""
         return [self.vectors.expand(len(states), -1, -1)]
 
     def latents(self, thought: Tensor) -> Tensor:
-        """(B, num_latents, 1, D): no notes."""
-        return thought[:, :, None]
+        """The vectors themselves."""
+        return thought
 
     def depth(self, thoughts: list[Tensor]) -> Tensor:
         """1 for each: there is but one thought."""

@@ -18,11 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trm import halting, supervision
-from trm.models.frozen_lm import NOT_LEARNED, FrozenLM, Lexicon, Prompt
-from trm.models.latent_reasoner import Latents
+from trm.models.frozen_lm import FrozenLM, Prompt
+from trm.models.latent_reasoner import NOT_LEARNED, Latents
 from trm.models.protocol import StepOutput
-
-SHARPNESS = 20.0  # logits of the nearest token: this times the cosine
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,12 @@ class LatentThinker(nn.Module):
     """A reasoner as the trainer wants it: `loss(batch)`. The language model is no part of its weights.
 
     Args:
-        reasoner: what is trained. lm: what is asked. lexicon: the tokens that latents are taught to say. weights: of the
-            losses.
+        reasoner: what is trained. lm: what is asked. weights: of the losses.
     """
 
-    def __init__(self, reasoner: Latents, lm: FrozenLM, lexicon: Lexicon, weights: ThinkingLoss):
+    def __init__(self, reasoner: Latents, lm: FrozenLM, weights: ThinkingLoss):
         super().__init__()
-        self.reasoner, self.lm, self.lexicon, self.weights = reasoner, lm, lexicon, weights
+        self.reasoner, self.lm, self.weights = reasoner, lm, weights
 
     def save_pretrained(self, folder) -> None:
         """Keep the reasoner in `folder`."""
@@ -84,27 +81,30 @@ class LatentThinker(nn.Module):
         if asks and w.distill_weight:
             chains = [row[kept].tolist() for row, kept in zip(batch["chains"], batch["chain_mask"])]
             target = self.lm.anchors(prompt, chains)  # where a right chain leads
-        labels, by_thought, metrics = self.lexicon.labels(batch["said"]), {}, {}
+        says = hasattr(self.reasoner, "logits")
+        labels, by_thought, metrics = self.reasoner.labels(batch["said"]), {}, {}
         for i in graded:
-            latents = self.reasoner.latents(thoughts[i])  # (B, n, 1 + notes, D)
-            last = i == len(thoughts) - 1
-            losses = self.of_latents(latents, labels)
-            metrics[f"deep_supervision/step_{i}_loss"] = losses.mean()
-            loss = w.chain_weight * losses
-            if w.answers_by == "itself" and w.answer_weight:
-                loss = loss + w.answer_weight * self._own_answer(latents, labels)
+            last, logits = i == len(thoughts) - 1, self.reasoner.logits(thoughts[i]) if says else None
+            loss = torch.zeros(len(labels), device=labels.device)
+            if says:
+                chain = of_chain(logits, labels)
+                metrics[f"deep_supervision/step_{i}_loss"] = chain.mean()
+                loss = w.chain_weight * chain
+                if w.answers_by == "itself":
+                    loss = loss + w.answer_weight * cross_entropies(logits[:, -1, 0], labels[:, -1, 0])
             if asks and (last or w.ask_each or act):
-                answer, distance, right = self.of_answers(prompt, latents[:, :, 0], batch["answers"], target)
+                latents = self.reasoner.mixed(logits) if says else self.reasoner.latents(thoughts[i])
+                answer, distance, right = self.of_answers(prompt, latents, batch["answers"], target)
                 loss = loss + w.answer_weight * answer + w.distill_weight * distance
                 if last:
                     metrics |= {
                         "answer_loss": answer.mean(),
                         "distill_loss": distance.mean(),
-                        "exact_accuracy": right.mean(),
+                        "asked_accuracy": right.mean(),
                     }
             by_thought[i] = loss
-        final = self.lexicon.nearest(latents[:, -1, 0])
-        metrics["last_latent"] = (final == batch["said"][:, -1, 0]).float().mean()
+            if last and says:
+                metrics["last_latent"] = (logits[:, -1, 0].argmax(-1) == labels[:, -1, 0]).float().mean()
         losses = torch.stack([by_thought[i] for i in graded if weights[i] > 0], -1)  # (B, kept)
         kept = losses.new_tensor([weight for weight in weights if weight > 0])
         total = supervision.weighted_step_loss(losses, kept).mean()
@@ -114,15 +114,7 @@ class LatentThinker(nn.Module):
             total = total + halting.expected_loss(every, logits, w.ponder_coef).mean()
             metrics["mean_cycles"] = halting.expected_steps(logits).mean()
         metrics = {name: value.detach() for name, value in (metrics | {"total_loss": total}).items()}
-        return StepOutput(total, None, metrics, final, thoughts if detail else [])
-
-    def of_latents(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of what each latent says and notes, in nats: the sum over what one latent is taught, the mean over
-        the latents. latents (B, n, 1 + notes, D), labels (B, n, 4) of the lexicon -> (B,)."""
-        labels = labels[:, :, : latents.shape[2]]
-        logits, taught = SHARPNESS * self.lexicon.cosines(latents), labels.flatten()
-        losses = F.cross_entropy(logits.flatten(0, 2), taught, ignore_index=NOT_LEARNED, reduction="none")
-        return losses.view(labels.shape).sum((1, 2)) / labels.shape[1]
+        return StepOutput(total, None, metrics, None, thoughts if detail else [])
 
     def of_answers(
         self, prompt: Prompt, latents: Tensor, answers: Tensor, target: Tensor | None
@@ -131,23 +123,28 @@ class LatentThinker(nn.Module):
         three of (B,). latents (B, n, D), answers (B, A), target (B, layers, D)."""
         given = answers.masked_fill(answers < 0, self.lm.tokenizer.pad_token_id)
         said = self.lm.after(prompt, latents, given)
-        losses = F.cross_entropy(
-            said.logits.flatten(0, 1), answers.flatten(), ignore_index=NOT_LEARNED, reduction="none"
-        )
         count = (answers >= 0).sum(1)
         right = ((said.logits.argmax(-1) == answers) | (answers < 0)).all(1).float()
-        distance = losses.new_zeros(len(answers))
+        distance = said.logits.new_zeros(len(answers))
         if target is not None:
             scale = target.std((0, 2), keepdim=True).clamp_min(1e-6)  # of each layer, as CODI does it
             distance = F.smooth_l1_loss(said.anchor / scale, target / scale, reduction="none").mean((1, 2))
-        return losses.view(answers.shape).sum(1) / count, distance, right
-
-    def _own_answer(self, latents: Tensor, labels: Tensor) -> Tensor:
-        logits = SHARPNESS * self.lexicon.cosines(latents[:, -1, 0])
-        return F.cross_entropy(logits, labels[:, -1, 0], ignore_index=NOT_LEARNED, reduction="none")
+        return cross_entropies(said.logits, answers).sum(1) / count, distance, right
 
     def _of_thoughts(self, count: int) -> list[float]:
         """Weights of so many thoughts: the schedule's, over the H-cycles of each supervision step."""
         cycles = count // self.reasoner.config.halt_max_steps or 1
         weights = supervision.step_weights(self.weights.schedule, cycles, self.weights.supervision_weight)
         return weights * (count // cycles)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats of each label, 0 where it is `NOT_LEARNED`. logits (..., V), labels (...) -> (...)."""
+    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=NOT_LEARNED, reduction="none")
+    return losses.view(labels.shape)
+
+
+def of_chain(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of what the latents say and note, in nats: the sum over what one latent is taught, the mean over the
+    latents. logits (B, n, 1 + notes, W), labels (B, n, 4) -> (B,)."""
+    return cross_entropies(logits, labels[:, :, : logits.shape[2]]).sum((1, 2)) / labels.shape[1]

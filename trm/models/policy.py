@@ -263,19 +263,19 @@ class Reasoning(nn.Module):
         """Prompts (G, P), padded on the left -> latents (G, K, D)."""
         prompt = self.lm.read(*padded_right(ids, mask))
         thoughts = self.reasoner.think(self.reasoner.reads.compress(prompt.states), prompt.mask)
-        return self.reasoner.latents(thoughts[-1])[:, :, 0]
+        return self.reasoner.latents(thoughts[-1])
 
 
 class ReasonerPolicy(LatentPolicy):
     """A `LatentPolicy` whose thoughts are those of a latent reasoner.
 
     Args:
-        lm: the frozen language model. std: of a latent, as a share of the length of a token's embedding. Others: see
+        lm: the frozen language model. std: of a latent, as a share of that of the words' embeddings. Others: see
             `TokenPolicy`.
     """
 
     def __init__(self, lm: FrozenLM, reasoner: Latents, group_size: int, std: float, **others):
-        deviation = std * float(reasoner.length) / math.sqrt(lm.hidden_size)
+        deviation = std * float(reasoner.words.square().mean().sqrt())
         super().__init__(
             lm.lm, lm.tokenizer, group_size, Reasoning(reasoner, lm), reasoner.config.num_latents, deviation, lm.closing,
             **others,

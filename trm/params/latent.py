@@ -21,6 +21,7 @@ class LatentReasoning(Training):
 
     lm: str = Field("", description="language model that can think, hub name or path; empty: the one that ships")
     layer: int = Field(2, description="whose states are read: 1 the first block's, -1 what the head reads")
+    ending: str = Field(";", description="what a chain of the language model ends with, before </think>")
     anchor: str = Field("", description="words of the language model between </think> and its answer")
     data_path: str = Field("", description="GSM8K: folder, file or hub:openai/gsm8k:main; empty: generated stories")
     min_steps: int = Field(2, ge=1, description="fewest steps of a generated story")

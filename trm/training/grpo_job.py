@@ -38,7 +38,7 @@ def load_policy(params: Grpo) -> TokenPolicy:
         return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, **writes)
     lm, tokenizer = load_lm(params.lm)
     reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
-    frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer)
+    frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
     return ReasonerPolicy(frozen, reasoner.to(place(params)), params.group_size, params.latent_std, **writes)
 
 

@@ -19,7 +19,7 @@ from trm.data.reasoning import problems
 from trm.data.thoughts import Encoded, Exercise, ThoughtBatches, from_problem, said_by
 from trm.errors import UserError
 from trm.inference.thinking import Answered, Thinking, Way, in_batches, timed
-from trm.models.frozen_lm import FrozenLM, Lexicon, Prompt, chat_prompt, padded, tokens_of
+from trm.models.frozen_lm import FrozenLM, Prompt, chat_prompt, padded, tokens_of
 from trm.models.language_model import load_lm, weights_digest
 from trm.models.latent_reasoner import (
     SHIPPED_REASONER,
@@ -56,7 +56,7 @@ def load(params: LatentReasoning, run: Run | None = None) -> Data:
         UserError: a model or a file that cannot be used, or a part without problems.
     """
     model, tokenizer = load_lm(params.lm, params.precision if params.lm else "float32")
-    lm = FrozenLM(model.to(place(params)), tokenizer, params.layer, params.anchor)
+    lm = FrozenLM(model.to(place(params)), tokenizer, params.layer, params.ending, params.anchor)
     sizes = dict(zip(PARTS, (params.num_samples, params.valid_size, params.test_size)))
     if not params.data_path:
         steps = params.min_steps, params.max_problem_steps
@@ -125,36 +125,34 @@ def encode(lm: FrozenLM, found: Sequence[Exercise], num_latents: int) -> list[En
 
 def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded], arm: str) -> Latents:
     """What an arm trains: its first weights depend on the seed alone, its compressors on the first problems of training: the
-    principal components of their states, and of the embeddings of what is said in their chains.
+    principal components of their states, and of the embeddings of what is said in their chains; its words are those of
+    the chains and answers.
 
     Raises:
         UserError: more numbers than states have.
     """
     lm, some = data.lm, encoded[:LOOKED_AT]
     torch.manual_seed(params.seed)
+    ids = torch.tensor(sorted({token for one in encoded for token in one.chain + one.answer}), device=lm.device)
     config = ReasonerConfig.of(
-        params, lm_size=lm.hidden_size, layer=lm.layer, seq_len=params.num_latents + longest(encoded)
+        params,
+        lm_size=lm.hidden_size,
+        layer=lm.layer,
+        num_words=len(ids),
+        seq_len=params.num_latents + longest(encoded),
     )
-    said = torch.cat([torch.tensor(one.chain + one.answer) for one in some]).to(lm.device)
-    embeddings = lm.embeddings[said].float()
-    if arm == "pause":
-        reasoner = Pause(config)
-    else:
-        reasoner = LatentReasoner(config)
+    reasoner = (Pause if arm == "pause" else LatentReasoner)(config)
+    if arm != "pause":
         states, words = SecondMoment(lm.hidden_size), SecondMoment(lm.hidden_size)
-        words.add(embeddings)
+        words.add(lm.embeddings[torch.tensor(sum((one.chain + one.answer for one in some), [])).to(lm.device)].float())
         for first in range(0, len(some), params.batch_size):
             prompt = lm.read(*_prompts(lm, some[first : first + params.batch_size]))
             states.add(prompt.states[prompt.mask])
         reasoner.reads.set_optimum(states)
         reasoner.writes.set_optimum(words)
-    reasoner.begin(embeddings)
-    return reasoner.to(lm.device)
-
-
-def said_in(lm: FrozenLM, encoded: Sequence[Encoded]) -> Lexicon:
-    """The tokens that latents are taught to say."""
-    return lm.lexicon(torch.from_numpy(np.stack([one.said for one in encoded])))
+    reasoner = reasoner.to(lm.device)
+    reasoner.begin(ids, lm.embeddings)
+    return reasoner
 
 
 def longest(encoded: Sequence[Encoded]) -> int:
@@ -212,8 +210,7 @@ def train(params: LatentReasoning, run: Run, data: Data, show: Callable | None =
     asked_from = own.asked_from if own.answers_by == "lm" else None
     pad = data.lm.tokenizer.pad_token_id
     batches = ThoughtBatches(encoded, store, own.batch_size, pad, own.seed, asked_from, own.ask_interval)
-    lexicon = said_in(data.lm, encoded)
-    thinker = LatentThinker(reasoner, data.lm, lexicon, ThinkingLoss.of(own))
+    thinker = LatentThinker(reasoner, data.lm, ThinkingLoss.of(own))
 
     def evaluate(model: LatentThinker) -> dict[str, float]:
         return watch(model, own, data)
@@ -236,7 +233,7 @@ def watch(model: LatentThinker, params: LatentReasoning, data: Data) -> dict[str
     """On the validation part: valid/accuracy of the answers; valid/latent_I, how often the I-th latent says the total of its
     step, over the problems that have so many steps."""
     some = data.parts["valid"]
-    way = Thinking(data.lm, model.reasoner, params.max_new_tokens, model.lexicon)
+    way = Thinking(data.lm, model.reasoner, params.max_new_tokens)
     own = params.answers_by == "itself"
     found = {"valid/accuracy": in_batches(way.by_itself if own else way.with_latents, some).accuracy}
     if params.arm == "pause":
@@ -250,10 +247,9 @@ def slots(way: Thinking, encoded: Sequence[Encoded]) -> np.ndarray:
     hits, counts = 0.0, 0.0
     for first in range(0, len(encoded), 250):
         some = encoded[first : first + 250]
-        latents = way.latents(way.lm.read(*_prompts(way.lm, some)))
+        nearest = way.said(way.lm.read(*_prompts(way.lm, some))).cpu().numpy()
         said = np.stack([one.said[:, 0] for one in some])
         meant = (said >= 0) & (np.arange(said.shape[1])[None] < np.array([[one.steps] for one in some]))
-        nearest = way.lexicon.nearest(latents).cpu().numpy()
         hits, counts = hits + ((nearest == said) & meant).sum(0), counts + meant.sum(0)
     with np.errstate(invalid="ignore"):
         return hits / counts
@@ -297,8 +293,7 @@ def ways(params: LatentReasoning, data: Data, thinkers: dict[str, Latents]) -> d
     }
     some = data.parts["train"][:LOOKED_AT]
     for name, reasoner in thinkers.items():
-        lexicon = said_in(data.lm, encode(data.lm, some, reasoner.config.num_latents))
-        way = Thinking(data.lm, reasoner, params.max_new_tokens, lexicon)
+        way = Thinking(data.lm, reasoner, params.max_new_tokens)
         found[name] = way.by_itself if LATENT_ARMS[name].get("answers_by") == "itself" else way.with_latents
         if name == "thoughts":
             found |= {"read_off": way.by_itself} | stand_ins(way, some)
@@ -368,13 +363,14 @@ def constancy(data: Data, encoded: Sequence[Encoded]) -> dict[str, list[float]]:
     return found
 
 
-def nearest_tokens(
+@torch.no_grad()
+def nearest_words(
     thinking: Thinking, one: Exercise, H_cycles: int = 0, count: int = 1
 ) -> list[list[list[tuple[str, float]]]]:
-    """What each latent says after each cycle: the nearest tokens with their cosines. cycles of latents of (token, cosine)."""
-    lexicon, prompt, found = thinking.lm.lexicon(), thinking.read([one]), []
-    for latents in thinking.thoughts(prompt, H_cycles):
-        best = lexicon.cosines(latents[0, :, 0]).topk(count)  # (n, count)
-        texts = [[thinking.lm.tokenizer.decode([i]) for i in row] for row in lexicon.ids[best.indices].tolist()]
+    """What each latent says after each cycle: its nearest words with their shares in the mixture, for each cycle and latent."""
+    reasoner, found = thinking.reasoner, []
+    for thought in thinking.thoughts(thinking.read([one]), H_cycles):
+        best = reasoner.logits(thought)[0, :, 0].softmax(-1).topk(count)  # (n, count)
+        texts = [[thinking.lm.tokenizer.decode([i]) for i in row] for row in reasoner.ids[best.indices].tolist()]
         found.append([list(zip(*pair)) for pair in zip(texts, best.values.tolist())])
     return found
