@@ -22,7 +22,7 @@
 # recursive model of a tenth of its size looks at the states that it has of the question, thinks in `H_cycles` rounds, and
 # writes `num_latents` vectors; they take the place of the chain in front of `</think>`, and the language model answers.
 #
-#     question /think<think> | latent latent latent latent latent latent | </think> | answer
+#     question /think<think> | latent latent latent latent latent latent | ;</think> | answer
 #
 # This is phase 2 of the guide to LLM-TRM: a map from the states before thinking to what thinking leads to. Its success is
 # easy to feign, so that what answers without any thought stands in the same table: answering at once, vectors that are the
@@ -33,6 +33,7 @@
 # the language model and the problems
 lm = ""  # language model that can think, hub name or path; empty: the one that ships
 layer = 2  # whose states are read: 1 the first block's, -1 what the head reads
+ending = ";"  # what a chain of the language model ends with, before </think>
 anchor = ""  # words of the language model between </think> and its answer
 data_path = ""  # GSM8K: folder, file or hub:openai/gsm8k:main; empty: generated stories
 min_steps = 2  # fewest steps of a generated story
@@ -63,7 +64,8 @@ answer_weight = 1.0  # weight of the answer
 distill_weight = 1.0  # weight of the distance to the state after a right chain
 answers_by = "lm"  # who answers: the language model, or the last latent
 ask_each = False  # ask the language model after every H-cycle, not after the last alone
-asked_from = 120  # training step from which the language model is asked
+asked_from = 40  # training step from which the language model is asked
+ask_interval = 10  # steps from one in which it is asked to the next
 schedule = "linear"  # weights over the H-cycles: deep supervision; none: the last alone
 supervision_weight = 0.5  # weight of the H-cycles before the last
 # training
@@ -157,10 +159,11 @@ say(findings.constancy(constant))
 # %% [markdown]
 # ## What thinks
 #
-# The prompt's states come in by `d_compressed` numbers each, through chapter 01's compressor (the principal components); the
-# latents go out by as many, through another one, of the token embeddings. Both are closed forms. What is trained is the
-# recursion between them: one block, applied `H_cycles * (L_cycles + 1)` times to the latents alone. The prompt's keys and
-# values are computed once.
+# The prompt's states come in by `d_compressed` numbers each, through chapter 01's compressor (the principal components). What
+# a latent wants to say goes out by as many, through another one, of the token embeddings; both are closed forms. What enters
+# the language model is a mixture of the words of its chains, each by how near it is to that: a latent that is sure is a word,
+# which the model knows how to read, and one that is not is several at once. What is trained is the recursion between: one
+# block, applied `H_cycles * (L_cycles + 1)` times to the latents alone. The prompt's keys and values are computed once.
 
 # %%
 encoded = job.encode(data.lm, data.parts["train"][:1000], params.num_latents)
@@ -173,10 +176,10 @@ print(
 # %% [markdown]
 # ## Live: it learns
 #
-# Each latent stands for one step of the chain. It is taught to be near the embedding of the total that the step arrives at,
-# and to know, in vectors of its own that the language model never sees, the step's operation, its number and the total
-# before. None of this asks the language model, whose states of the prompts were computed once and kept. From training step
-# `asked_from` on it is asked as well: the answer's cross-entropy, and the distance of the anchor from where a right chain
+# Each latent stands for one step of the chain. It is taught to say the total that the step arrives at, and to note, in
+# vectors that the language model never sees, the step's operation, its number and the total before. None of this asks the
+# language model, whose states of the prompts were computed once and kept. From training step `asked_from` on it is asked as
+# well, in every `ask_interval`th step: the answer's cross-entropy, and the distance of the anchor from where a right chain
 # leads it.
 #
 # This is the beginning of a training; the thinkers that ship were trained for minutes (their commands are in their cards).
@@ -203,8 +206,8 @@ print("judged from here on:", ", ".join(thinkers), "as they ship" if params.judg
 # %% [markdown]
 # ## One problem, thought through
 #
-# What each latent says after each H-cycle: the nearest token and its cosine. Below is the step of the written chain that it
-# stands for; green where it says that step's total, or, after the last step, the answer.
+# What each latent says after each H-cycle: the word with the largest share in its mixture, and that share. Below is the step
+# of the written chain that it stands for; green where it says that step's total, or, after the last step, the answer.
 
 # %%
 from trm.inference.thinking import Thinking
@@ -215,7 +218,7 @@ first = next((reasoner for name, reasoner in thinkers.items() if name != "pause"
 def one_problem(steps=4, which=0):
     some = [one for one in data.parts["test"] if one.steps == steps] or data.parts["test"]
     one = some[which % len(some)]
-    found = job.nearest_tokens(Thinking(data.lm, first, params.max_new_tokens), one)
+    found = job.nearest_words(Thinking(data.lm, first, params.max_new_tokens), one)
     return plots.thoughts(one, found)
 
 
@@ -236,7 +239,9 @@ from trm.analysis.widgets import explore
 if first:
     explore(
         one_problem,
-        steps=ipywidgets.IntSlider(4, params.min_steps, max(params.max_problem_steps, 4), description="steps"),
+        steps=ipywidgets.IntSlider(
+            params.max_problem_steps, params.min_steps, params.max_problem_steps, description="steps"
+        ),
         which=ipywidgets.IntSlider(0, 0, 50, description="story"),
     )
 

@@ -50,9 +50,7 @@ def thoughts(one: Exercise, found: Sequence[Sequence[Sequence[tuple[str, float]]
         for i, best in enumerate(latents):
             text, share = best[0]
             good = text.strip() == wanted[i]
-            ax.add_patch(
-                plt.Rectangle((i, cycle), 1, 1, color=RIGHT if good else WRONG, alpha=0.05 + 0.4 * share)
-            )
+            ax.add_patch(plt.Rectangle((i, cycle), 1, 1, color=RIGHT if good else WRONG, alpha=0.05 + 0.4 * share))
             ax.text(i + 0.5, cycle + 0.5, f"{text.strip()}", ha="center", va="center", fontsize=11)
             ax.text(i + 0.95, cycle + 0.85, f"{share:.2f}", ha="right", va="center", fontsize=6, color="#555555")
     steps = ["".join(done[:3]) + "=" + done[3] for done in one.calculations][-count:]
