@@ -19,15 +19,18 @@
 # chain of thought before its answer was stopped while about half of its answers are right. Now nobody shows it chains any
 # more. It writes a **group** of answers to each problem; an answer earns 1 if it is exactly right and 0 if not; and what did
 # better than its group becomes more likely, what did worse less. That is *group-relative policy optimisation* (GRPO, arXiv
-# 2402.03300), here with two of its heirs, `Dr.GRPO` (2503.20783) and `DAPO` (2503.14476), and with two controls: a reward that
-# is always zero, and one that is dealt out at random.
+# 2402.03300), here with two of its heirs, `Dr.GRPO` (2503.20783) and `DAPO` (2503.14476), and with two controls: a reward
+# that is always zero, and one that is dealt out at random.
 #
 # The model knows problems of two to six steps. By default it is rewarded on problems of four, and judged on others of four;
 # what becomes of longer ones, which nobody rewards, is asked as well.
 
 # %% tags=["parameters"]
 # the policy and its reward
-lm = ""  # language model to begin with, hub name or path; empty: the one that ships, stopped early
+policy = "tokens"  # tokens: the language model learns to write chains; latents: a reasoner learns to think for it
+lm = ""  # language model, hub name or path; empty: one that ships, for tokens the one stopped early
+reasoner = ""  # latents: folder of the reasoner to begin with; empty: the one that ships
+latent_std = 0.2  # latents: deviation of what is drawn, as a share of that of words
 reward = "right"  # what an answer earns, a name of trm.rewards
 algorithm = "GRPO"  # advantages and normalisation
 group_size = 8  # answers to each problem
@@ -97,10 +100,10 @@ import pandas as pd
 
 from trm.training import grpo_job as job
 
-policy = job.load_policy(params)
-before, longer_before = (job.judge(policy, params, part) for part in ("test", "longer"))
+learner = job.load_policy(params)
+before, longer_before = (job.judge(learner, params, part) for part in ("test", "longer"))
 print(
-    f"{policy.lm.num_parameters():,} parameters; {before.accuracy:.1%} of {len(before.right):,} unseen problems are right"
+    f"{learner.lm.num_parameters():,} parameters; {before.accuracy:.1%} of {len(before.right):,} unseen problems are right"
 )
 shares = [pd.Series(judged.right).groupby(judged.steps).mean() for judged in (before, longer_before)]
 pd.concat(shares).rename_axis("steps of the problem").to_frame("right").T.round(3)
@@ -108,8 +111,8 @@ pd.concat(shares).rename_axis("steps of the problem").to_frame("right").T.round(
 # %% [markdown]
 # ## A group of answers
 #
-# One training problem, tried `group_size` times. Beside each answer what it earned, and its advantage: the reward less the mean
-# of the group, in deviations of the group.
+# One training problem, tried `group_size` times. Beside each answer what it earned, and its advantage: the reward less the
+# mean of the group, in deviations of the group.
 
 # %%
 import torch
@@ -117,12 +120,12 @@ import torch
 from trm.analysis.findings import say
 from trm.training.grpo import ALGORITHMS, advantages
 
-groups = job.Groups(policy, params)
+groups = job.Groups(learner, params)
 tried = {name: torch.from_numpy(value) for name, value in groups(0).items()}
 mixed = tried["rewards"].reshape(params.groups, -1).std(1).argmax()
 rows = slice(mixed * params.group_size, (mixed + 1) * params.group_size)
-texts = policy.texts({name: tried[name][rows] for name in ("tokens", "mask")})
-question = policy.tokenizer.decode(tried["prompt"][rows][0][tried["prompt_mask"][rows][0] == 1])
+texts = learner.texts({name: tried[name][rows] for name in ("tokens", "mask")})
+question = learner.tokenizer.decode(tried["prompt"][rows][0][tried["prompt_mask"][rows][0] == 1])
 print(question)
 pd.DataFrame({"answer": texts, "reward": tried["rewards"][rows], "advantage": tried["advantages"][rows]}).round(2)
 
@@ -140,21 +143,22 @@ pd.DataFrame(weights, index=pd.Index(range(n + 1), name=f"right of {n}")).iloc[1
 # ## Training
 #
 # Every step samples `batch_size` answers anew and learns from them `updates_per_batch` times. The ratio of a token's new
-# probability to the one that it was sampled with is held between 1 - `clip_low` and 1 + `clip_high`, and each nat of KL to the
-# model that it began as costs `kl_coef`.
+# probability to the one that it was sampled with is held between 1 - `clip_low` and 1 + `clip_high`, and each nat of KL to
+# the model that it began as costs `kl_coef`.
 
 # %%
 from trm.analysis import grpo_findings as findings
 from trm.analysis import grpo_plots
 from trm.training.tracking import Progress
 
-metrics = job.train(params, run, policy, Progress(params.max_steps, grpo_plots.progress))
+metrics = job.train(params, run, learner, Progress(params.max_steps, grpo_plots.progress))
 complete = metrics is not None
-arm = params.algorithm if params.reward == "right" else params.reward
+named = "latents" if params.policy == "latents" else params.algorithm
+arm = named if params.reward == "right" else params.reward
 
 # %%
 if complete:
-    after, longer_after = (job.judge(policy, params, part) for part in ("test", "longer"))
+    after, longer_after = (job.judge(learner, params, part) for part in ("test", "longer"))
     metrics |= {"grpo/accuracy_before": before.accuracy, "grpo/accuracy_after": after.accuracy}
     metrics |= {"grpo/longer_before": longer_before.accuracy, "grpo/longer_after": longer_after.accuracy}
     row = findings.row(arm, params.seed, metrics, run.history())
@@ -212,11 +216,35 @@ if len(full):
     run.save_figure(figure, "full_gains")
 
 # %% [markdown]
+# ## The same for latents
+#
+# A policy need not write its thoughts. With `-p policy latents` the language model is chapter 07's and stays as it is; what
+# learns is the reasoner that thinks for it. Each latent is drawn around what the reasoner says (a normal distribution of
+# deviation `latent_std`), its density stands in the ratio as a token's probability does, and so do the tokens of the answer.
+# It begins with the reasoner that ships, and is rewarded on stories of six steps, the ones that it is worst at. (Without KL:
+# the densities of vectors with so many dimensions drift apart by hundreds of nats.)
+#
+#     python -m trm.sweep run grpo_latents --scale laptop --jobs 2
+#     python -m trm.sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents.csv
+
+# %%
+table = ROOT / "book" / "results" / "08_grpo_latents.csv"
+latents = findings.compare(findings.read_rows(table)) if table.exists() else pd.DataFrame()
+findings.levels(latents)
+
+# %%
+if len(latents):
+    figure = grpo_plots.gains(latents, findings.read_rows(table))
+    run.save_figure(figure, "latents")
+
+# %% [markdown]
 # ## Findings
 
 # %%
 if len(full):
     say(findings.everything(full))
+if len(latents):
+    say("Latents: " + findings.verdict(findings.read_rows(table)))
 
 # %%
 if complete:

@@ -117,12 +117,13 @@ def test_batches_are_a_pure_function_of_the_step(store):
     assert any(not np.array_equal(a["said"], b) for a, b in zip(first, elsewhere))
 
 
-@pytest.mark.parametrize("asked_from", [0, 1, 4])
-def test_the_language_model_is_asked_exactly_from_that_step_on(asked_from):
-    batches = ThoughtBatches(exercises(), None, 2, pad=0, asked_from=asked_from)
-    for step in range(7):
+@pytest.mark.parametrize("asked_from, interval", [(0, 1), (4, 1), (1, 3), (0, 2), (None, 1)])
+def test_the_language_model_is_asked_from_that_step_on_and_no_more_often_than_told(asked_from, interval):
+    batches = ThoughtBatches(exercises(), None, 2, pad=0, asked_from=asked_from, ask_interval=interval)
+    steps = [] if asked_from is None else range(asked_from, 9, interval)
+    for step in range(9):
         batch, asked = batches(step), {"input_ids", "chains", "chain_mask"}
-        assert set(batch) == {"states", "mask", "said", "answers"} | (asked if step >= asked_from else set())
+        assert set(batch) == {"states", "mask", "said", "answers"} | (asked if step in steps else set())
 
 
 def test_without_a_store_states_have_no_numbers():

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, BertTokenizerFast
 
 from trm.data.reasoning import problems, prompt
 from trm.errors import UserError
-from trm.models.frozen_lm import DATE, FrozenLM, Lexicon, chat_prompt, padded, tokens_of
+from trm.models.frozen_lm import DATE, FrozenLM, chat_prompt, padded, tokens_of
 from trm.models.language_model import SHIPPED_LM, StateReader, load_lm
 
 LM, TOKENIZER = load_lm()
@@ -21,8 +21,8 @@ ANSWERS = [[12, 40, 2], [7, 2], [2], [300, 21, 22, 23, 2]]
 CLOSE = {"atol": 2e-4, "rtol": 1e-4}
 
 
-def frozen(anchor=" so ", layer=2):
-    return FrozenLM(LM, TOKENIZER, layer, anchor)
+def frozen(anchor=" so ", layer=2, ending=";"):
+    return FrozenLM(LM, TOKENIZER, layer, ending, anchor)
 
 
 def asked(lm):
@@ -129,10 +129,11 @@ def test_anchors_are_where_a_chain_written_out_leads():
     lm = frozen()
     read = asked(lm)
     found, thought = lm.anchors(read, CHAINS), lm.anchors(read, CHAINS, closed=1)
-    assert len({len(chain) for chain in CHAINS}) == 4 and tokens_of(TOKENIZER, "</think>") == lm.closing[:1]
+    assert len({len(chain) for chain in CHAINS}) == 4 and lm.closing == [*tokens_of(TOKENIZER, ";"), *lm.end_of_chain]
+    assert tokens_of(TOKENIZER, "</think>") == lm.end_of_chain[:1] and len(lm.end_of_chain) > 1
     none = torch.empty(0, 192)
     for row, chain in enumerate(CHAINS):
-        for states, closing in ((found, lm.closing), (thought, lm.closing[:1])):
+        for states, closing in ((found, lm.end_of_chain), (thought, lm.end_of_chain[:1])):
             with torch.no_grad():
                 out = uncached(row, none, chain, closing)
             expected = torch.stack([h[0, -1] for h in out.hidden_states[1:]])
@@ -144,38 +145,17 @@ def test_anchors_are_where_a_chain_written_out_leads():
 @torch.no_grad()
 def test_latents_that_are_the_chains_own_tokens_lead_where_the_chain_leads():
     lm = frozen()
+    assert all(chain[-1:] == tokens_of(TOKENIZER, ";") for chain in CHAINS)
     words = LM.get_input_embeddings().weight.detach()
     for row, chain in enumerate(CHAINS):
         read = lm.read(*padded(IDS[row : row + 1], 0))
-        said = lm.after(read, words[torch.tensor([chain])], torch.tensor([[2]]))
+        said = lm.after(read, words[torch.tensor([chain[:-1]])], torch.tensor([[2]]))  # the closing has its ending
         torch.testing.assert_close(said.anchor, lm.anchors(read, [chain]), **CLOSE)
 
 
-# --- tokens by their embeddings -----------------------------------------------------------------------------------
-
-
-def test_a_lexicon_names_tokens_by_what_is_nearest():
-    embeddings = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
-    lexicon = Lexicon(embeddings, torch.tensor([[7, -100, 2], [2, 5, -1]]))
-    assert lexicon.ids.tolist() == [2, 5, 7]
-    given = torch.tensor([[5, 7, -100], [0, 2, 8]])
-    assert lexicon.labels(given).tolist() == [[1, 2, -100], [-100, 0, -100]], "what it lacks is not learned"
-    latents = torch.randn(4, 2, 5)
-    cosines = lexicon.cosines(latents)
-    assert cosines.shape == (4, 2, 3)
-    for place, token in enumerate((2, 5, 7)):
-        torch.testing.assert_close(cosines[..., place], F.cosine_similarity(latents, embeddings[token], dim=-1))
-    assert torch.equal(lexicon.nearest(latents), lexicon.ids[cosines.argmax(-1)])
-    assert lexicon.nearest(3 * embeddings[lexicon.ids]).tolist() == [2, 5, 7]
-    assert torch.equal(lexicon.labels(lexicon.nearest(latents)), cosines.argmax(-1))
-
-
-def test_the_models_lexicon_is_all_its_tokens_unless_told():
+def test_it_says_how_wide_it_is_and_where():
     lm = frozen()
-    every = torch.arange(len(TOKENIZER))
-    assert torch.equal(lm.lexicon().labels(every), every)
-    assert lm.lexicon(torch.tensor([4, 3, 3])).ids.tolist() == [3, 4]
-    assert lm.hidden_size == 192 and lm.device.type == "cpu"
+    assert lm.hidden_size == 192 and lm.device.type == "cpu" and lm.embeddings.shape == (len(TOKENIZER), 192)
 
 
 # --- prompts ------------------------------------------------------------------------------------------------------

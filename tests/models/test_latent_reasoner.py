@@ -17,13 +17,16 @@ from trm.models.recursion import recurse
 
 SMALL = {
     "lm_size": 12, "d_compressed": 6, "num_latents": 3, "seq_len": 24, "hidden_size": 16, "num_layers": 2,
-    "num_heads": 2, "H_cycles": 3, "L_cycles": 2,
+    "num_heads": 2, "H_cycles": 3, "L_cycles": 2, "num_words": 5,
 }  # fmt: skip
+IDS = torch.tensor([1, 4, 5, 8, 10])  # of the words
+EMBEDDINGS = 3 * torch.randn(11, 12, generator=torch.Generator().manual_seed(9))
 
 
 def make(kind=LatentReasoner, **options):
     torch.manual_seed(0)
     model = kind(ReasonerConfig(**SMALL | options)).eval()
+    model.begin(IDS, EMBEDDINGS)
     if model.config.halting == "act" and kind is LatentReasoner:
         with torch.no_grad():
             model.q_head.weight.normal_(std=2)
@@ -123,18 +126,38 @@ def test_thoughts_are_those_of_the_recursion_written_out(options):
 
 
 @torch.no_grad()
-def test_what_is_written_is_as_long_as_a_word():
-    model, (states, mask) = make(), prompts()
+def test_what_is_written_is_a_mixture_of_words_each_by_how_near_it_is():
+    model, (states, mask) = make(sharpness=7.0), prompts()
     model.writes.bias.normal_()
-    words = torch.randn(7, 12) * 3
-    model.begin(words)
     thought = model.think(states, mask)[-1]
-    assert thought.shape == (3, 3, 16)
-    said = model.latents(thought)
-    assert said.shape == (3, 3, 4, 12)
-    assert torch.allclose(said.norm(dim=-1), words.norm(dim=-1).square().mean().sqrt().expand(3, 3, 4), rtol=1e-5)
-    raw = (thought @ model.out.weight.T)[1, 2].view(4, 6) @ model.writes.encoder + model.writes.bias
-    assert torch.allclose(F.cosine_similarity(raw, said[1, 2]), torch.ones(4), atol=1e-6)
+    logits, latents = model.logits(thought), model.latents(thought)
+    assert thought.shape == (3, 3, 16) and logits.shape == (3, 3, 4, 5) and latents.shape == (3, 3, 12)
+    assert torch.equal(latents, model.mixed(logits))
+    for row in range(3):
+        for i in range(3):
+            wanted = (thought[row, i] @ model.out.weight.T).view(4, 6) @ model.writes.encoder + model.writes.bias
+            near = torch.stack([7 * F.cosine_similarity(wanted, EMBEDDINGS[j], dim=-1) for j in IDS], -1)  # (4, 5)
+            torch.testing.assert_close(logits[row, i], near, atol=1e-4, rtol=1e-4)
+            shares = near[0].exp() / near[0].exp().sum()
+            expected = sum(share * EMBEDDINGS[j] for share, j in zip(shares, IDS))
+            torch.testing.assert_close(latents[row, i], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_near_one_word_it_is_that_word():
+    model = make(sharpness=300.0)
+    logits = model.config.sharpness * F.cosine_similarity(EMBEDDINGS[IDS][:, None], EMBEDDINGS[IDS], dim=-1)
+    torch.testing.assert_close(model.mixed(logits[None, :, None]), EMBEDDINGS[IDS][None], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [LatentReasoner, Pause])
+def test_labels_are_places_among_the_words(kind):
+    model = make(kind)
+    given = torch.tensor([[1, 10, 5], [0, 4, 99], [-100, 9, 8]])
+    assert model.labels(given).tolist() == [[0, 4, 2], [-100, 1, -100], [-100, -100, 3]], (
+        "what is no word is not learned"
+    )
+    assert torch.equal(model.ids, IDS) and torch.equal(model.words, EMBEDDINGS[IDS])
 
 
 @torch.no_grad()
@@ -166,7 +189,7 @@ def test_it_can_think_for_longer_than_in_training():
 def test_gradients_reach_all_but_the_compressors(backprop):
     model, (states, mask) = make(backprop=backprop, halting="act", halt_max_steps=2), prompts()
     thoughts = model.think(states, mask)
-    said = torch.stack([model.latents(z) for z in thoughts])
+    said = torch.stack([model.logits(z) for z in thoughts])
     (said * torch.randn_like(said)).sum().add(model.halt_logits(thoughts).square().sum()).backward()
     for name, parameter in model.named_parameters():
         if name.startswith(("reads.", "writes.")):
@@ -191,7 +214,6 @@ def test_supervision_steps_pass_no_gradient_back(monkeypatch):
 @torch.no_grad()
 def test_what_is_saved_comes_back(kind, tmp_path):
     model, (states, mask) = make(kind, halting="act", notes=2), prompts()
-    model.begin(torch.randn(5, 12))
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter))
     model.save_pretrained(tmp_path)
@@ -252,13 +274,11 @@ def test_a_prompt_that_is_too_long_is_refused():
 
 def test_a_pause_says_the_same_whatever_is_asked():
     model, (states, mask) = make(Pause), prompts()
-    words = torch.randn(50, 12)
-    model.begin(words)
     (thought,) = model.think(states, mask)
     said = model.latents(thought)
-    assert said.shape == (3, 3, 1, 12) and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
+    assert said.shape == (3, 3, 12) and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
     assert not torch.equal(said[0, 0], said[0, 1]) and model.depth([thought]).tolist() == [1, 1, 1]
-    ratio = said[0].detach().norm(dim=-1) / words.norm(dim=-1).square().mean().sqrt()
+    ratio = said[0].detach().norm(dim=-1) / EMBEDDINGS[IDS].norm(dim=-1).square().mean().sqrt()
     assert (ratio > 0.3).all() and (ratio < 2).all(), "as long as words, about"
     said.sum().backward()
     assert torch.equal(model.vectors.grad, torch.full_like(model.vectors, 3.0)), "one gradient a prompt"

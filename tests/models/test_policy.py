@@ -12,8 +12,10 @@ from transformers import BertTokenizerFast
 
 from trm.data.reasoning import problems, prompt
 from trm.errors import UserError
+from trm.models.frozen_lm import FrozenLM
 from trm.models.language_model import load_lm, write
-from trm.models.policy import LatentPolicy, TokenPolicy, gaussian_log_prob
+from trm.models.latent_reasoner import LatentReasoner, ReasonerConfig
+from trm.models.policy import LatentPolicy, ReasonerPolicy, TokenPolicy, gaussian_log_prob
 from trm.training.grpo_job import EARLY_LM
 
 EARLY, TOKENIZER = load_lm(str(EARLY_LM))
@@ -159,3 +161,49 @@ def test_the_answer_reads_the_latents():
         torch.testing.assert_close(found[row, :length], expected, atol=2e-4, rtol=0)
     other = chosen.log_probs(batch | {"latents": batch["latents"].flip(1)})[:, 2:]
     assert (other - found).abs().max() > 0.01
+
+
+# --- the reasoner that thinks for a language model ------------------------------------------------------------------
+
+
+def reasoning(std=0.2):
+    lm, tokenizer = load_lm()
+    frozen = FrozenLM(lm, tokenizer, 2, ";")
+    torch.manual_seed(0)
+    reasoner = LatentReasoner(ReasonerConfig(num_words=50, num_latents=3, d_compressed=8, hidden_size=16, num_heads=2))
+    reasoner.begin(torch.arange(50), frozen.embeddings)
+    return ReasonerPolicy(frozen, reasoner, 4, std, max_new_tokens=4)
+
+
+def test_a_reasoner_is_rewarded_through_its_latents():
+    """Questions of different length and padding: each row's thought and answer are those of it alone, after the closing."""
+    chosen = reasoning()
+    batch = sampled(chosen)
+    found = chosen.log_probs(batch)
+    frozen, embed = chosen.think.lm, chosen.lm.get_input_embeddings()
+    closing = embed(torch.tensor(frozen.closing))
+    assert len(frozen.closing) == 2 and batch["latents"].shape == (12, 3, 192)
+    for row in (0, 5, 11):
+        question = batch["prompt"][row][batch["prompt_mask"][row] == 1]
+        mean = chosen.think(question[None], torch.ones_like(question)[None])[0]
+        thought = gaussian_log_prob(batch["latents"][row], mean, chosen.std)
+        torch.testing.assert_close(found[row, :3], thought, atol=1e-2, rtol=1e-4)
+        length = int(batch["mask"][row, 3:].sum())
+        answer = batch["tokens"][row, :length]
+        inputs = torch.cat((embed(question), batch["latents"][row], closing, embed(answer)))[None]
+        logits = chosen.lm(inputs_embeds=inputs).logits[0, len(question) + 4 : -1]
+        torch.testing.assert_close(
+            found[row, 3 : 3 + length], logits.log_softmax(-1)[range(length), answer], atol=2e-4, rtol=0
+        )
+    found.sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in chosen.lm.parameters())
+    assert chosen.think.reasoner.out.weight.grad.abs().max() > 0
+
+
+def test_a_reasoner_that_is_not_drawn_answers_greedily():
+    chosen = reasoning(std=1e-6)
+    chosen.temperature = 1e-4
+    drawn, greedy = chosen.texts(sampled(chosen))[::4], chosen.greedy(ASKED)
+    assert drawn == greedy.texts and greedy.tokens == [
+        len(TOKENIZER.encode(t, add_special_tokens=False)) for t in greedy.texts
+    ]

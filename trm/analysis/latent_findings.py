@@ -127,11 +127,14 @@ def _times(speedup: float) -> str:
 
 def constancy(found: dict[str, Sequence[float]]) -> str:
     """How constant the states are that a reasoner might be held to, as text."""
+    named: dict[tuple, list[str]] = {}
+    for name, shares in found.items():
+        named.setdefault(tuple(shares), []).append(name)
     parts = [
-        f"of the {name} {one[0]:.0%} after the first block and {one[-1]:.0%} after the last"
-        for name, one in found.items()
+        f"of {' and '.join(names)}, {shares[0]:.0%} after the first block and {shares[-1]:.0%} after the last"
+        for shares, names in named.items()
     ]
-    return "The same for every problem is, by mean square, " + "; ".join(dict.fromkeys(parts)) + "."
+    return "The same for every problem is, by mean square, " + "; ".join(parts) + "."
 
 
 def chapter_metrics(rows: pd.DataFrame) -> dict[str, float]:

@@ -240,7 +240,7 @@ class LatentPolicy(TokenPolicy):
 
 def padded_right(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Token ids and mask (B, T) with the padding moved to the right; the mask is bool."""
-    order = mask.long().argsort(1, descending=True, stable=True)
+    order = torch.argsort(mask.long(), dim=1, descending=True, stable=True)
     return ids.gather(1, order), mask.gather(1, order).bool()
 
 

@@ -20,7 +20,7 @@ class Grpo(Training):
         "", description="language model, hub name or path; empty: one that ships, for tokens the one stopped early"
     )
     reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
-    latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, in lengths of an embedding")
+    latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, as a share of that of words")
     algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
     reward: str = Field("right", description="what an answer earns, a name of trm.rewards")
     group_size: int = Field(8, ge=2, description="answers to each problem")
