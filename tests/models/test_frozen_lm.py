@@ -192,8 +192,6 @@ def test_a_tokenizer_that_cannot_tell_thinking_from_not_is_refused(tmp_path):
     other.chat_template = "{{ messages[0].content }}"
     for tokenizer, message in ((bare, "no chat template"), (other, "no token <think>")):
         with pytest.raises(UserError, match=message):
-            chat_prompt(tokenizer, "q", True)
-        with pytest.raises(UserError, match=message):
             FrozenLM(LM, tokenizer, 2)
 
 

@@ -15,7 +15,8 @@ from trm.data.text import TextError, records
 from trm.data.thoughts import Exercise
 from trm.errors import UserError
 
-NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?"
+NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+LONGEST = 1000  # characters of a number; what goes on for longer is none
 CALCULATION = re.compile(rf"<<({NUMBER})([-+*/])({NUMBER})=({NUMBER})>>")  # of two numbers; longer ones are none
 
 
@@ -28,6 +29,8 @@ def read_number(text: str) -> Fraction | None:
             break
     numbers = re.findall(rf"(?<![\w.]){NUMBER}(?:\s*/\s*\d+)?", text.replace("\u2212", "-"))
     if not numbers:
+        return None
+    if len(numbers[-1]) > LONGEST:
         return None
     whole, _, below = re.sub(r"[$,\s]", "", numbers[-1]).partition("/")
     return Fraction(whole) / int(below) if below and int(below) else Fraction(whole)

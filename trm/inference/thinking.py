@@ -5,7 +5,7 @@ All go through one loop of writing (`FrozenLM.write`), so that their times compa
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -93,8 +93,10 @@ class Thinking:
         return self.written(some, prompt, latents if change is None else change(prompt, latents))
 
     def without(self, some: Sequence[Exercise], thinking: bool) -> Answered:
-        """Answers at once, or (`thinking`) after a written chain."""
-        return self.written(some, self.read(some, thinking), None)
+        """Answers at once, or (`thinking`) after a written chain; who does not come to the end of it has given no answer."""
+        found = self.written(some, self.read(some, thinking), None)
+        ended = np.array([not thinking or "</think>" in text for text in found.texts])
+        return replace(found, right=found.right * ended)
 
     def by_itself(self, some: Sequence[Exercise]) -> Answered:
         """Answers without the language model: the word that the last latent is nearest to."""

@@ -27,18 +27,16 @@ def chat_prompt(tokenizer: PreTrainedTokenizerFast, question: str, thinking: boo
     """What a language model is given, by its own chat template: the question and, where it is to think, `<think>`.
 
     Raises:
-        UserError: it has no chat template, or no token `<think>`.
+        UserError: it has no chat template.
     """
     if not tokenizer.chat_template:
         raise UserError(
             "the language model has no chat template, which tells thinking from not; give one that can think"
         )
-    for token in ("<think>", "</think>"):
-        if token not in tokenizer.get_vocab():
-            raise UserError(f"the language model has no token {token}, between which thoughts stand; give one that has")
+    frozen = "{% macro strftime_now(form) %}" + DATE + "{% endmacro %}\n"  # templates ask for the day by this name
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking,
-        strftime_now=lambda form: DATE,
+        chat_template=frozen + tokenizer.get_chat_template(),
     )  # fmt: skip
     return text + ("<think>" if thinking and not text.rstrip().endswith("<think>") else "")
 
@@ -88,13 +86,18 @@ class FrozenLM:
         ending: what its chains end with. anchor: words between `</think>` and the answer.
 
     Raises:
-        UserError: no such layer, or what `chat_prompt` raises.
+        UserError: no such layer, no head, no chat template, or no token `<think>`.
     """
 
     def __init__(
         self, lm: nn.Module, tokenizer: PreTrainedTokenizerFast, layer: int, ending: str = "", anchor: str = ""
     ):
         chat_prompt(tokenizer, "", True)
+        known = tokenizer.get_vocab()
+        if missing := [token for token in ("<think>", "</think>") if token not in known]:
+            raise UserError(
+                f"the language model has no token {' and '.join(missing)}, between which thoughts stand; give one that has"
+            )
         if lm.get_output_embeddings() is None:
             raise UserError(f"{type(lm).__name__} has no head to answer with; give a causal language model")
         self.layer = StateReader(lm, layer).layer  # which also freezes it

@@ -222,7 +222,7 @@ def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Late
     kind = Pause if pause else LatentReasoner
     try:
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            found = kind.from_pretrained(Path(folder).expanduser())
+            found = kind.from_pretrained(Path(folder).expanduser(), strict=True)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

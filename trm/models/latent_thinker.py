@@ -133,6 +133,8 @@ class LatentThinker(nn.Module):
 
     def _of_thoughts(self, count: int) -> list[float]:
         """Weights of so many thoughts: the schedule's, over the H-cycles of each supervision step."""
+        if count == 1:
+            return [1.0]
         cycles = count // self.reasoner.config.halt_max_steps or 1
         weights = supervision.step_weights(self.weights.schedule, cycles, self.weights.supervision_weight)
         return weights * (count // cycles)

@@ -302,21 +302,21 @@ def ways(params: LatentReasoning, data: Data, thinkers: dict[str, Latents]) -> d
 
 def stand_ins(thinking: Thinking, some: Sequence[Exercise]) -> dict[str, Way]:
     """Ways of answering after what needs no thought; some: training problems, from which mean and ridge are found."""
-    mean, ridge = guesses(thinking, some)
+    known, ridge = guesses(thinking, some)
 
     def after(change: Callable[[Prompt, Tensor], Tensor]) -> Way:
         return lambda asked: thinking.with_latents(asked, change)
 
     return {
-        "mean": after(lambda prompt, latents: mean.expand_as(latents)),
+        "mean": after(lambda prompt, latents: known.mean(0).expand_as(latents)),
         "ridge": after(lambda prompt, latents: ridge(prompt.last)),
-        "shuffled": after(lambda prompt, latents: latents.roll(1, 0)),
+        "shuffled": after(lambda prompt, latents: known[torch.arange(len(latents)) % len(known)]),
     }
 
 
 def guesses(thinking: Thinking, some: Sequence[Exercise]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Of the latents on some problems: their mean (num_latents, D), and a ridge regression from the last prompt state (B, D) to
-    them, its penalty chosen by leaving out one problem at a time."""
+    """The latents on some problems (N, num_latents, D), and a ridge regression from the last prompt state (B, D) to them, its
+    penalty chosen by leaving out one problem at a time."""
     states, latents = [], []
     for first in range(0, len(some), 250):
         prompt = thinking.read(some[first : first + 250])
@@ -329,7 +329,7 @@ def guesses(thinking: Thinking, some: Sequence[Exercise]) -> tuple[Tensor, Calla
     def predict(last: Tensor) -> Tensor:
         return torch.from_numpy(ridge.predict(last.cpu().numpy())).to(device, torch.float32).view(-1, *shape)
 
-    return y.mean(0), predict
+    return y, predict
 
 
 def rows(params: LatentReasoning, data: Data, found: dict[str, Way], times: Sequence[str] = ()) -> list[dict]:
