@@ -33,6 +33,7 @@ reasoner = ""  # latents: folder of the reasoner to begin with; empty: the one t
 latent_std = 0.2  # latents: deviation of what is drawn, as a share of that of words
 reward = "right"  # what an answer earns, a name of trm.rewards
 algorithm = "GRPO"  # advantages and normalisation
+latent_gradient = "density"  # latents: learn by the density of what is drawn, or through the answer's tokens
 group_size = 8  # answers to each problem
 updates_per_batch = 1  # optimizer steps on the same answers
 clip_low = 0.2  # how far a probability may fall in an update
@@ -153,7 +154,7 @@ from trm.training.tracking import Progress
 
 metrics = job.train(params, run, learner, Progress(params.max_steps, grpo_plots.progress))
 complete = metrics is not None
-named = "latents" if params.policy == "latents" else params.algorithm
+named = f"latents, {params.latent_gradient}" if params.policy == "latents" else params.algorithm
 arm = named if params.reward == "right" else params.reward
 
 # %%
@@ -220,11 +221,12 @@ if len(full):
 #
 # A policy need not write its thoughts. With `-p policy latents` the language model is chapter 07's and stays as it is; what
 # learns is the reasoner that thinks for it. Each latent is drawn around what the reasoner says (a normal distribution of
-# deviation `latent_std`), its density stands in the ratio as a token's probability does, and so do the tokens of the answer.
-# It begins with the reasoner that ships, and is rewarded on stories of six steps, the ones that it is worst at. (Without KL:
-# the densities of vectors with so many dimensions drift apart by hundreds of nats.)
+# deviation `latent_std`). With `latent_gradient density` the density of what was drawn stands in the ratio as a token's
+# probability does; with `answer` the answer's tokens alone are actions, and their gradient reaches the reasoner through the
+# language model. It begins with the reasoner that ships, and is rewarded on stories of six steps, the ones that it is worst
+# at. (Without KL: densities of vectors of so many dimensions drift apart by tens of nats.)
 #
-#     python -m trm.sweep run grpo_latents --scale laptop --jobs 2
+#     python -m trm.sweep run grpo_latents --scale laptop --jobs 2 --threads 1
 #     python -m trm.sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents.csv
 
 # %%

@@ -170,9 +170,13 @@ class LatentPolicy(TokenPolicy):
     """Thinks in vectors, then writes: latents are drawn around what `think` says, and enter the language model as inputs
     after the prompt. Its actions are the latents, each with its Gaussian density, and the tokens of the answer.
 
+    Or (`through`) only the tokens are actions, and what was drawn is added to what `think` says now: then the gradient of their
+    log-probabilities reaches `think` through the language model, and no density is needed.
+
     Args:
         think: (prompt ids, mask), (G, P) each -> (G, K, D), in the space of the language model's input embeddings.
-        num_latents: K. std: of a latent around it, in every dimension. closing: tokens between the latents and the answer.
+        num_latents: K. std: of a latent around it, in every dimension. through: see above. closing: tokens between the
+            latents and the answer.
         Others: see `TokenPolicy`.
 
     Raises:
@@ -180,12 +184,22 @@ class LatentPolicy(TokenPolicy):
     """
 
     def __init__(
-        self, lm, tokenizer, group_size: int, think: nn.Module, num_latents: int, std: float, closing=(), **others
+        self,
+        lm,
+        tokenizer,
+        group_size: int,
+        think: nn.Module,
+        num_latents: int,
+        std: float,
+        closing=(),
+        through: bool = False,
+        **others,
     ):
         super().__init__(lm, tokenizer, group_size, **others)
         if num_latents < 1 or not std > 0:
             raise UserError(f"num_latents = {num_latents} must be 1 or more, and std = {std} above 0")
         self.think, self.num_latents, self.std, self.closing = think, num_latents, std, list(closing)
+        self.through = through
 
     def save_pretrained(self, folder) -> None:
         """Keep what thinks in `folder`; the language model is as it was."""
@@ -194,7 +208,7 @@ class LatentPolicy(TokenPolicy):
     @property
     def max_actions(self) -> int:
         """The most actions that an answer can have."""
-        return self.num_latents + self.max_new_tokens
+        return self.max_new_tokens + (0 if self.through else self.num_latents)
 
     def draws(self, rng: np.random.Generator, problems: int) -> dict[str, np.ndarray]:
         """Uniform numbers for the tokens, and normal ones (B, K, D) for the latents."""
@@ -206,17 +220,23 @@ class LatentPolicy(TokenPolicy):
     def sample(self, problems: Sequence[Problem], draws: dict[str, np.ndarray]) -> Batch:
         """As `TokenPolicy.sample`, and latents (B, K, D); the mask (B, K + A) begins with the latents'."""
         question = self._questions(problems)
-        latents = self._mean(question) + self.std * self._on_device(draws["normals"])
+        normals = self._on_device(draws["normals"])
+        latents = self._mean(question) + self.std * normals
         first, cache, seen = self._after(question, latents)
         written = self._write(first, cache, seen, self._on_device(draws["uniforms"]))
-        thought = torch.ones_like(written["mask"][:, :1]).expand(-1, self.num_latents)
+        thought = torch.full_like(written["mask"][:, :1], int(not self.through)).expand(-1, self.num_latents)
         mask = torch.cat((thought, written["mask"]), 1)
-        return question | written | {"latents": latents, "mask": mask}
+        return question | written | {"latents": latents, "normals": normals, "mask": mask}
 
     def log_probs(self, batch: Batch) -> Tensor:
-        """Log density of each latent, then log-probability of each token: (B, K + A), in nats."""
-        thought = gaussian_log_prob(batch["latents"], self._mean(batch), self.std)
-        first, cache, seen = self._after(batch, batch["latents"])
+        """Log density of each latent (`through`: zeros), then log-probability of each token: (B, K + A), in nats."""
+        mean, latents = self._mean(batch), batch["latents"]
+        if self.through:
+            latents = mean + self.std * batch["normals"]
+            thought = torch.zeros_like(mean[..., 0])
+        else:
+            thought = gaussian_log_prob(latents, mean, self.std)
+        first, cache, seen = self._after(batch, latents)
         return torch.cat((thought, self._of_tokens(first, cache, seen, batch)), 1)
 
     def texts(self, batch: Batch) -> list[str]:

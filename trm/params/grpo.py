@@ -23,6 +23,9 @@ class Grpo(Training):
     latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, as a share of that of words")
     algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
     reward: str = Field("right", description="what an answer earns, a name of trm.rewards")
+    latent_gradient: Literal["density", "answer"] = Field(
+        "density", description="latents: learn by the density of what is drawn, or through the answer's tokens"
+    )
     group_size: int = Field(8, ge=2, description="answers to each problem")
     updates_per_batch: int = Field(1, ge=1, description="optimizer steps on the same answers")
     clip_low: float = Field(0.2, gt=0, lt=1, description="how far a probability may fall in an update")

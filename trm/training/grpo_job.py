@@ -39,7 +39,10 @@ def load_policy(params: Grpo) -> TokenPolicy:
     lm, tokenizer = load_lm(params.lm)
     reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
     frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
-    return ReasonerPolicy(frozen, reasoner.to(place(params)), params.group_size, params.latent_std, **writes)
+    through = params.latent_gradient == "answer"
+    return ReasonerPolicy(
+        frozen, reasoner.to(place(params)), params.group_size, params.latent_std, through=through, **writes
+    )
 
 
 class Learner(nn.Module):

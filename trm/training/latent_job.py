@@ -35,6 +35,7 @@ from trm.params import LATENT_ARMS, LatentReasoning
 from trm.run import Run, write_atomically
 from trm.training.trainer import Trainer, place
 
+LEAST_ROOM = 256  # positions of a reasoner
 LOOKED_AT = 2000  # problems from which compressors, means and regressions are found
 BATCHES = {1: 16, 64: None}  # problems that a way of answering is timed on, by how many at once; None: `timed` of them
 PARTS = ("train", "valid", "test")
@@ -139,7 +140,7 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
         lm_size=lm.hidden_size,
         layer=lm.layer,
         num_words=len(ids),
-        seq_len=params.num_latents + longest(encoded),
+        seq_len=longest(encoded),
     )
     reasoner = (Pause if arm == "pause" else LatentReasoner)(config)
     if arm != "pause":
@@ -156,8 +157,8 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
 
 
 def longest(encoded: Sequence[Encoded]) -> int:
-    """Room for prompts: the next multiple of 64 after the longest."""
-    return -(-(1 + max(len(one.prompt) for one in encoded)) // 64) * 64
+    """Room for latents and prompts: at least `LEAST_ROOM`, and as much as the longest prompt of training needs."""
+    return max(LEAST_ROOM, max(len(one.prompt) for one in encoded) + len(encoded[0].said))
 
 
 def _prompts(lm: FrozenLM, some: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
