@@ -256,9 +256,7 @@ asked = job.ways(params, data, thinkers)
 table = job.rows(params, data, asked, times=("no_thinking", "chain", "thoughts", "pause"))
 if complete and params.judged == "trained":
     own = next(row for row in table if row["way"] == (params.arm or "thoughts"))
-    own |= findings.curve(trained.history) | {
-        name: trained.metrics[name] for name in ("train/seconds", "model/parameters")
-    }
+    own |= findings.curve(trained.history) | {name: trained.metrics[name] for name in findings.SPENT}
 live = pd.DataFrame(table)
 findings.levels(live)
 

@@ -24,6 +24,7 @@ WAYS = {  # every way of answering, in words
     "direct_alone": "the same, taught the answer alone",
 }
 BASELINES = tuple(name for name in WAYS if name not in (THOUGHTS, CHAIN))
+SPENT = ("train/steps", "train/seconds", "model/parameters")  # what a trained way brings along
 TIMES = {"ms/1": "ms, one at a time", "ms/64": "ms, 64 at once"}
 GOAL, FAR_GOAL = 0.5, 0.9  # shares of the gap between no thinking and the full chain
 
@@ -47,7 +48,7 @@ def of(rows: pd.DataFrame, way: str, column: str = "accuracy") -> pd.Series:
 
 def levels(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a way, the best first: seeds, right answers in % (mean and deviation over seeds), tokens written, and
-    milliseconds for an answer where they were taken."""
+    milliseconds for an answer where they were taken; and what a trained one has and took: parameters, steps, minutes."""
     found = {}
     for way, part in rows.groupby("way", sort=False):
         values = 100 * part["accuracy"]
@@ -57,6 +58,9 @@ def levels(rows: pd.DataFrame) -> pd.DataFrame:
         for name, said in TIMES.items():
             known = part[name].dropna() if name in part else []
             line[said] = f"{known.mean():.1f}" if len(known) else "-"
+        for name, said, scale in zip(SPENT, ("steps", "minutes", "trained parameters"), (1, 60, 1)):
+            known = part[name].dropna() if name in part else []
+            line[said] = f"{known.mean() / scale:,.{int(scale > 1)}f}" if len(known) else "-"
         found[way] = line
     return pd.DataFrame(found).T.sort_values("mean", ascending=False).drop(columns="mean")
 
