@@ -86,6 +86,12 @@ def test_levels_put_the_best_first():
     assert table.loc["thoughts", "ms, one at a time"] == "15.0" and table.loc["ridge", "ms, one at a time"] == "-"
 
 
+def test_ways_that_several_runs_judge_count_once(tmp_path):
+    rows = made()
+    pd.concat([rows, rows[rows["way"] == "chain"]]).to_csv(tmp_path / "x.csv", index=False)
+    pd.testing.assert_frame_equal(read_rows(tmp_path / "x.csv"), rows, check_dtype=False)
+
+
 def test_a_table_that_cannot_be_used(tmp_path):
     made().drop(columns="tokens").to_csv(tmp_path / "x.csv")
     with pytest.raises(UserError, match="no column tokens; make it with `python -m trm.sweep results latent"):

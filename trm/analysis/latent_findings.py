@@ -30,8 +30,10 @@ GOAL, FAR_GOAL = 0.5, 0.9  # shares of the gap between no thinking and the full 
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of the runs of chapter 07 together. See `trm.analysis.runs.read_rows`."""
-    return runs.read_rows(path, ("way", "seed", "accuracy", "tokens", "accuracy/2"), "latent")
+    """The rows of the runs of chapter 07 together; ways that several runs of a seed judge count once. See
+    `trm.analysis.runs.read_rows`."""
+    rows = runs.read_rows(path, ("way", "seed", "accuracy", "tokens", "accuracy/2"), "latent")
+    return rows.drop_duplicates(["way", "seed"])
 
 
 def by_steps(rows: pd.DataFrame) -> pd.DataFrame:
