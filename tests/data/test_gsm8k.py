@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 from fractions import Fraction
+from pathlib import Path
 
 import datasets
 import pytest
@@ -127,12 +128,20 @@ def test_of_the_training_part_every_tenth_problem_is_for_validation(tmp_path):
 
 def test_what_stands_there_twice_is_taken_once(tmp_path):
     doubled = [row for row in rows(22) for _ in range(2)]
-    where = folder_of(tmp_path, train=doubled, test=doubled[:6])
+    where = folder_of(tmp_path, train=doubled, test=doubled[:6] + rows(3, 100) + rows(3, 100))
     plain = tmp_path / "plain"
     plain.mkdir()
-    once = folder_of(plain, train=rows(22), test=rows(3))
+    once = folder_of(plain, train=rows(22), test=rows(3, 100))  # what stands in train is no test
     for part in ("train", "valid", "test"):
         assert list(exercises(where, part)) == list(exercises(once, part))
+
+
+def test_a_single_file_is_cut_into_three_parts(tmp_path):
+    where = folder_of(tmp_path, train=rows(50))
+    file = str(next(Path(where).glob("train.jsonl*")))
+    parts = {part: {one.question for one in exercises(file, part)} for part in ("train", "valid", "test")}
+    assert {part: len(found) for part, found in parts.items()} == {"train": 40, "valid": 5, "test": 5}
+    assert len(set.union(*parts.values())) == 50
 
 
 @pytest.mark.parametrize("end, opener", [(".jsonl", open), (".jsonl.xz", lzma.open), (".jsonl.gz", gzip.open)])
@@ -140,7 +149,7 @@ def test_a_file_may_be_packed_and_named_itself(end, opener, tmp_path):
     with opener(tmp_path / f"train{end}", "wt") as file:
         file.write(json.dumps(CLIPS) + "\n\n")
     assert [one.answer for one in exercises(str(tmp_path), "train")] == ["72"]
-    assert [one.answer for one in exercises(str(tmp_path / f"train{end}"), "test")] == ["72"]
+    assert [one.answer for one in exercises(str(tmp_path / f"train{end}"), "train")] == ["72"]
 
 
 def test_the_hub_is_asked_for_the_part(monkeypatch):
@@ -148,12 +157,12 @@ def test_the_hub_is_asked_for_the_part(monkeypatch):
 
     def load(name, config, split, streaming):
         wanted.append((name, config, split))
-        return rows(10)
+        return rows(10, 100 * (split == "test"))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     found = {part: len(list(exercises("hub:openai/gsm8k:main", part))) for part in ("train", "valid", "test")}
     assert found == {"train": 9, "valid": 1, "test": 10}
-    assert wanted == [("openai/gsm8k", "main", split) for split in ("train", "train", "test")]
+    assert wanted == [("openai/gsm8k", "main", split) for split in ("train", "train", "train", "test")]
 
 
 @pytest.mark.parametrize(

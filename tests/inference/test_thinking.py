@@ -8,7 +8,7 @@ import torch
 
 from trm.data.reasoning import problems
 from trm.data.thoughts import Exercise, from_problem
-from trm.inference.thinking import Answered, Thinking, in_batches, is_right, timed
+from trm.inference.thinking import Answered, Thinking, in_batches, is_right, race
 from trm.models.frozen_lm import FrozenLM, tokens_of
 from trm.models.language_model import load_lm
 from trm.models.latent_reasoner import LatentReasoner, Pause, ReasonerConfig
@@ -32,7 +32,7 @@ def thinking(kind=LatentReasoner, most=40, **options):
     }
     reasoner = kind(ReasonerConfig(**small | options)).eval()
     reasoner.begin(WORDS, FROZEN.embeddings)
-    return Thinking(FROZEN, reasoner, most)
+    return Thinking(FROZEN, reasoner, most, most)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,25 @@ def test_problems_in_batches_are_answered_as_all_at_once():
         assert np.array_equal(parts.right, whole.right) and np.array_equal(parts.tokens, whole.tokens)
 
 
-def test_time_is_taken_of_every_whole_batch_after_one_that_warms_up():
-    sizes = []
+def test_ways_race_in_turn_after_a_round_that_warms_up():
+    seen = []
 
-    def way(some):
-        sizes.append([one.answer for one in some])
-        return Answered(np.ones(len(some)), np.ones(len(some)), [])
+    def way(name):
+        def answer(some):
+            seen.append((name, len(some)))
+            return Answered(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
 
-    assert timed(way, SOME, 3) > 0
-    answers = [one.answer for one in SOME]
-    assert sizes == [answers[:3], answers[:3], answers[3:6]]
-    assert 0 < timed(thinking(most=2).with_latents, SOME[:2], 1) < 60
+        return answer
+
+    found = race({"a": way("a"), "b": way("b")}, SOME[:5], 3, rounds=2)
+    assert seen == [("a", 3), ("b", 3)] + 2 * [("a", 3), ("a", 2), ("b", 3), ("b", 2)]
+    assert set(found) == {"a", "b"} and min(found.values()) > 0
+    assert race({}, SOME, 4) == {}
+
+
+def test_an_answer_without_a_chain_is_the_first_number_it_says():
+    """And a model that goes on has no more tokens for it than `max_answer_tokens`."""
+    one = Exercise("?", "", "18", (), 1)
+    assert is_right("18. Janet sells 3 a day", one, first=True) and not is_right("18. Janet sells 3 a day", one)
+    short = Thinking(FROZEN, None, 40, max_answer_tokens=1).without(SOME, thinking=False)
+    assert (short.tokens == 1).all()

@@ -31,7 +31,7 @@ def params_of(folder="unused", **changes):
 
 @pytest.fixture(scope="module")
 def data():
-    return job.load(params_of())
+    return job.load(params_of(), None)
 
 
 def trained(folder, data, **changes):
@@ -45,11 +45,13 @@ def history(run):
 
 
 def test_no_problem_is_in_two_parts():
-    found = job.load(params_of(num_samples=2000, valid_size=300, test_size=300, max_problem_steps=6)).parts
+    found = job.load(params_of(num_samples=2000, valid_size=300, test_size=300, max_problem_steps=6), None).parts
     told_apart = {part: {(one.calculations, one.answer) for one in some} for part, some in found.items()}
     assert not told_apart["train"] & told_apart["test"] and not told_apart["train"] & told_apart["valid"]
     assert not told_apart["valid"] & told_apart["test"] and {one.steps for one in found["test"]} == {2, 3, 4, 5, 6}
-    again = job.load(params_of(num_samples=2000, valid_size=300, test_size=300, max_problem_steps=6, seed=4)).parts
+    again = job.load(
+        params_of(num_samples=2000, valid_size=300, test_size=300, max_problem_steps=6, seed=4), None
+    ).parts
     assert again == found, "every seed sees the same problems"
 
 
@@ -121,7 +123,7 @@ def test_stand_ins_know_nothing_of_the_problem_but_what_they_say(data):
     reasoner = job.make_reasoner(params, data, encoded, "thoughts").eval()
     thinking = job.Thinking(data.lm, reasoner, 4)
     some = data.parts["train"]
-    known, ridge = job.guesses(thinking, some)
+    known, ridge = job.guesses(thinking, some, 8)
     prompt = thinking.read(some)
     latents = thinking.latents(prompt)
     torch.testing.assert_close(known, latents)
@@ -129,7 +131,7 @@ def test_stand_ins_know_nothing_of_the_problem_but_what_they_say(data):
     two = ridge(prompt.last[:1]) + ridge(prompt.last[1:2]) - ridge(prompt.last[2:3])
     torch.testing.assert_close(two, ridge(prompt.last[:1] + prompt.last[1:2] - prompt.last[2:3]), atol=1e-3, rtol=1e-3)
     seen = []
-    data_ways = job.stand_ins(thinking, some)
+    data_ways = job.stand_ins(thinking, some, 8)
     thinking.written = lambda asked, prompt, latents: seen.append(latents)
     for way in ("mean", "shuffled"):
         data_ways[way](data.parts["test"][:5])
@@ -149,10 +151,10 @@ def test_rows_of_all_ways(data, tmp_path):
 
 def test_what_is_the_same_for_every_problem(data):
     encoded = job.encode(data.lm, data.parts["test"], 2)
-    found = job.constancy(data, encoded)
+    found = job.constancy(data, encoded, 16)
     assert found["</think>"] == found["answer's anchor"], "here the answer is read at </think>"
     assert all(0 < share < 1 for share in found["</think>"]) and len(found["</think>"]) == 4
-    same = job.constancy(data, encoded[:1] * 3)
+    same = job.constancy(data, encoded[:1] * 3, 2)
     assert same["</think>"] == pytest.approx([1.0] * 4, abs=1e-5)
 
 
@@ -207,7 +209,8 @@ def test_chains_are_written_once_and_kept_where_they_are_right(tmp_path, gsm8k, 
         ({"schedule": "adaptive"}, "adaptive is for chapters"),
         ({"schedule": "lienar"}, "did you mean 'linear'"),
         ({"chain_weight": 0, "answer_weight": 0, "distill_weight": 0}, "are all 0: nothing is learned"),
-        ({"halting": "act", "chain_weight": 0}, "'halting' = 'act' weighs a loss of every thought"),
+        ({"arm": "", "halting": "act", "chain_weight": 0}, "'halting' = 'act' weighs a loss of every thought"),
+        ({"arm": "direct_alone", "chain_weight": 0.5}, "'chain_weight' = 0.5 is not what arm 'direct_alone' means"),
         ({"min_steps": 4}, "'min_steps' = 4 must not exceed max_problem_steps = 3"),
     ],
 )
@@ -235,7 +238,7 @@ def test_thinkers_that_ship_are_for_what_ships(data):
         with pytest.raises(UserError, match=message):
             job.shipped(data, params_of(judged="shipped", **changes))
     other = job.Data(FrozenLM(data.lm.lm, data.lm.tokenizer, 3), data.parts)
-    with pytest.raises(UserError, match="read layer 2, not 3; give `-p judged trained`"):
+    with pytest.raises(UserError, match="read layer 2, not 3, and end with .*give `-p judged trained`"):
         job.shipped(other, params_of(judged="shipped"))
 
 

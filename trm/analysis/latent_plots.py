@@ -30,10 +30,10 @@ def progress(history: Sequence[dict]) -> Figure:
     """How often each latent says the total of its step, and the answers right, as training goes on: shares of the validation
     problems. history: its records so far."""
     figure, ax = plt.subplots(figsize=(7, 3.2))
-    names = sorted({name for record in history for name in record if name.startswith("valid/latent_")})
-    for i, name in enumerate(names):
-        color = plt.get_cmap("viridis")(i / max(len(names) - 1, 1) * 0.9)
-        ax.plot(*series(history, name), color=color, marker="o", markersize=3, label=f"latent {i + 1} says its total")
+    found = {name for record in history for name in record if name.startswith("valid/latent_")}
+    for which in sorted(int(name.removeprefix("valid/latent_")) for name in found):
+        color, name = plt.get_cmap("viridis")(0.9 * (which - 1) / max(len(found) - 1, 1)), f"valid/latent_{which}"
+        ax.plot(*series(history, name), color=color, marker="o", markersize=3, label=f"latent {which} says its total")
     ax.plot(*series(history, "valid/accuracy"), color="#c0392b", linewidth=2, label="answer right")
     ax.set(xlabel="optimizer steps", ylabel="share of validation problems", ylim=(-0.02, 1.02))
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -16,8 +16,6 @@ from trm.data.thoughts import Exercise
 from trm.models.frozen_lm import FrozenLM, Prompt, chat_prompt, padded, tokens_of
 from trm.models.latent_reasoner import Latents
 
-BATCH = 250  # problems answered together, where no time is taken
-
 
 @dataclass(frozen=True)
 class Answered:
@@ -36,9 +34,9 @@ class Answered:
 Way = Callable[[Sequence[Exercise]], Answered]
 
 
-def is_right(text: str, exercise: Exercise) -> bool:
-    """Whether a text gives the answer: the number that it ends with, after its thoughts."""
-    return read_number(text.split("</think>")[-1]) == read_number(exercise.answer)
+def is_right(text: str, exercise: Exercise, first: bool = False) -> bool:
+    """Whether a text gives the answer: the number that it ends with (`first`: begins with), after its thoughts."""
+    return read_number(text.split("</think>")[-1], first) == read_number(exercise.answer)
 
 
 class Thinking:
@@ -46,11 +44,13 @@ class Thinking:
 
     Args:
         lm: the language model. reasoner: what writes the latents; None where only the ways without are asked for.
-        max_new_tokens: most tokens that are written.
+        max_new_tokens: most tokens of a chain with its answer. max_answer_tokens: most tokens of an answer without one, so that
+            no model thinks aloud where it should answer.
     """
 
-    def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int):
-        self.lm, self.reasoner, self.max_new_tokens = lm, reasoner, max_new_tokens
+    def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int, max_answer_tokens: int = 16):
+        self.lm, self.reasoner = lm, reasoner
+        self.max_new_tokens, self.max_answer_tokens = max_new_tokens, max_answer_tokens
 
     def read(self, some: Sequence[Exercise], thinking: bool = True) -> Prompt:
         """The prompts of exercises, read; those without thinking with the words before the answer."""
@@ -70,9 +70,7 @@ class Thinking:
     @torch.no_grad()
     def thought(self, prompt: Prompt) -> Tensor:
         """The thought with which each prompt is answered: the last, or where halting was learned, the one at which it stops."""
-        found = self.thoughts(prompt)
-        depth = self.reasoner.depth(found)
-        return torch.stack(found, 1)[torch.arange(len(depth)), depth - 1]
+        return self.reasoner.chosen(self.thoughts(prompt))
 
     @torch.no_grad()
     def latents(self, prompt: Prompt) -> Tensor:
@@ -94,30 +92,33 @@ class Thinking:
 
     def without(self, some: Sequence[Exercise], thinking: bool) -> Answered:
         """Answers at once, or (`thinking`) after a written chain; who does not come to the end of it has given no answer."""
-        found = self.written(some, self.read(some, thinking), None)
-        ended = np.array([not thinking or "</think>" in text for text in found.texts])
-        return replace(found, right=found.right * ended)
+        prompt = self.read(some, thinking)
+        if not thinking:
+            return self.written(some, prompt, None)
+        found = self._answered(some, self.lm.write(prompt, None, self.max_new_tokens), first=False)
+        return replace(found, right=found.right * np.array(["</think>" in text for text in found.texts]))
 
     def by_itself(self, some: Sequence[Exercise]) -> Answered:
-        """Answers without the language model: the word that the last latent is nearest to."""
-        texts = [self.lm.tokenizer.decode([i]) for i in self.said(self.read(some))[:, -1].tolist()]
-        return self._answered(some, texts, np.zeros(len(texts), int))
+        """Answers without the language model: the word that the last latent is nearest to, one token."""
+        found = self._answered(some, self.said(self.read(some))[:, -1:], first=True)
+        return replace(found, tokens=np.zeros(len(some), int))
 
     def written(self, some: Sequence[Exercise], prompt: Prompt, latents: Tensor | None) -> Answered:
         """Answers after prompts and latents (B, n, D)."""
-        ids = self.lm.write(prompt, latents, self.max_new_tokens)
-        kept = [[token for token in row if token != self.lm.tokenizer.pad_token_id] for row in ids.tolist()]
-        return self._answered(
-            some, [self.lm.tokenizer.decode(row) for row in kept], np.array([len(row) for row in kept])
-        )
+        return self._answered(some, self.lm.write(prompt, latents, self.max_answer_tokens), first=True)
 
-    def _answered(self, some: Sequence[Exercise], texts: list[str], tokens: np.ndarray) -> Answered:
-        end = self.lm.tokenizer.eos_token or "\0"
-        texts = [text.split(end)[0] for text in texts]
-        return Answered(np.array([is_right(*pair) for pair in zip(texts, some)], float), tokens, texts)
+    def _answered(self, some: Sequence[Exercise], ids: Tensor, first: bool) -> Answered:
+        """What token ids (B, T) say, up to the end token, which counts as one."""
+        end, texts, tokens = self.lm.tokenizer.eos_token_id, [], []
+        for row in ids.tolist():
+            length = row.index(end) if end in row else len(row)
+            texts.append(self.lm.tokenizer.decode(row[:length]))
+            tokens.append(min(length + 1, len(row)))
+        right = [is_right(text, one, first) for text, one in zip(texts, some)]
+        return Answered(np.array(right, float), np.array(tokens), texts)
 
 
-def in_batches(way: Way, some: Sequence[Exercise], size: int = BATCH) -> Answered:
+def in_batches(way: Way, some: Sequence[Exercise], size: int) -> Answered:
     """A way of answering, `size` problems at a time."""
     parts = [way(some[first : first + size]) for first in range(0, len(some), size)]
     return Answered(
@@ -127,12 +128,14 @@ def in_batches(way: Way, some: Sequence[Exercise], size: int = BATCH) -> Answere
     )
 
 
-def timed(way: Way, some: Sequence[Exercise], batch: int) -> float:
-    """Seconds for an answer, the prompt's reading included: the median over batches, after one that warms up."""
-    way(some[:batch])
-    took = []
-    for first in range(0, len(some) - batch + 1, batch):
-        started = time.perf_counter()
-        way(some[first : first + batch])
-        took.append((time.perf_counter() - started) / batch)
-    return float(np.median(took))
+def race(ways: dict[str, Way], some: Sequence[Exercise], batch: int, rounds: int = 5) -> dict[str, float]:
+    """Seconds that each way takes for an answer, the prompt's reading included: the median over rounds, in each of which every
+    way answers all of `some`, `batch` at a time, in turn, after one that warms up."""
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(rounds + 1):
+        for name, way in ways.items():
+            asked = some if round_ else some[:batch]
+            started = time.perf_counter()
+            in_batches(way, asked, batch)
+            took[name].append((time.perf_counter() - started) / len(asked))
+    return {name: float(np.median(seconds[1:])) for name, seconds in took.items()}

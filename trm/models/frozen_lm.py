@@ -104,7 +104,9 @@ class FrozenLM:
         self.lm, self.tokenizer, self.anchor = lm, tokenizer, anchor
         self.closing = tokens_of(tokenizer, ending + "</think>" + anchor)  # after latents
         self.end_of_chain = tokens_of(tokenizer, "</think>" + anchor)  # after a chain, which has its ending
-        self.embeddings = lm.get_input_embeddings().weight.detach()  # (V, D)
+        table = lm.get_input_embeddings()  # some models scale what they look up
+        with torch.no_grad():
+            self.embeddings = table(torch.arange(table.num_embeddings, device=table.weight.device))  # (V, D)
 
     @property
     def hidden_size(self) -> int:
@@ -120,9 +122,10 @@ class FrozenLM:
     def read(self, ids: Tensor, mask: Tensor) -> Prompt:
         """Read prompts, (B, T) each, padded on the right."""
         places = torch.arange(ids.shape[1], device=ids.device)[None]
-        out = self._run(mask, places, DynamicCache(), input_ids=ids)
-        ends = out.logits[torch.arange(len(ids)), mask.sum(1) - 1]
-        return Prompt(out.hidden_states[self.layer].float(), mask, out.past_key_values, ends)
+        ends, rows = (mask.sum(1) - 1).unique(return_inverse=True)  # what comes next is asked at these places alone
+        out = self._run(mask, places, DynamicCache(), ends, input_ids=ids)
+        following = out.logits[torch.arange(len(ids), device=ids.device), rows]
+        return Prompt(out.hidden_states[self.layer].float(), mask, out.past_key_values, following)
 
     def after(self, prompt: Prompt, latents: Tensor, answers: Tensor) -> Said:
         """Go on after prompts with latents (B, n, D), the closing, and answers (B, A), whose pads come last; gradients reach
@@ -130,10 +133,10 @@ class FrozenLM:
         known = self._embedded(torch.cat((self._closing(len(answers)), answers[:, :-1]), 1))
         given = torch.cat((latents.to(known.dtype), known), 1)  # (B, n + C + A - 1, D)
         mask, places = _longer(prompt.mask, given.shape[1])
-        out = self._run(mask, places, _copied(prompt.cache), inputs_embeds=given)
+        out = self._run(mask, places, _copied(prompt.cache), answers.shape[1], inputs_embeds=given)
         first = given.shape[1] - answers.shape[1]  # the anchor's place
         states = torch.stack([h[:, first] for h in out.hidden_states[1:]], 1)
-        return Said(out.logits[:, first:].float(), states.float())
+        return Said(out.logits.float(), states.float())
 
     @torch.no_grad()
     def anchors(self, prompt: Prompt, chains: Sequence[Sequence[int]], closed: int | None = None) -> Tensor:
@@ -144,7 +147,7 @@ class FrozenLM:
         rows = [[*chain, *self.end_of_chain[:closed]] for chain in chains]
         ids, more = (x.to(self.device) for x in padded(rows, self.tokenizer.pad_token_id))
         _, places = _longer(prompt.mask, ids.shape[1])
-        out = self._run(torch.cat((prompt.mask, more), 1), places, _copied(prompt.cache), input_ids=ids)
+        out = self._run(torch.cat((prompt.mask, more), 1), places, _copied(prompt.cache), 1, input_ids=ids)
         last, rows = more.sum(1) - 1, torch.arange(len(ids), device=ids.device)
         return torch.stack([h[rows, last] for h in out.hidden_states[1:]], 1).float()
 
@@ -158,7 +161,7 @@ class FrozenLM:
             closing = self._embedded(self._closing(len(latents)))
             given = torch.cat((latents.to(closing.dtype), closing), 1)
             mask, places = _longer(mask, given.shape[1])
-            logits = self._run(mask, places, cache, inputs_embeds=given).logits[:, -1]
+            logits = self._run(mask, places, cache, 1, states=False, inputs_embeds=given).logits[:, -1]
         written, done = [], torch.zeros(len(mask), dtype=torch.bool, device=self.device)
         while True:
             token = torch.where(done, pad, logits.argmax(-1))
@@ -167,7 +170,7 @@ class FrozenLM:
             if done.all() or len(written) == max_new_tokens:
                 return torch.stack(written, 1)
             mask, places = _longer(mask, 1)
-            logits = self._run(mask, places, cache, input_ids=token[:, None]).logits[:, -1]
+            logits = self._run(mask, places, cache, 1, states=False, input_ids=token[:, None]).logits[:, -1]
 
     def _closing(self, rows: int) -> Tensor:
         return torch.tensor(self.closing, device=self.device).expand(rows, -1)
@@ -175,10 +178,11 @@ class FrozenLM:
     def _embedded(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.embeddings)
 
-    def _run(self, mask: Tensor, places: Tensor, cache: Cache | None, **given: Tensor):
+    def _run(self, mask: Tensor, places: Tensor, cache: Cache, logits_to_keep, states: bool = True, **given: Tensor):
+        """The model's outputs, with logits of the last so many positions, or of those named, alone."""
         return self.lm(
-            attention_mask=mask.long(), position_ids=places.expand(len(mask), -1), past_key_values=cache,
-            use_cache=cache is not None, output_hidden_states=True, **given,
+            attention_mask=mask.long(), position_ids=places.expand(len(mask), -1), past_key_values=cache, use_cache=True,
+            output_hidden_states=states, logits_to_keep=logits_to_keep, **given,
         )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class ReasonerConfig:
     halt_max_steps: int = 1  # supervision steps, the state detached between them
     backprop: str = "full"
     halting: str = "none"  # none, or act: the expected loss over all thoughts
+    answers_by: str = "lm"  # who answers: the language model, or itself: the last latent
 
     @classmethod
     def of(cls, params: Any, **known: int) -> Self:
@@ -99,6 +100,15 @@ class Latents(nn.Module, PyTorchModelHubMixin):
     def latents(self, thought: Tensor) -> Tensor:
         """What of a thought enters the language model: (B, num_latents, lm_size)."""
         raise NotImplementedError
+
+    def depth(self, thoughts: list[Tensor]) -> Tensor:
+        """After which thought to stop, from 1; at the last, unless something else was learned. -> (B,)."""
+        return torch.full((len(thoughts[0]),), len(thoughts), device=thoughts[0].device)
+
+    def chosen(self, thoughts: list[Tensor]) -> Tensor:
+        """The thought at which each prompt stops."""
+        depth = self.depth(thoughts)
+        return torch.stack(thoughts, 1)[torch.arange(len(depth), device=depth.device), depth - 1]
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
@@ -178,7 +188,7 @@ class LatentReasoner(Latents):
     def depth(self, thoughts: list[Tensor]) -> Tensor:
         """After which thought to stop, from 1: where act learned it, else at the last. -> (B,)."""
         if self.config.halting != "act":
-            return torch.full((len(thoughts[0]),), len(thoughts), device=thoughts[0].device)
+            return super().depth(thoughts)
         probability = -torch.expm1(F.logsigmoid(-self.halt_logits(thoughts).float()).cumsum(-1))
         return halting.TAUGHT["act"].steps(probability)
 
@@ -207,10 +217,6 @@ class Pause(Latents):
     def latents(self, thought: Tensor) -> Tensor:
         """The vectors themselves."""
         return thought
-
-    def depth(self, thoughts: list[Tensor]) -> Tensor:
-        """1 for each: there is but one thought."""
-        return torch.ones(len(thoughts[0]), dtype=torch.long, device=thoughts[0].device)
 
 
 def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Latents:

@@ -283,7 +283,7 @@ class Reasoning(nn.Module):
         """Prompts (G, P), padded on the left -> latents (G, K, D)."""
         prompt = self.lm.read(*padded_right(ids, mask))
         thoughts = self.reasoner.think(self.reasoner.reads.compress(prompt.states), prompt.mask)
-        return self.reasoner.latents(thoughts[-1])
+        return self.reasoner.latents(self.reasoner.chosen(thoughts))
 
 
 class ReasonerPolicy(LatentPolicy):

@@ -76,6 +76,10 @@ class Grpo(Training):
                 f"parameter 'prefetch' = {self.prefetch}: answers are sampled by the weights that the step before leaves, and "
                 "so cannot be made ahead; leave it at 0"
             )
+        if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
+            raise ValueError(
+                f"parameter 'kl_coef' = {self.kl_coef}: densities of vectors drift apart by tens of nats; give 0 with latents"
+            )
         if self.min_steps > self.max_problem_steps:
             raise ValueError(
                 f"parameter 'min_steps' = {self.min_steps} must not exceed max_problem_steps = {self.max_problem_steps}"

@@ -6,11 +6,12 @@ from pydantic import Field, field_validator, model_validator
 
 from trm.params.training import Training, checked_weights, known_schedule
 
+ASKED = {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1, "answers_by": "lm"}  # in every step
 # What each arm is: changes in the parameters of the chapter.
 LATENT_ARMS = {
-    "thoughts": {},  # learns the steps of the chain, and then the answer through the language model
-    "answer_alone": {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1},  # nothing but the answer and its anchor
-    "pause": {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1},  # the same vectors for every problem
+    "thoughts": {"answers_by": "lm"},  # learns the steps of the chain, and the answer through the language model
+    "answer_alone": ASKED,  # nothing but the answer, and where a right chain leads
+    "pause": ASKED,  # the same, for vectors that are equal for every problem
     "direct": {"answers_by": "itself"},  # the same recursion and the same chain, read off without the language model
     "direct_alone": {"answers_by": "itself", "chain_weight": 0.0},  # and that from the answer alone
 }
@@ -29,7 +30,8 @@ class LatentReasoning(Training):
     num_samples: int = Field(3000, ge=16, description="problems to train on")
     valid_size: int = Field(250, ge=1, description="problems, kept out of training, for the live curve")
     test_size: int = Field(1000, ge=64, description="unseen problems, on which all ways are judged")
-    max_new_tokens: int = Field(80, ge=1, description="most tokens that the language model writes")
+    max_new_tokens: int = Field(80, ge=1, description="most tokens of a chain with its answer")
+    max_answer_tokens: int = Field(8, ge=1, description="most tokens of an answer without a chain")
     cache_dir: str = Field(
         "", description="where states and chains are kept for other runs; empty: in the run's folder"
     )
@@ -102,10 +104,17 @@ class LatentReasoning(Training):
             raise ValueError(
                 "parameters 'chain_weight', 'answer_weight', 'distill_weight' are all 0: nothing is learned"
             )
-        if self.halting == "act" and self.chain_weight == 0 and self.answers_by == "lm" and self.asked_from:
+        asked = self.asked_from == 0 and self.ask_interval == 1
+        if self.halting == "act" and self.of_arm(self.arm).chain_weight == 0 and self.answers_by == "lm" and not asked:
             raise ValueError(
-                "parameter 'halting' = 'act' weighs a loss of every thought: give chain_weight, or asked_from 0"
+                "parameter 'halting' = 'act' weighs a loss of every thought in every step: give chain_weight"
             )
+        for name, value in LATENT_ARMS.get(self.arm, {}).items():
+            own, default = getattr(self, name), type(self).model_fields[name].default
+            if own not in (value, default) and name not in ("asked_from", "ask_interval"):
+                raise ValueError(
+                    f"parameter {name!r} = {own!r} is not what arm {self.arm!r} means; leave one of them out"
+                )
         return self
 
     def of_arm(self, arm: str) -> Self:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from trm.data.hidden_states import StateBatches, StateStore, digest
 from trm.data.reasoning import problems
 from trm.data.thoughts import Encoded, Exercise, ThoughtBatches, from_problem, said_by
 from trm.errors import UserError
-from trm.inference.thinking import Answered, Thinking, Way, in_batches, timed
+from trm.inference.thinking import Thinking, Way, in_batches, race
 from trm.models.frozen_lm import FrozenLM, Prompt, chat_prompt, padded, tokens_of
 from trm.models.language_model import load_lm, weights_digest
 from trm.models.latent_reasoner import (
@@ -31,13 +31,12 @@ from trm.models.latent_reasoner import (
 )
 from trm.models.latent_thinker import LatentThinker, ThinkingLoss
 from trm.models.second_moment import SecondMoment
-from trm.params import LATENT_ARMS, LatentReasoning
+from trm.params import LatentReasoning
 from trm.run import Run, write_atomically
 from trm.training.trainer import Trainer, place
 
 LEAST_ROOM = 256  # positions of a reasoner
 LOOKED_AT = 2000  # problems from which compressors, means and regressions are found
-BATCHES = {1: 16, 64: None}  # problems that a way of answering is timed on, by how many at once; None: `timed` of them
 PARTS = ("train", "valid", "test")
 
 
@@ -49,9 +48,10 @@ class Data:
     parts: dict[str, list[Exercise]]
 
 
-def load(params: LatentReasoning, run: Run | None = None) -> Data:
-    """The language model and the exercises that `params` name. No problem of one part occurs in another: stories are told apart
-    by their arithmetic, GSM8K's by their text. What a real model should think is what it wrote itself (`own_chains`).
+def load(params: LatentReasoning, run: Run | None) -> Data:
+    """The language model and the exercises that `params` name; run: where chains are kept, if some are written. No problem of
+    one part occurs in another: stories are told apart by their arithmetic, GSM8K's by their text. What a real model should
+    think is what it wrote itself (`own_chains`).
 
     Raises:
         UserError: a model or a file that cannot be used, or a part without problems.
@@ -75,38 +75,40 @@ def load(params: LatentReasoning, run: Run | None = None) -> Data:
     return Data(lm, parts)
 
 
-def own_chains(params: LatentReasoning, run: Run | None, lm: FrozenLM, asked: Sequence[Exercise]) -> list[Exercise]:
+def own_chains(params: LatentReasoning, run: Run, lm: FrozenLM, asked: Sequence[Exercise]) -> list[Exercise]:
     """The exercises that the language model answers right after a chain of its own, each with that chain. What it wrote is kept
-    as lines of JSON, below `cache_dir` or in the run's folder, and not written again.
+    as lines of JSON, batch by batch, below `cache_dir` or in the run's folder, and not written again.
 
     Raises:
-        UserError: what is kept belongs to another model or other problems.
+        UserError: what is kept cannot be read, or belongs to another model or other problems.
     """
     prompts = [tokens_of(lm.tokenizer, chat_prompt(lm.tokenizer, one.question, True)) for one in asked]
     about = {"weights": weights_digest(lm.lm), "prompts": digest(prompts), "most": params.max_new_tokens}
-    folder = StateStore.place(params.cache_dir, run.dir / "chains" if run else Path("chains"), about)
-    file = folder / "chains.jsonl"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        thinking = Thinking(lm, None, params.max_new_tokens)
-        found = in_batches(lambda some: thinking.without(some, True), asked, params.batch_size)
-        lines = [
-            json.dumps(about),
-            *(json.dumps({"text": t, "right": bool(r)}) for t, r in zip(found.texts, found.right)),
-        ]
-        write_atomically(file, "\n".join(lines) + "\n")
-    try:
-        head, *rows = [json.loads(line) for line in file.read_text().splitlines()]
-        kept = [(row["text"], row["right"]) for row in rows]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} holds no chains ({error}); remove it, and they are written again") from None
-    if head != about or len(kept) != len(asked):
-        raise UserError(f"{file} holds chains of something else; remove it, and they are written again")
+    file = StateStore.place(params.cache_dir, run.dir / "chains", about) / "chains.jsonl"
+    thinking = Thinking(lm, None, params.max_new_tokens)
+    with PartialState(cpu=params.device == "cpu").main_process_first():  # the first writes, the others read
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept = _kept_chains(file, about) if file.exists() else []
+        for first in range(len(kept), len(asked), params.batch_size):
+            found = thinking.without(asked[first : first + params.batch_size], True)
+            kept += [{"text": text, "right": bool(right)} for text, right in zip(found.texts, found.right)]
+            write_atomically(file, "\n".join(json.dumps(line) for line in (about, *kept)) + "\n")
     return [
-        Exercise(one.question, text.split("</think>")[0], one.answer, one.calculations, one.steps)
-        for one, (text, right) in zip(asked, kept)
-        if right and "</think>" in text
+        replace(one, chain=line["text"].split("</think>")[0])
+        for one, line in zip(asked, kept, strict=True)
+        if line["right"]
     ]
+
+
+def _kept_chains(file: Path, about: dict) -> list[dict]:
+    try:
+        head, *lines = [json.loads(line) for line in file.read_text().splitlines()]
+        whole = all(isinstance(line["text"], str) and isinstance(line["right"], bool) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} holds no chains ({error}); remove it, and they are written again") from None
+    if head != about or not whole:
+        raise UserError(f"{file} holds chains of something else; remove it, and they are written again")
+    return lines
 
 
 def encode(lm: FrozenLM, found: Sequence[Exercise], num_latents: int) -> list[Encoded]:
@@ -136,19 +138,17 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
     torch.manual_seed(params.seed)
     ids = torch.tensor(sorted({token for one in encoded for token in one.chain + one.answer}), device=lm.device)
     config = ReasonerConfig.of(
-        params,
-        lm_size=lm.hidden_size,
-        layer=lm.layer,
-        num_words=len(ids),
-        seq_len=longest(encoded),
+        params, lm_size=lm.hidden_size, layer=lm.layer, num_words=len(ids), seq_len=room(data, params.num_latents)
     )
     reasoner = (Pause if arm == "pause" else LatentReasoner)(config)
     if arm != "pause":
         states, words = SecondMoment(lm.hidden_size), SecondMoment(lm.hidden_size)
-        words.add(lm.embeddings[torch.tensor(sum((one.chain + one.answer for one in some), [])).to(lm.device)].float())
         for first in range(0, len(some), params.batch_size):
-            prompt = lm.read(*_prompts(lm, some[first : first + params.batch_size]))
+            few = some[first : first + params.batch_size]
+            prompt = lm.read(*_prompts(lm, few))
             states.add(prompt.states[prompt.mask])
+            said = torch.tensor([token for one in few for token in one.chain + one.answer], device=lm.device)
+            words.add(lm.embeddings[said].float())
         reasoner.reads.set_optimum(states)
         reasoner.writes.set_optimum(words)
     reasoner = reasoner.to(lm.device)
@@ -156,9 +156,11 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
     return reasoner
 
 
-def longest(encoded: Sequence[Encoded]) -> int:
-    """Room for latents and prompts: at least `LEAST_ROOM`, and as much as the longest prompt of training needs."""
-    return max(LEAST_ROOM, max(len(one.prompt) for one in encoded) + len(encoded[0].said))
+def room(data: Data, num_latents: int) -> int:
+    """Positions that a reasoner needs: at least `LEAST_ROOM`, and enough for the longest prompt of any part."""
+    t, every = data.lm.tokenizer, (one for some in data.parts.values() for one in some)
+    longest = max((one.question for one in every), key=len)  # in letters, which is near enough with a quarter more
+    return max(LEAST_ROOM, num_latents + 5 * len(tokens_of(t, chat_prompt(t, longest, True))) // 4)
 
 
 def _prompts(lm: FrozenLM, some: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
@@ -234,20 +236,19 @@ def watch(model: LatentThinker, params: LatentReasoning, data: Data) -> dict[str
     """On the validation part: valid/accuracy of the answers; valid/latent_I, how often the I-th latent says the total of its
     step, over the problems that have so many steps."""
     some = data.parts["valid"]
-    way = Thinking(data.lm, model.reasoner, params.max_new_tokens)
-    own = params.answers_by == "itself"
-    found = {"valid/accuracy": in_batches(way.by_itself if own else way.with_latents, some).accuracy}
+    way = Thinking(data.lm, model.reasoner, params.max_new_tokens, params.max_answer_tokens)
+    found = {"valid/accuracy": in_batches(answering(way), some, params.batch_size).accuracy}
     if params.arm == "pause":
         return found
-    right = slots(way, encode(data.lm, some, params.num_latents))
+    right = slots(way, encode(data.lm, some, params.num_latents), params.batch_size)
     return found | {f"valid/latent_{i}": float(share) for i, share in enumerate(right, 1) if np.isfinite(share)}
 
 
-def slots(way: Thinking, encoded: Sequence[Encoded]) -> np.ndarray:
+def slots(way: Thinking, encoded: Sequence[Encoded], batch: int) -> np.ndarray:
     """How often each latent says the total of its own step: (num_latents,), nan where no problem has so many steps."""
     hits, counts = 0.0, 0.0
-    for first in range(0, len(encoded), 250):
-        some = encoded[first : first + 250]
+    for first in range(0, len(encoded), batch):
+        some = encoded[first : first + batch]
         nearest = way.said(way.lm.read(*_prompts(way.lm, some))).cpu().numpy()
         said = np.stack([one.said[:, 0] for one in some])
         meant = (said >= 0) & (np.arange(said.shape[1])[None] < np.array([[one.steps] for one in some]))
@@ -265,7 +266,7 @@ def shipped(
     """The thinkers that ship, by arm.
 
     Raises:
-        UserError: another language model, or another layer, than theirs.
+        UserError: another language model, layer or ending than theirs.
     """
     if params.lm or params.data_path:
         raise UserError(
@@ -274,36 +275,43 @@ def shipped(
         )
     found = {}
     for name in names:
-        reasoner = load_reasoner(SHIPPED_REASONER / name, data.lm.hidden_size, name == "pause").to(data.lm.device)
-        if name != "pause" and reasoner.config.layer != data.lm.layer:
+        found[name] = load_reasoner(SHIPPED_REASONER / name, data.lm.hidden_size, name == "pause").to(data.lm.device)
+        theirs = found[name].config
+        if (theirs.layer, theirs.ending) != (data.lm.layer, params.ending):
             raise UserError(
-                f"the thinkers that ship read layer {reasoner.config.layer}, not {data.lm.layer}; give `-p judged trained`"
+                f"the thinkers that ship read layer {theirs.layer}, not {data.lm.layer}, and end with {theirs.ending!r}, not "
+                f"{params.ending!r}; give `-p judged trained`"
             )
-        found[name] = reasoner
     return found
 
 
 def ways(params: LatentReasoning, data: Data, thinkers: dict[str, Latents]) -> dict[str, Way]:
-    """Every way of answering there is: without thinking, with a chain, after each arm's latents; read off the last latent of
-    `thoughts` (`read_off`); and after what needs no thought: the mean latents of the training problems (`mean`), a ridge
-    regression of the latents from the prompt's last state (`ridge`), and the latents of another problem (`shuffled`)."""
-    plain = Thinking(data.lm, None, params.max_new_tokens)
+    """Every way of answering there is: without thinking, with a chain, and after each thinker's latents (or by itself); of the
+    arm `thoughts` also read off its last latent (`read_off`), and after what needs no thought: the mean latents of training
+    problems (`mean`), a ridge regression of the latents from the prompt's last state (`ridge`), and the latents of other
+    problems (`shuffled`)."""
+    most = params.max_new_tokens, params.max_answer_tokens
+    plain, some = Thinking(data.lm, None, *most), data.parts["train"][:LOOKED_AT]
     found: dict[str, Way] = {
-        "no_thinking": lambda some: plain.without(some, False),
-        "chain": lambda some: plain.without(some, True),
+        "no_thinking": lambda asked: plain.without(asked, False),
+        "chain": lambda asked: plain.without(asked, True),
     }
-    some = data.parts["train"][:LOOKED_AT]
     for name, reasoner in thinkers.items():
-        way = Thinking(data.lm, reasoner, params.max_new_tokens)
-        found[name] = way.by_itself if LATENT_ARMS[name].get("answers_by") == "itself" else way.with_latents
+        way = Thinking(data.lm, reasoner, *most)
+        found[name] = answering(way)
         if name == "thoughts":
-            found |= {"read_off": way.by_itself} | stand_ins(way, some)
+            found |= {"read_off": way.by_itself} | stand_ins(way, some, params.batch_size)
     return found
 
 
-def stand_ins(thinking: Thinking, some: Sequence[Exercise]) -> dict[str, Way]:
+def answering(way: Thinking) -> Way:
+    """How a thinker answers: by itself, if it was trained to, else through the language model."""
+    return way.by_itself if way.reasoner.config.answers_by == "itself" else way.with_latents
+
+
+def stand_ins(thinking: Thinking, some: Sequence[Exercise], batch: int) -> dict[str, Way]:
     """Ways of answering after what needs no thought; some: training problems, from which mean and ridge are found."""
-    known, ridge = guesses(thinking, some)
+    known, ridge = guesses(thinking, some, batch)
 
     def after(change: Callable[[Prompt, Tensor], Tensor]) -> Way:
         return lambda asked: thinking.with_latents(asked, change)
@@ -315,12 +323,12 @@ def stand_ins(thinking: Thinking, some: Sequence[Exercise]) -> dict[str, Way]:
     }
 
 
-def guesses(thinking: Thinking, some: Sequence[Exercise]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def guesses(thinking: Thinking, some: Sequence[Exercise], batch: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """The latents on some problems (N, num_latents, D), and a ridge regression from the last prompt state (B, D) to them, its
     penalty chosen by leaving out one problem at a time."""
     states, latents = [], []
-    for first in range(0, len(some), 250):
-        prompt = thinking.read(some[first : first + 250])
+    for first in range(0, len(some), batch):
+        prompt = thinking.read(some[first : first + batch])
         states.append(prompt.last)
         latents.append(thinking.latents(prompt))
     x, y = torch.cat(states).cpu().numpy(), torch.cat(latents)
@@ -337,31 +345,34 @@ def rows(params: LatentReasoning, data: Data, found: dict[str, Way], times: Sequ
     """One row a way: accuracy on the test part, accuracy/N by number of steps, tokens written for an answer; for those in
     `times` also ms/1 and ms/64, milliseconds for an answer with so many problems at once."""
     test = data.parts["test"]
-    steps = np.array([one.steps for one in test])
-    table = []
+    steps, table = np.array([one.steps for one in test]), []
     for name, way in found.items():
-        answered: Answered = in_batches(way, test)
+        answered = in_batches(way, test, params.batch_size)
         row = {"way": name, "seed": params.seed, "accuracy": answered.accuracy, "tokens": float(answered.tokens.mean())}
-        row |= {f"accuracy/{n}": float(answered.right[steps == n].mean()) for n in sorted(set(steps.tolist()))}
-        if name in times:
-            for batch, count in BATCHES.items():
-                some = test[: count or params.timed]
-                row[f"ms/{batch}"] = 1000 * timed(way, some, min(batch, len(some)))
-        table.append(row)
+        table.append(
+            row | {f"accuracy/{n}": float(answered.right[steps == n].mean()) for n in sorted(set(steps.tolist()))}
+        )
+    racing = {name: way for name, way in found.items() if name in times}
+    for batch, count in ((1, params.timed // 8), (64, params.timed)):
+        seconds = race(racing, test[: max(count, 1)], batch)
+        for row in table:
+            if row["way"] in seconds:
+                row[f"ms/{batch}"] = 1000 * seconds[row["way"]]
     return table
 
 
 @torch.no_grad()
-def constancy(data: Data, encoded: Sequence[Encoded]) -> dict[str, list[float]]:
+def constancy(data: Data, encoded: Sequence[Encoded], batch: int) -> dict[str, list[float]]:
     """How much of a state is the same for every problem: the share of its mean square that the mean over problems takes, after
     each block. Of the token `</think>` after a right chain, and of the answer's anchor."""
-    prompt, chains = data.lm.read(*_prompts(data.lm, encoded)), [one.chain for one in encoded]
-    found = {}
-    for name, closed in (("</think>", 1), ("answer's anchor", None)):
-        states = data.lm.anchors(prompt, chains, closed)
-        share = states.mean(0).square().sum(-1) / states.square().sum(-1).mean(0)  # (layers,)
-        found[name] = share.tolist()
-    return found
+    found = {"</think>": [], "answer's anchor": []}
+    for first in range(0, len(encoded), batch):
+        some = encoded[first : first + batch]
+        prompt, chains = data.lm.read(*_prompts(data.lm, some)), [one.chain for one in some]
+        for name, closed in zip(found, (1, None)):
+            found[name].append(data.lm.anchors(prompt, chains, closed).cpu())
+    states = {name: torch.cat(parts) for name, parts in found.items()}  # (N, layers, D) each
+    return {name: (x.mean(0).square().sum(-1) / x.square().sum(-1).mean(0)).tolist() for name, x in states.items()}
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ def latents_stand_in(tables: Path) -> Measured:
     do as well; CONTRADICTED where none does worse."""
     ways = (THOUGHTS, CHAIN, *BASELINES)
     table = read_table(tables, "07_latent_reasoning.csv", key="way", arms=ways, columns=("accuracy",))
+    table = table.drop_duplicates(["way", "seed"])  # several runs of a seed judge the ways without latents
     own = arm(table, THOUGHTS, "accuracy", "way")
     told = {
         way: compare(own, arm(table, way, "accuracy", "way"), ("latents", way.replace("_", " ")), tests=len(BASELINES))
