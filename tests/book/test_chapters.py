@@ -49,6 +49,9 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
         stable = {"test/uas", "test/las", "test/uas_per_iteration", "parse/sentences_per_second"}
         stable |= {f"ablation/{arm}/uas_{what}" for arm in ("one_iteration", "both") for what in ("mean", "std")}
         assert stable <= set(metrics)
+    if chapter == "07_latent_reasoning":
+        ways = ("", "_no_thinking", "_chain", "_mean", "_ridge", "_shuffled", "_read_off")
+        assert {f"latent/accuracy{way}" for way in ways} | {"latent/gap_recovered", "latent/speedup"} <= set(metrics)
     if chapter == "06_recursive_lm":
         assert {f"recursive_lm/accuracy{end}" for end in ("", "_same_compute", "_chain")} <= set(metrics)
 

@@ -200,6 +200,29 @@ def test_a_reasoner_is_rewarded_through_its_latents():
     assert chosen.think.reasoner.out.weight.grad.abs().max() > 0
 
 
+def test_the_gradient_through_the_answer_is_that_of_finite_differences():
+    """Latents are no actions then; what was drawn stays, and moves with the thought."""
+    chosen = reasoning()
+    chosen.through = True
+    batch = sampled(chosen)
+    assert (batch["mask"][:, :3] == 0).all() and chosen.max_actions == 4
+    weight = chosen.think.reasoner.out.weight
+
+    def total():
+        return (chosen.log_probs(batch) * batch["mask"]).sum()
+
+    found = chosen.log_probs(batch)
+    assert (found[:, :3] == 0).all()
+    total().backward()
+    direction = weight.grad / weight.grad.norm()
+    with torch.no_grad():
+        weight += 1e-2 * direction
+        above = total()
+        weight -= 2e-2 * direction
+        slope = (above - total()) / 2e-2
+    assert float(slope) == pytest.approx(float(weight.grad.norm()), rel=0.05)
+
+
 def test_a_reasoner_that_is_not_drawn_answers_greedily():
     chosen = reasoning(std=1e-6)
     chosen.temperature = 1e-4

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 from trm import rewards
 from trm.data.reasoning import Problem
 from trm.errors import UserError
+from trm.models.latent_reasoner import load_reasoner
 from trm.params import Grpo, ParameterError, read_yaml
 from trm.run import Run
 from trm.training import grpo_job as job
@@ -82,6 +83,35 @@ def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_numbers(tmp_path, 
     again, after, resumed = trained(tmp_path / "cut", **options, resume=True)
     assert same(weights(policy), weights(again)) and history(unbroken) == history(resumed)
     assert metrics["grpo/weights_moved"] == after["grpo/weights_moved"]
+
+
+@pytest.mark.parametrize("gradient", ["density", "answer"])
+def test_latents_learn_resume_to_the_bit_and_leave_the_language_model_alone(tmp_path, monkeypatch, gradient):
+    options = {
+        "policy": "latents",
+        "latent_gradient": gradient,
+        "kl_coef": 0.0,
+        "max_new_tokens": 4,
+        "updates_per_batch": 1,
+    }
+    start = job.load_policy(Grpo.create(SMOKE | options)).state_dict()
+    policy, _, unbroken = trained(tmp_path / "whole", **options)
+
+    def dies(self, step, call=job.Groups.__call__):
+        if step == 3:
+            raise KeyboardInterrupt
+        return call(self, step)
+
+    options |= {"checkpoint_interval": 2}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job.Groups, "__call__", dies)
+        trained(tmp_path / "cut", **options)
+    again, _, resumed = trained(tmp_path / "cut", **options, resume=True)
+    assert same(weights(policy), weights(again)) and history(unbroken) == history(resumed)
+    moved = {name for name, value in policy.state_dict().items() if not torch.equal(value, start[name])}
+    assert moved and all(name.startswith("think.reasoner.") for name in moved)
+    kept = load_reasoner(unbroken.path("model"), 192)
+    assert torch.equal(kept.out.weight, policy.think.reasoner.out.weight)
 
 
 def test_what_is_judged_is_what_is_kept(tmp_path):
@@ -167,6 +197,7 @@ def test_a_reward_that_returns_nan_stops_the_run(tmp_path, monkeypatch):
         ({"eval_interval": 3}, "'eval_interval' = 3 must be a multiple of updates_per_batch = 2"),
         ({"min_steps": 3}, "'min_steps' = 3 must not exceed max_problem_steps = 2"),
         ({"temperature": 0}, "parameter 'temperature' = 0"),
+        ({"policy": "latents"}, "'kl_coef' = 0.01: densities of vectors drift apart"),
     ],
 )
 def test_parameters_that_cannot_be(values, message):

@@ -23,7 +23,7 @@ WAYS = {  # every way of answering, in words
     "direct": "the same recursion, answering by itself",
     "direct_alone": "the same, taught the answer alone",
 }
-BASELINES = tuple(name for name in WAYS if name not in (THOUGHTS, CHAIN))
+BASELINES = ("no_thinking", "pause", "mean", "ridge", "shuffled", "read_off", "direct")  # what latents are held against
 SPENT = ("train/steps", "train/seconds", "model/parameters")  # what a trained way brings along
 TIMES = {"ms/1": "ms, one at a time", "ms/64": "ms, 64 at once"}
 GOAL, FAR_GOAL = 0.5, 0.9  # shares of the gap between no thinking and the full chain

@@ -11,7 +11,6 @@ from trm.analysis.measures import (
     compression,
     grpo,
     halting,
-    latent,
     parsing,
     recursive_lm,
     suites,
@@ -19,15 +18,4 @@ from trm.analysis.measures import (
     tpu,
 )
 
-__all__ = [
-    "arithmetic",
-    "compression",
-    "grpo",
-    "halting",
-    "latent",
-    "parsing",
-    "recursive_lm",
-    "suites",
-    "supervision",
-    "tpu",
-]
+__all__ = ["arithmetic", "compression", "grpo", "halting", "parsing", "recursive_lm", "suites", "supervision", "tpu"]
