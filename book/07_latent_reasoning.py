@@ -266,10 +266,10 @@ if params.table and complete:
 # %% [markdown]
 # ## The full comparison
 #
-# Three seeds an arm, as many steps as take about as long (the minutes below are of a core that other work shared). The mean
-# of the latents, the linear guess and another problem's latents show only that a wrong thought misleads; what counts is
-# whether latents do better than answering at once, than pause vectors, and than the same recursion without a language model.
-# The table is committed; these commands make it again:
+# Three seeds an arm, as many steps as take about as long (the minutes below are of processor time). The mean of the latents,
+# the linear guess and another problem's latents show only that a wrong thought misleads; what counts is whether latents do
+# better than answering at once, than pause vectors, and than the same recursion without a language model. The table is
+# committed; these commands make it again:
 #
 #     python -m trm.sweep run latent --scale laptop --jobs 2 --threads 1
 #     python -m trm.sweep results latent --scale laptop --rows FILE.csv

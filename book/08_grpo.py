@@ -224,7 +224,7 @@ if len(full):
 # deviation `latent_std`). With `latent_gradient density` the density of what was drawn stands in the ratio as a token's
 # probability does; with `answer` the answer's tokens alone are actions, and their gradient reaches the reasoner through the
 # language model. It begins with the reasoner that ships, and is rewarded on stories of six steps, the ones that it is worst
-# at. (Without KL: densities of vectors of so many dimensions drift apart by tens of nats.)
+# at. (Without KL: densities of vectors of so many dimensions drift apart by nats where tokens do by hundredths.)
 #
 #     python -m trm.sweep run grpo_latents --scale laptop --jobs 2 --threads 1
 #     python -m trm.sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents.csv

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from trm.analysis import latent_plots as plots
+from trm.analysis import measures  # noqa: F401  (registers the measurements)
 from trm.analysis.latent_findings import (
     BASELINES,
     against,
@@ -19,6 +20,7 @@ from trm.analysis.latent_findings import (
     speedup,
     verdict,
 )
+from trm.analysis.verdicts import CONTRADICTED, IN_PART, MEASURES, SUPPORTED, NotThere
 from trm.data.thoughts import Exercise
 from trm.errors import UserError
 
@@ -94,6 +96,23 @@ def test_a_table_that_cannot_be_used(tmp_path):
     made().drop(columns="tokens").to_csv(tmp_path / "x.csv")
     with pytest.raises(UserError, match="no column tokens; make it with `python -m trm.sweep results latent"):
         read_rows(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [({}, SUPPORTED), ({"direct": 0.7}, IN_PART), (dict.fromkeys(BASELINES, 0.8), CONTRADICTED)],
+    ids=["all", "some", "none"],
+)
+def test_the_claim_follows_the_table(tmp_path, changes, expected):
+    made(SHARES | changes, seeds=6).to_csv(tmp_path / "07_latent_reasoning.csv", index=False)
+    found = MEASURES["latents_stand_in"](tmp_path)
+    assert found.verdict == expected and found.seeds == 6
+    assert f"of {len(BASELINES)} baselines" in found.text and ("direct" in found.text) == (expected != SUPPORTED)
+
+
+def test_a_claim_without_its_table(tmp_path):
+    with pytest.raises(NotThere, match="07_latent_reasoning.csv"):
+        MEASURES["latents_stand_in"](tmp_path)
 
 
 def test_figures():

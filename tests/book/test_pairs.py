@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from trm import params, supervision
-from trm.analysis import tpu_findings
+from trm.analysis import latent_findings, tpu_findings
 from trm.analysis.tpu_slices import SLICES
 from trm.sweep.tpu import suite_plans
 
@@ -87,6 +87,17 @@ def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute(
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
     for text in ("right", "words"):
         assert table[text].str.split().str.len().eq(2077).all(), "every test sentence of EWT"
+
+
+def test_the_committed_table_of_latents_holds_three_seeds_and_one_test():
+    table = latent_findings.read_rows(ROOT / "book" / "results" / "07_latent_reasoning.csv")
+    wanted = {"thoughts", "chain", *latent_findings.BASELINES}
+    assert set(zip(table["way"], table["seed"])) == {(way, seed) for way in wanted for seed in range(3)}
+    for way in ("chain", "no_thinking"):  # frozen: the same for every seed, and as the model's card says
+        assert latent_findings.of(table, way).nunique() == 1
+    card = json.loads((ROOT / "trm" / "models" / "shipped" / "reasoning_lm" / "training.json").read_text())["metrics"]
+    assert latent_findings.of(table, "chain")[0] == pytest.approx(card["test/thinking"], abs=0.002)
+    assert latent_findings.of(table, "no_thinking")[0] == pytest.approx(card["test/no_thinking"], abs=0.002)
 
 
 def test_the_committed_plans_are_those_of_the_suites_as_they_are():

@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm.analysis import grpo_findings, recursive_lm_findings, tpu_findings
+from trm.analysis import grpo_findings, latent_findings, recursive_lm_findings, tpu_findings
 from trm.analysis.compression_findings import excess, read_rows
 from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
 from trm.analysis.parsing_findings import verdict
@@ -188,6 +188,41 @@ def test_what_a_reward_brings():
     policy = load_policy(Grpo())
     assert f"({policy.lm.num_parameters():,} parameters; it ships)" in README
     assert (Grpo().min_steps, Grpo().max_problem_steps, Grpo().group_size, Grpo().test_size) == (4, 4, 8, 1000)
+
+
+def test_what_latents_stand_in_for():
+    rows = latent_findings.read_rows(RESULTS / "07_latent_reasoning.csv")
+    text, mean = " ".join(README.split()), {way: 100 * latent_findings.of(rows, way).mean() for way in set(rows["way"])}
+    gap, fast = 100 * latent_findings.gap_recovered(rows), latent_findings.speedup(rows).mean()
+    for said in (
+        f"{mean['thoughts']:.1f} % are right after latents; {mean['no_thinking']:.1f} % without thinking",
+        f"and {mean['chain']:.1f} % after a written chain",
+        f"{gap.mean():.0f} % of the gap is closed ({gap.min():.0f} % in the worst seed)",
+        f"An answer comes {fast:.1f} times sooner",
+        f"The mean of the latents answers {mean['mean']:.1f} %, a linear guess from the prompt {mean['ridge']:.1f} %",
+        f"another problem's latents {mean['shuffled']:.1f} %, six learned pause vectors {mean['pause']:.1f} %",
+        f"Read off the last latent, without it, {mean['read_off']:.1f} % are right",
+        f"trained to answer by itself reaches {mean['direct']:.1f} %",
+        f"a TRM of {int(latent_findings.of(rows, 'thoughts', 'model/parameters').iloc[0]):,} trained parameters",
+    ):
+        assert said in text, said
+    for way in ("no_thinking", "pause", "mean", "ridge", "shuffled"):
+        assert latent_findings.against(rows, way)["low"] > 0, "better, and told"
+    worse = latent_findings.against(rows, "read_off")
+    assert worse["high"] < 0 and f"{100 * worse['mean']:+.1f} points ({100 * worse['low']:+.1f} to" in text
+
+
+def test_what_a_reward_brings_latents():
+    found = grpo_findings.compare(grpo_findings.read_rows(RESULTS / "08_grpo_latents.csv"))
+    text = " ".join(README.split())
+    for arm in ("latents, density", "latents, answer"):
+        line = found.loc[arm]
+        assert (
+            line["seeds"] == 3
+            and f"{line['gain']:+.1f}" in text
+            and f"({line['low']:.1f} to {line['high']:.1f})" in text
+        )
+        assert not line["low"] > 0, "no gain"
 
 
 def test_what_a_tpu_would_do():

@@ -151,7 +151,7 @@ def _goal(line: pd.Series) -> str:
     if np.isnan(line["low"]):
         return "one seed, which decides nothing"
     if line["low"] <= 0:
-        return "**a gain that cannot be told from none**"
+        return "**a gain that cannot be told from none**" if line["gain"] > 0 else "**no gain**"
     reached = (
         "the ten points asked for" if line["gain"] >= 100 * GOAL else "a sure gain, short of the ten points asked for"
     )

@@ -78,7 +78,7 @@ class Grpo(Training):
             )
         if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
             raise ValueError(
-                f"parameter 'kl_coef' = {self.kl_coef}: densities of vectors drift apart by tens of nats; give 0 with latents"
+                f"parameter 'kl_coef' = {self.kl_coef}: densities of vectors drift apart by nats; give 0 with latents"
             )
         if self.min_steps > self.max_problem_steps:
             raise ValueError(

@@ -11,6 +11,7 @@ from trm.analysis.measures import (
     compression,
     grpo,
     halting,
+    latent,
     parsing,
     recursive_lm,
     suites,
@@ -18,4 +19,15 @@ from trm.analysis.measures import (
     tpu,
 )
 
-__all__ = ["arithmetic", "compression", "grpo", "halting", "parsing", "recursive_lm", "suites", "supervision", "tpu"]
+__all__ = [
+    "arithmetic",
+    "compression",
+    "grpo",
+    "halting",
+    "latent",
+    "parsing",
+    "recursive_lm",
+    "suites",
+    "supervision",
+    "tpu",
+]
