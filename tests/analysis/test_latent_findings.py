@@ -105,19 +105,21 @@ def test_a_table_that_cannot_be_used(tmp_path):
 )
 def test_the_claim_follows_the_table(tmp_path, changes, expected):
     made(SHARES | changes, seeds=6).to_csv(tmp_path / "07_latent_reasoning.csv", index=False)
-    found = MEASURES["latents_stand_in"](tmp_path)
+    found = MEASURES["stands_in_for_a_chain"](tmp_path)
     assert found.verdict == expected and found.seeds == 6
     assert f"of {len(BASELINES)} baselines" in found.text and ("direct" in found.text) == (expected != SUPPORTED)
 
 
 def test_a_claim_without_its_table(tmp_path):
     with pytest.raises(NotThere, match="07_latent_reasoning.csv"):
-        MEASURES["latents_stand_in"](tmp_path)
+        MEASURES["stands_in_for_a_chain"](tmp_path)
 
 
 def test_figures():
     rows = made()
-    assert plots.steps(rows).axes and plots.times(rows).axes[0].get_xlabel().startswith("ms, one at a time")
+    assert plots.steps(rows).axes and plots.times(rows).axes[0].get_xlabel().startswith(
+        "ms for an answer, one at a time"
+    )
     assert len(plots.steps(rows).axes[0].get_legend().get_texts()) == len(SHARES)
     one = Exercise("?", "1+2=3;3*2=6;", "6", (("1", "+", "2", "3"), ("3", "*", "2", "6")), 2)
     found = [[[("3", 0.9)], [("5", 0.5)], [("6", 0.7)]], [[("3", 0.9)], [("6", 0.5)], [("6", 0.7)]]]

@@ -62,7 +62,9 @@ def thoughts(one: Exercise, found: Sequence[Sequence[Sequence[tuple[str, float]]
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.tick_params(length=0)
-    return tidy(figure)
+    tidy(figure)
+    ax.grid(False)
+    return figure
 
 
 def steps(rows: pd.DataFrame) -> Figure:
@@ -103,7 +105,7 @@ def times(rows: pd.DataFrame) -> Figure:
                 markersize=9,
                 label=WAYS.get(way, way),
             )
-        ax.set(xlabel=f"{said}, for an answer", xlim=(0, None), ylim=(0, 102))
+        ax.set(xlabel=f"ms for an answer{said.removeprefix('ms')}", xlim=(0, None), ylim=(0, 102))
     panels[0].set(ylabel="right answers (%)")
     if panels[1].get_legend_handles_labels()[0]:
         panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)

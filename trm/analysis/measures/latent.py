@@ -6,8 +6,8 @@ from trm.analysis.latent_findings import BASELINES, CHAIN, NONE, THOUGHTS, gap_r
 from trm.analysis.verdicts import CONTRADICTED, IN_PART, SUPPORTED, Measured, arm, compare, measure, read_table
 
 
-@measure("latents_stand_in")
-def latents_stand_in(tables: Path) -> Measured:
+@measure("stands_in_for_a_chain")
+def stands_in_for_a_chain(tables: Path) -> Measured:
     """Right answers after latent thoughts against every way that needs none, which share the risk. IN_PART where some of them
     do as well; CONTRADICTED where none does worse."""
     ways = (THOUGHTS, CHAIN, *BASELINES)
