@@ -134,7 +134,7 @@ def test_figures():
     ]
     assert plots.progress(history).axes
     assert curve(history) == {"eval_steps": "2 4", "valid/accuracy": "0.5000 0.6000"}
-    text = constancy({"x": [0.5, 0.3, 0.1], "y": [0.5, 0.3, 0.1], "z": [0.2]})
-    assert "of x and y, 50% after the first block and 10% after the last; of z, 20%" in text
+    text = constancy({"<x>": [0.5, 0.3, 0.1], "y": [0.5, 0.3, 0.1], "z": [0.2]})
+    assert "of `<x>` and the y, 50% after the first block and 10% after the last; of the z, 20%" in text
     assert by_steps(rows).shape == (3 * len(SHARES), 3)
     assert plots.constancy({"x": [0.5, 0.1]}).axes[0].get_ylim()[1] > 1

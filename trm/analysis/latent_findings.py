@@ -145,7 +145,7 @@ def constancy(found: dict[str, Sequence[float]]) -> str:
     """How constant the states are that a reasoner might be held to, as text."""
     named: dict[tuple, list[str]] = {}
     for name, shares in found.items():
-        named.setdefault(tuple(shares), []).append(name)
+        named.setdefault(tuple(shares), []).append(f"`{name}`" if "<" in name else f"the {name}")
     parts = [
         f"of {' and '.join(names)}, {shares[0]:.0%} after the first block and {shares[-1]:.0%} after the last"
         for shares, names in named.items()
