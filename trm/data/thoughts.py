@@ -15,7 +15,7 @@ from trm.data.hidden_states import StateStore
 from trm.data.reasoning import Problem
 from trm.data.text import shuffled
 
-NOT_LEARNED = -100
+NOT_LEARNED = -100  # label of what no loss counts
 NOTES = 3  # operation, number, total before
 
 
@@ -70,7 +70,7 @@ def _one_token(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
 
 def right_padded(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
     """(B, T) int64."""
-    out = np.full((len(rows), max(map(len, rows))), pad, np.int64)
+    out = np.full((len(rows), max(map(len, rows), default=0)), pad, np.int64)
     for place, row in enumerate(rows):
         out[place, : len(row)] = row
     return out

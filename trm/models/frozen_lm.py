@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
+from trm.data.thoughts import right_padded
 from trm.errors import UserError
 from trm.models.language_model import StateReader
 
@@ -48,10 +49,8 @@ def tokens_of(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Rows of token ids padded on the right: ids and mask, (B, T) each."""
-    length = max(map(len, rows), default=0)
-    ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
-    mask = torch.arange(length)[None] < torch.tensor([len(row) for row in rows])[:, None]
-    return ids.reshape(len(rows), length), mask
+    ids = torch.from_numpy(right_padded(rows, pad))
+    return ids, torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
 
 
 @dataclass

@@ -10,6 +10,7 @@ word, which the model knows how to read. What the latents are worth is decided i
 
 import io
 import math
+from abc import ABC, abstractmethod
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -22,13 +23,13 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from trm import halting
+from trm.data.thoughts import NOT_LEARNED
 from trm.errors import UserError
 from trm.models.cache import FixedContext
 from trm.models.compressor import Compressor
 from trm.models.layers import Block, Linear, truncated_normal_
 from trm.models.recursion import recurse
 
-NOT_LEARNED = -100  # label of what no loss counts
 SHIPPED_REASONER = Path(__file__).parent / "shipped" / "latent_reasoner"
 
 
@@ -65,7 +66,7 @@ class ReasonerConfig:
         return cls(**{f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)} | known)
 
 
-class Latents(nn.Module, PyTorchModelHubMixin):
+class Latents(nn.Module, PyTorchModelHubMixin, ABC):
     """What all that writes latents for a language model has in common: the words that it knows.
 
     Args:
@@ -93,13 +94,13 @@ class Latents(nn.Module, PyTorchModelHubMixin):
         places = torch.searchsorted(self.ids, tokens.clamp_min(0)).clamp_max(len(self.ids) - 1)
         return torch.where(self.ids[places] == tokens, places, NOT_LEARNED)
 
+    @abstractmethod
     def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
         """States (B, T, d_compressed) of prompts, mask (B, T) -> the thought after each cycle, (B, num_latents, ...) each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def latents(self, thought: Tensor) -> Tensor:
         """What of a thought enters the language model: (B, num_latents, lm_size)."""
-        raise NotImplementedError
 
     def depth(self, thoughts: list[Tensor]) -> Tensor:
         """After which thought to stop, from 1; at the last, unless something else was learned. -> (B,)."""

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trm import halting, supervision
+from trm.data.thoughts import NOT_LEARNED
 from trm.models.frozen_lm import FrozenLM, Prompt
-from trm.models.latent_reasoner import NOT_LEARNED, Latents
+from trm.models.latent_reasoner import Latents
 from trm.models.protocol import StepOutput
 
 
@@ -72,7 +73,7 @@ class LatentThinker(nn.Module):
             for z in thoughts:
                 if z.requires_grad:
                     z.retain_grad()
-        act = getattr(self.reasoner.config, "halting", "none") == "act" and len(thoughts) > 1
+        act = self.reasoner.config.halting == "act" and len(thoughts) > 1
         weights = self._of_thoughts(len(thoughts))
         graded = [i for i, weight in enumerate(weights) if weight > 0 or act or detail]
         asks = "input_ids" in batch and w.answers_by == "lm" and w.answer_weight + w.distill_weight > 0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trm.data import gsm8k
 from trm.data.hidden_states import StateBatches, StateStore, digest
-from trm.data.reasoning import problems
+from trm.data.reasoning import SPLITS, problems
 from trm.data.thoughts import Encoded, Exercise, ThoughtBatches, from_problem, said_by
 from trm.errors import UserError
 from trm.inference.thinking import Thinking, Way, in_batches, race
@@ -37,12 +37,11 @@ from trm.training.trainer import Trainer, place
 
 LEAST_ROOM = 256  # positions of a reasoner
 LOOKED_AT = 2000  # problems from which compressors, means and regressions are found
-PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
 class Data:
-    """A frozen language model, and the exercises of each part. name: how the model is called in what is kept of it."""
+    """A frozen language model, and the exercises of each part."""
 
     lm: FrozenLM
     parts: dict[str, list[Exercise]]
@@ -58,7 +57,7 @@ def load(params: LatentReasoning, run: Run | None) -> Data:
     """
     model, tokenizer = load_lm(params.lm, params.precision if params.lm else "float32")
     lm = FrozenLM(model.to(place(params)), tokenizer, params.layer, params.ending, params.anchor)
-    sizes = dict(zip(PARTS, (params.num_samples, params.valid_size, params.test_size)))
+    sizes = dict(zip(SPLITS, (params.num_samples, params.valid_size, params.test_size)))
     if not params.data_path:
         steps = params.min_steps, params.max_problem_steps
         parts = {
