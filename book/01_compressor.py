@@ -81,7 +81,7 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import Compression
+from trm.compressor.params import Compression
 from trm.run import ROOT, Run
 
 params = Compression.from_notebook(globals())
@@ -98,11 +98,11 @@ print(f"run {run.id} in {run.dir}")
 # %%
 from itertools import islice
 
-from trm.analysis.findings import say
-from trm.data.reasoning import problems as generate
-from trm.models.language_model import StateReader, load_lm
-from trm.training import compression_job as job
-from trm.training.trainer import place
+from trm.compressor import train as job
+from trm.findings import say
+from trm.language.lm import StateReader, load_lm
+from trm.language.stories import problems as generate
+from trm.trainer import place
 
 lm, tokenizer = load_lm(params.lm, params.precision)
 reader = StateReader(lm.to(place(params)), params.layer)
@@ -120,7 +120,7 @@ print(f"{type(lm).__name__}, {lm.num_parameters():,} parameters, states of D = {
 # ## The path of a state
 
 # %%
-from trm.analysis import compression_plots as plots
+from trm.compressor import figures as plots
 
 figure = plots.shapes(params.max_seq_length, D, params.d_compressed)
 run.save_figure(figure, "shapes")
@@ -209,7 +209,7 @@ run.save_figure(figure, "trade_off")
 # %%
 racing = params.cache and len(params.sizes) > 1 and complete
 if racing:
-    from trm.training.descent_race import race
+    from trm.compressor.descent_race import race
 
     laps = pd.DataFrame(race(own.batches["train"].store.states, params.sizes, params.seed))
     closed, descent = laps["seconds"].iloc[0], laps["seconds"].iloc[1:].sum()
@@ -226,7 +226,7 @@ laps.round(3) if racing else "no race: it wants states that are kept (cache) and
 # learned on ordinary text, with thoughts.
 
 # %%
-from trm.analysis import compression_findings as findings
+from trm.compressor import findings
 
 if len(stages) == 2 and complete:
     one, two = stages.values()

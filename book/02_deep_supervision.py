@@ -122,7 +122,8 @@ def middle(num_steps, weight):
 
 
 # %%
-from trm.params import DeepSupervision, arm_names
+from trm.params import arm_names
+from trm.puzzles.params import DeepSupervision
 from trm.run import Run
 
 params = DeepSupervision.from_notebook(globals())
@@ -136,7 +137,7 @@ print(f"run {run.id} in {run.dir}")
 # `linear` and `exponential`; they rise. `adaptive` is not drawn: its weights follow the losses.
 
 # %%
-from trm.analysis import plots
+from trm import plots
 from trm.supervision import SCHEDULES, curriculum_factor, step_weights
 
 figure = plots.weight_curves({name: step_weights(name, 6, 0.5) for name in SCHEDULES})
@@ -162,8 +163,8 @@ print("weight (target 0.7, from 1,000 to 10,000):", [0.7 * curriculum_factor(s, 
 import pandas as pd
 import torch
 
-from trm.data.sudoku import PuzzleBatches, load
-from trm.training.sudoku_job import make_model, results_table, step_cost, supervision_arm, train_arms
+from trm.puzzles.dataset import PuzzleBatches, load
+from trm.puzzles.train import make_model, results_table, step_cost, supervision_arm, train_arms
 
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
 batch = {
@@ -215,8 +216,8 @@ run.save_figure(figure, "live_cycles")
 # `inverse_u` and `last_two`. Their curves coincide, as they must under one seed.
 
 # %%
-from trm.analysis.arms import compare, verdict
-from trm.analysis.findings import say
+from trm.findings import say
+from trm.puzzles.arms import compare, verdict
 from trm.run import ROOT
 
 committed = ROOT / "book" / "results" / "02_deep_supervision.csv"

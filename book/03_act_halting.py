@@ -108,7 +108,8 @@ compute_gradient_stats = False  # gradient norm at each H-cycle
 log_per_step_losses = True  # loss after each H-cycle
 
 # %%
-from trm.params import Halting, arm_names
+from trm.params import arm_names
+from trm.puzzles.params import Halting
 from trm.run import ROOT, Run
 
 params = Halting.from_notebook(globals())
@@ -121,8 +122,8 @@ print(f"run {run.id} in {run.dir}")
 # Rules are chosen on validation puzzles and judged on test puzzles. The model was trained on neither.
 
 # %%
-from trm.data.sudoku import load
-from trm.models.pretrained import check_split, model_and_training
+from trm.loading import check_split, model_and_training
+from trm.puzzles.dataset import load
 
 model, training = model_and_training(params)
 check_split(training, params)
@@ -144,9 +145,9 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters, trained with 
 # %%
 import pandas as pd
 
-from trm.analysis import halting_plots
-from trm.inference.evaluation import evaluate
-from trm.inference.rules import cheapest, choose_thresholds, curve, dealt_out, fixed_depth_at, thin_out
+from trm.puzzles import halting_figures as halting_plots
+from trm.puzzles.evaluation import evaluate
+from trm.puzzles.rules import cheapest, choose_thresholds, curve, dealt_out, fixed_depth_at, thin_out
 
 valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
 shown = ["fixed", "q_margin", "halt_probability", "entropy", "residual", "stable", "obeys", "random"]
@@ -186,9 +187,9 @@ import time
 
 import torch
 
-from trm.data.sudoku_grid import tokens
 from trm.halting import Rule
-from trm.inference.solve import solve_until
+from trm.puzzles.grid import tokens
+from trm.puzzles.solve import solve_until
 
 inputs, answers = (
     torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers)
@@ -227,8 +228,8 @@ run.save_figure(figure, "stopping_steps")
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.analysis.widgets import explore
-from trm.inference.rules import thresholds
+from trm.puzzles.rules import thresholds
+from trm.widgets import explore
 
 levels = [float(v) for v in thresholds(test, "q_margin", 40)]
 
@@ -260,7 +261,7 @@ run.save_figure(figure, "thresholds")
 # act, ponder and graves decide when to stop and promise nothing.)
 
 # %%
-from trm.inference.rules import calibration
+from trm.puzzles.rules import calibration
 
 asked = sorted({1, min(model.config.halt_max_steps, params.eval_steps), params.eval_steps})
 tables, measures = {}, {}
@@ -279,7 +280,7 @@ pd.DataFrame(measures).T.rename_axis("step").round(3)
 # takes the right one whenever there is one.
 
 # %%
-from trm.training.halting_job import early_model, longer_and_again
+from trm.puzzles.halting_study import early_model, longer_and_again
 
 some = data.test.subset(np.arange(min(params.restart_size, len(data.test))))
 trained = longer_and_again(model, some, label, params.seed, params.eval_steps, params.more_steps, params.restarts)
@@ -290,7 +291,7 @@ run.save_figure(figure, "thinking_longer")
 # With the rule check one need not try everything: stop at the first answer that obeys, and try again only where none did.
 
 # %%
-from trm.inference.attempts import persist
+from trm.puzzles.attempts import persist
 
 started = time.perf_counter()
 patient = persist(model, data.test, params.restarts, 2 * params.eval_steps, seed=params.seed)
@@ -324,8 +325,8 @@ if early:
 # geometric prior, **graves** reads one answer from the average of its states.
 
 # %%
-from trm.training.halting_job import arm_row
-from trm.training.sudoku_job import halting_arm, train_arms
+from trm.puzzles.halting_study import arm_row
+from trm.puzzles.train import halting_arm, train_arms
 
 rows = []
 for result in train_arms(params, run, data, halting_arm):
@@ -349,7 +350,7 @@ if rows:
 #     python book/03_act_halting.py -f params/03_hardest.yaml -p data_path puzzles5_forum_hardest_1905_11plus.csv.xz
 
 # %%
-from trm.training.halting_job import save_tables, summary_row
+from trm.puzzles.halting_study import save_tables, summary_row
 
 summary = summary_row(
     label, model, test, data.test.answers, rule, chosen["entropy"], seconds, patient, patient_seconds
@@ -412,8 +413,8 @@ if full_arms is not None:
 # From the committed tables, except for the first paragraph, which is about this run.
 
 # %%
-from trm.analysis import halting_findings
-from trm.analysis.findings import say
+from trm.findings import say
+from trm.puzzles import halting_findings
 
 say("This run. " + halting_findings.stopping(summary))
 for other in full_summary.reset_index().to_dict("records"):

@@ -103,7 +103,7 @@ compute_gradient_stats = False  # gradient norm at each H-cycle
 log_per_step_losses = True  # loss after each H-cycle
 
 # %%
-from trm.params import TrmTrain
+from trm.puzzles.params import TrmTrain
 from trm.run import Run
 
 params = TrmTrain.from_notebook(globals())
@@ -119,9 +119,9 @@ print(f"run {run.id} in {run.dir}")
 # (6x6 has only 49 solution grids up to symmetry, so there it is the puzzles, not the grids, that are new.)
 
 # %%
-from trm.analysis import plots
-from trm.data.sudoku import load
-from trm.data.sudoku_grid import digits
+from trm import plots
+from trm.puzzles.dataset import load
+from trm.puzzles.grid import digits
 
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
 shape = data.test.shape
@@ -143,8 +143,8 @@ run.save_figure(figure, "puzzles")
 # %%
 import inspect
 
-from trm.models.recursion import recurse
-from trm.training.sudoku_job import count_flops, make_model, make_trainer
+from trm.puzzles.train import count_flops, make_model, make_trainer
+from trm.recursion import recurse
 
 source = inspect.getsource(recurse)
 print(source[source.index("    answers = []") :])
@@ -174,8 +174,8 @@ else:
 # ## Training
 
 # %%
-from trm.inference.evaluation import evaluate
-from trm.training.tracking import Progress
+from trm.progress import Progress
+from trm.puzzles.evaluation import evaluate
 
 trainer = make_trainer(model, params, run, data, show=Progress(params.max_steps, plots.learning_curves))
 measured = trainer.fit()
@@ -240,7 +240,7 @@ run.save_figure(figure, "step_by_step")
 # The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows the figure above).
 
 # %% tags=["widget"]
-from trm.analysis.widgets import explore
+from trm.widgets import explore
 
 
 def thought(puzzle, step):
@@ -254,7 +254,7 @@ explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_st
 # ## What this run found
 
 # %%
-from trm.analysis.findings import say
+from trm.findings import say
 
 sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
 metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params)}

@@ -103,7 +103,7 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import Parsing
+from trm.parsing.params import Parsing
 from trm.run import ROOT, Run
 
 params = Parsing.from_notebook(globals())
@@ -121,8 +121,8 @@ print(f"run {run.id} in {run.dir}")
 import numpy as np
 import pandas as pd
 
-from trm.data.treebank import PARTS
-from trm.training import parsing_job as job
+from trm.parsing import train as job
+from trm.parsing.treebank import PARTS
 
 data = job.load(params)
 lengths = {part: [len(s.words) for s in getattr(data.treebank, part)] for part in PARTS}
@@ -145,7 +145,7 @@ pd.DataFrame(facts).transpose()
 # %%
 import matplotlib.pyplot as plt
 
-from trm.analysis import parsing_plots
+from trm.parsing import figures as parsing_plots
 
 shown = next((i for i, s in enumerate(data.treebank.test) if 9 <= len(s.words) <= 14 and not s.is_projective), 0)
 sentence = data.treebank.test[shown]
@@ -172,8 +172,8 @@ pd.Series(sizes, name="parameters").rename_axis("part").to_frame().transpose()
 # The weights are averaged, and those that did best on dev are judged on test.
 
 # %%
-from trm.analysis import parsing_findings as findings
-from trm.training.tracking import Progress
+from trm.parsing import findings
+from trm.progress import Progress
 
 results = {}
 arms = list(dict.fromkeys([params.arm, params.versus] if params.versus else [params.arm]))
@@ -221,7 +221,7 @@ if len(rows):
 # them, and those weights.
 
 # %%
-from trm.inference.parsing import speed, trace
+from trm.parsing.evaluate import speed, trace
 
 first = next(iter(results.values()), None)
 routed = next((r for r in reversed(list(results.values())) if r.model.config.block == "pointer"), None)
@@ -237,7 +237,7 @@ if routed:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.analysis.widgets import explore
+from trm.widgets import explore
 
 short = [i for i, s in enumerate(data.treebank.test) if 5 <= len(s.words) <= 16][:200] or [0]
 
@@ -283,7 +283,7 @@ pd.DataFrame(stops).rename(columns=lambda name: name.removeprefix("parse/").repl
 #     python -m trm.sweep results poh_ablation --scale laptop -p conllu_dir ud_ewt --rows FILE.csv
 
 # %%
-from trm.analysis.findings import say
+from trm.findings import say
 
 committed = ROOT / "book" / "results" / "05_ablation.csv"
 full = findings.read_rows(committed) if committed.exists() else rows

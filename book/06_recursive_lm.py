@@ -102,7 +102,8 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import RecursiveLM, arm_names
+from trm.params import arm_names
+from trm.recursive_lm.params import RecursiveLM
 from trm.run import ROOT, Run
 
 params = RecursiveLM.from_notebook(globals())
@@ -118,7 +119,7 @@ print(f"run {run.id} in {run.dir}")
 # %%
 import pandas as pd
 
-from trm.training import recursive_lm_job as job
+from trm.recursive_lm import train as job
 
 data = job.load(params)
 shown = [data.test[n][0] for n in sorted({params.min_steps, params.max_problem_steps, params.test_steps}) if data.test]
@@ -157,9 +158,9 @@ pd.DataFrame(facts).transpose()
 # ## Live: the arms at equal compute
 
 # %%
-from trm.analysis import recursive_lm_findings as findings
-from trm.analysis import recursive_lm_plots as plots
-from trm.training.tracking import Progress
+from trm.progress import Progress
+from trm.recursive_lm import figures as plots
+from trm.recursive_lm import findings
 
 results = {}
 for arm in arms:
@@ -188,7 +189,7 @@ if params.table and complete:
 # What the first arm would answer after each H-cycle: the three likeliest tokens. More cycles than in training are tried too.
 
 # %%
-from trm.inference.answering import likeliest
+from trm.recursive_lm.answering import likeliest
 
 first = next(iter(results.values()), None)
 
@@ -209,7 +210,7 @@ if first and data.test:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.analysis.widgets import explore
+from trm.widgets import explore
 
 if first and data.test:
     explore(
@@ -227,7 +228,7 @@ if first and data.test:
 #     python -m trm.sweep results recursive_lm --scale laptop --rows FILE.csv
 
 # %%
-from trm.analysis.findings import say
+from trm.findings import say
 
 committed = ROOT / "book" / "results" / "06_recursive_lm.csv"
 full = findings.read_rows(committed) if committed.exists() else rows if data.test else pd.DataFrame()

@@ -106,7 +106,7 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import LatentReasoning
+from trm.latent.params import LatentReasoning
 from trm.run import ROOT, Run
 
 params = LatentReasoning.from_notebook(globals())
@@ -123,7 +123,7 @@ print(f"run {run.id} in {run.dir}")
 # %%
 import pandas as pd
 
-from trm.training import latent_job as job
+from trm.latent import train as job
 
 data = job.load(params, run)
 thinkers = job.shipped(data, params) if params.judged == "shipped" else {}
@@ -145,9 +145,9 @@ pd.DataFrame(stories[::2], columns=["steps", "story", "chain", "answer"])
 # same for every problem (by mean square; 1: all of it):
 
 # %%
-from trm.analysis import latent_findings as findings
-from trm.analysis import latent_plots as plots
-from trm.analysis.findings import say
+from trm.findings import say
+from trm.latent import figures as plots
+from trm.latent import findings
 
 encoded = job.encode(data.lm, data.parts["train"][:1000], params.num_latents)
 constant = job.constancy(data, encoded[:200], params.batch_size)
@@ -183,7 +183,7 @@ print(
 # This is the beginning of a training; the thinkers that ship were trained for minutes (their commands are in their cards).
 
 # %%
-from trm.training.tracking import Progress
+from trm.progress import Progress
 
 trained = job.train(params, run, data, Progress(params.max_steps, plots.progress))
 complete = trained is not None
@@ -204,7 +204,7 @@ print("judged from here on:", ", ".join(thinkers), "as they ship" if params.judg
 # of the written chain that it stands for; green where it says that step's total, or, after the last step, the answer.
 
 # %%
-from trm.inference.thinking import Thinking
+from trm.latent.evaluate import Thinking
 
 first = next((reasoner for name, reasoner in thinkers.items() if name != "pause"), None)
 
@@ -228,7 +228,7 @@ if first:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.analysis.widgets import explore
+from trm.widgets import explore
 
 if first:
     explore(

@@ -31,7 +31,7 @@ policy = "tokens"  # tokens: the language model learns to write chains; latents:
 lm = ""  # language model, hub name or path; empty: one that ships, for tokens the one stopped early
 reasoner = ""  # latents: folder of the reasoner to begin with; empty: the one that ships
 latent_std = 0.2  # latents: deviation of what is drawn, as a share of that of words
-reward = "right"  # what an answer earns, a name of trm.rewards
+reward = "right"  # what an answer earns, a name of trm.grpo.rewards
 algorithm = "GRPO"  # advantages and normalisation
 latent_gradient = "density"  # latents: learn by the density of what is drawn, or through the answer's tokens
 group_size = 8  # answers to each problem
@@ -82,7 +82,7 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import Grpo
+from trm.grpo.params import Grpo
 from trm.run import ROOT, Run
 
 params = Grpo.from_notebook(globals())
@@ -99,7 +99,7 @@ print(f"run {run.id} in {run.dir}")
 import numpy as np
 import pandas as pd
 
-from trm.training import grpo_job as job
+from trm.grpo import train as job
 
 learner = job.load_policy(params)
 before, longer_before = (job.judge(learner, params, part) for part in ("test", "longer"))
@@ -118,8 +118,8 @@ pd.concat(shares).rename_axis("steps of the problem").to_frame("right").T.round(
 # %%
 import torch
 
-from trm.analysis.findings import say
-from trm.training.grpo import ALGORITHMS, advantages
+from trm.findings import say
+from trm.grpo.loss import ALGORITHMS, advantages
 
 groups = job.Groups(learner, params)
 tried = {name: torch.from_numpy(value) for name, value in groups(0).items()}
@@ -148,9 +148,9 @@ pd.DataFrame(weights, index=pd.Index(range(n + 1), name=f"right of {n}")).iloc[1
 # the model that it began as costs `kl_coef`.
 
 # %%
-from trm.analysis import grpo_findings as findings
-from trm.analysis import grpo_plots
-from trm.training.tracking import Progress
+from trm.grpo import figures as grpo_plots
+from trm.grpo import findings
+from trm.progress import Progress
 
 metrics = job.train(params, run, learner, Progress(params.max_steps, grpo_plots.progress))
 complete = metrics is not None

@@ -50,8 +50,8 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import TpuScaling
 from trm.run import ROOT, Run
+from trm.tpu.params import TpuScaling
 
 params = TpuScaling.from_notebook(globals())
 run = Run(params, "09_tpu_scaling")
@@ -66,9 +66,10 @@ print(f"run {run.id} in {run.dir}")
 # its chips, and `batch_size` is the batch of all of them together, whatever the slice.
 
 # %%
-from trm.analysis import tpu_findings, tpu_plots
-from trm.analysis.findings import say
-from trm.analysis.tpu_slices import SLICES
+from trm.findings import say
+from trm.tpu import figures as tpu_plots
+from trm.tpu import findings as tpu_findings
+from trm.tpu.slices import SLICES
 
 on, other = SLICES[params.slice], SLICES[params.beside]
 run.save_figure(tpu_plots.slices(other, on), "slices")
@@ -143,7 +144,7 @@ say(tpu_findings.what_it_takes(timetable, quickstart.loc["e1_1_baseline"], *hope
 # batch.
 
 # %%
-from trm.training import backends
+from trm.tpu import compare as backends
 
 here = params.measure == "yes" or (params.measure == "auto" and backends.torch_xla_is_here())
 committed = ROOT / "book" / "results" / "09_xla.csv"

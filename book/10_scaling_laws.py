@@ -45,7 +45,7 @@ wandb_project = "trm"  # project name for the tracker
 wandb_run_name = ""  # name of the run for the tracker; empty: the run id
 
 # %%
-from trm.params import ScalingLaws
+from trm.report.params import ScalingLaws
 from trm.run import ROOT, Run
 
 params = ScalingLaws.from_notebook(globals())
@@ -56,7 +56,7 @@ print(f"run {run.id} in {run.dir}")
 # ## The runs
 
 # %%
-from trm.analysis import experiments
+from trm.scaling import experiments
 
 committed = sorted((ROOT / "book" / "results").glob("10_*.csv"))
 paths = [path.strip() for path in params.results.split(",")] if params.results else committed
@@ -78,7 +78,7 @@ print("not in these tables:", ", ".join(e.name for e in experiments.EXPERIMENTS 
 # examples; with supervision steps those of evaluation too; T and n, and the contributions, are kinds of their own.)
 
 # %%
-from trm.analysis import scaling_plots
+from trm.scaling import figures as scaling_plots
 
 figure = scaling_plots.axes_of(runs, found)
 run.save_figure(figure, "axes")
@@ -89,7 +89,7 @@ run.save_figure(figure, "axes")
 # which are all the same would differ so much (analysis of variance, which takes errors for normal and equally spread).
 
 # %%
-from trm.analysis.findings import say
+from trm.findings import say
 
 axes = experiments.axis_table(runs)
 formats = {"best accuracy": "{:.1%}", "worst accuracy": "{:.1%}", "difference": "{:.1f}", "deviation over seeds": "{:.1f}",
@@ -109,8 +109,8 @@ say(experiments.say_axes(axes))
 # largest size from the others.
 
 # %%
-from trm.analysis.runs import error_odds
-from trm.analysis.scaling_verdict import study, verdict
+from trm.scaling.verdict import study, verdict
+from trm.stats import error_odds
 
 sizes = {"exp01": "parameters N", "exp02": "L_cycles", "exp03": "H_cycles", "exp05": "training puzzles D"}
 studies, labels = {}, []
@@ -154,7 +154,7 @@ if len(parts) == 2:
 # products, forward and backward); those of an answer are for all the supervision steps of evaluation.
 
 # %%
-from trm.analysis import pareto
+from trm.scaling import pareto
 
 grid = distinct.assign(error=1 - distinct[experiments.ACCURACY])
 fronts = {}

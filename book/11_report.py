@@ -34,7 +34,7 @@ claims = ""  # file of claims; empty: book/claims.yaml
 results = ""  # folder of tables that they are held against; empty: book/results
 
 # %%
-from trm.params import Report
+from trm.report.params import Report
 from trm.run import ROOT, Run
 
 params = Report.from_notebook(globals())
@@ -52,9 +52,9 @@ print(f"run {run.id} in {run.dir}")
 # on the guide's own figures and for counts; 1 is one trained model, judged on many puzzles.
 
 # %%
-from trm.analysis.claims import Sheet, counts, hold, read_claims, table, verdicts_by_guide
-from trm.analysis.findings import say
-from trm.analysis.verdicts import CONTRADICTED, NOT_MEASURED, SUPPORTED, VERDICTS
+from trm.findings import say
+from trm.report.claims import Sheet, counts, hold, read_claims, table, verdicts_by_guide
+from trm.report.verdicts import CONTRADICTED, NOT_MEASURED, SUPPORTED, VERDICTS
 
 answers = hold(
     read_claims(ROOT / (params.claims or "book/claims.yaml")), ROOT / (params.results or "book/results")

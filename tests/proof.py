@@ -11,6 +11,7 @@ answer. Everything runs on one thread, so that two files of one machine are equa
 import argparse
 import ast
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -20,7 +21,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMES = re.compile(r"second|minute|milli|hour|/ms|_ms|tokens_per|per_second|speedup|memory|faster|ratio_time|times$|share")
+TIMES = re.compile(
+    r"second|minute|milli|hour|/ms|_ms|tokens_per|per_second|speedup|memory|faster|ratio_time|times$|share"
+)
 
 # name -> chapter and its flags. "full": 200 steps of the defaults; "smoke": the smoke scale, with every arm.
 RUNS = {
@@ -38,36 +41,36 @@ RUNS = {
     "smoke-04-attention": "04_trm_train -f params/04_smoke.yaml -p mixer attention -p puzzle_tokens 2 -p loss_type stablemax "
     "-p optimizer adam_atan2 -p backprop per_cycle -p schedule exponential -p lr_schedule cosine",
     "smoke-04-graves": "04_trm_train -f params/04_smoke.yaml -p halting graves -p grad_accumulation 2",
-    "shipped-07": "07_latent_reasoning -p max_steps 6 -p test_size 64 -p valid_size 16 -p timed 16 -p ask_interval 2 -p asked_from 2",
+    "shipped-07": "07_latent_reasoning -p max_steps 6 -p test_size 64 -p valid_size 16 -p timed 16 -p ask_interval 2 "
+    "-p asked_from 2",
     "smoke-09": "09_tpu_scaling -f params/09_smoke.yaml",
     "smoke-10": "10_scaling_laws -f params/10_smoke.yaml",
     "smoke-11": "11_report -f params/11_smoke.yaml",
 }
 ARMS = {
-    "05_poh_ablation": ("PARSER_ARMS", "versus"),
-    "06_recursive_lm": ("LM_ARMS", "versus"),
-    "07_latent_reasoning": ("LATENT_ARMS", "arm"),
+    "05_poh_ablation": ("trm.parsing.params", "PARSER_ARMS", "versus"),
+    "06_recursive_lm": ("trm.recursive_lm.params", "LM_ARMS", "versus"),
+    "07_latent_reasoning": ("trm.latent.params", "LATENT_ARMS", "arm"),
 }
 
 
 def schemas() -> dict:
     """The schema of each chapter."""
-    from trm.params import CHAPTERS
+    from trm.chapters import CHAPTERS
 
     return CHAPTERS
 
 
 def arms(chapter: str) -> list[str]:
     """The names of a chapter's arms."""
-    import trm.params
-
-    return list(getattr(trm.params, ARMS[chapter][0]))
+    module, name, _ = ARMS[chapter]
+    return list(getattr(importlib.import_module(module), name))
 
 
 def all_runs() -> dict[str, str]:
     """`RUNS`, and a run at smoke scale for every arm of the chapters that have one arm a run."""
     runs = dict(RUNS)
-    for chapter, (_, flag) in ARMS.items():
+    for chapter, (_, _, flag) in ARMS.items():
         number = chapter[:2]
         runs[f"smoke-{number}"] = f"{chapter} -f params/{number}_smoke.yaml"
         for arm in arms(chapter):
@@ -121,8 +124,8 @@ def shipped() -> dict:
     """Logits of the shipped Sudoku models after two supervision steps; the other shipped models answer in runs."""
     import torch
 
-    from trm.inference.solve import solve
-    from trm.models.pretrained import shipped_model
+    from trm.loading import shipped_model
+    from trm.puzzles.solve import solve
 
     found = {}
     for puzzle in ("6x6", "9x9"):

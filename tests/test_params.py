@@ -2,7 +2,8 @@
 
 import pytest
 
-from trm.params import DeepSupervision, ParameterError, TrmTrain, from_command_line, read_yaml
+from trm.params import ParameterError, from_command_line, read_yaml
+from trm.puzzles.params import DeepSupervision, TrmTrain
 
 
 def test_what_papermill_hands_over_is_coerced():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trm.params import TrmTrain
+from trm.puzzles.params import TrmTrain
 from trm.run import ROOT, Run, RunError, source_hash, to_json
 
 
@@ -91,7 +91,7 @@ def test_json_has_no_nan():
 def test_the_code_version_follows_what_makes_results_and_not_what_looks_at_them(tmp_path, monkeypatch):
     files = {
         name: tmp_path / name
-        for name in ("trm/model.py", "trm/analysis/plots.py", "trm/sweep/engine.py", "book/01_x.py", "book/02_y.py")
+        for name in ("trm/model.py", "trm/plots.py", "trm/sweep/engine.py", "book/01_x.py", "book/02_y.py")
     }
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def test_the_code_version_follows_what_makes_results_and_not_what_looks_at_them(
         seen[name] = source_hash("01_x") != before
     assert seen == {
         "trm/model.py": True,
-        "trm/analysis/plots.py": False,
+        "trm/plots.py": False,
         "trm/sweep/engine.py": False,
         "book/01_x.py": True,
         "book/02_y.py": False,

@@ -2,5 +2,5 @@
 
 import os
 
-# accelerate would take torch_xla wherever it is installed; here trm.xla alone does.
+# accelerate would take torch_xla wherever it is installed; here trm.tpu.xla alone does.
 os.environ.setdefault("USE_TORCH_XLA", "0")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trm.errors import UserError
-from trm.params.base import Params
+from trm.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 OURS = (
@@ -51,7 +51,7 @@ def source_hash(chapter: str) -> str:
     runs, is left out: a sweep goes on where it was while its analysis is being written."""
     digest = hashlib.sha256()
     for path in [*sorted((ROOT / "trm").rglob("*.py")), ROOT / "book" / f"{chapter}.py"]:
-        if path.exists() and not {"analysis", "sweep", "report.py"} & set(path.relative_to(ROOT).parts):
+        if path.exists() and not {"sweep", "report"} & set(path.relative_to(ROOT).parts):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

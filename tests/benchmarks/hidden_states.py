@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from transformers import SmolLM3Config, SmolLM3ForCausalLM
 
-from trm.data.hidden_states import StateBatches
-from trm.models.language_model import StateReader, load_lm
-from trm.training.compression_job import one_pass
+from trm.compressor.states import StateBatches
+from trm.compressor.train import one_pass
+from trm.language.lm import StateReader, load_lm
 
 
 def wide_lm():

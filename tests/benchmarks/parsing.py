@@ -12,10 +12,11 @@ import time
 
 import torch
 
-from trm.inference.parsing import speed
-from trm.params import Parsing, read_yaml
+from trm.params import read_yaml
+from trm.parsing.evaluate import speed
+from trm.parsing.params import Parsing
+from trm.parsing.train import batches_of_training, load, make_parser, training_flops
 from trm.run import ROOT
-from trm.training.parsing_job import batches_of_training, load, make_parser, training_flops
 
 
 def product_rate() -> float:

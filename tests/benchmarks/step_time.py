@@ -13,8 +13,8 @@ import time
 
 import torch
 
-from trm.models.layers import inner_width
-from trm.models.trm import TRM, TRMConfig
+from trm.layers import inner_width
+from trm.model import TRM, TRMConfig
 
 B, T, D, H, L, LAYERS = 16, 81, 512, 3, 6, 2
 

@@ -12,11 +12,11 @@ import time
 
 import torch
 
-from trm.data.sudoku import load
-from trm.models.flops import step_flops
-from trm.params import TrmTrain
+from trm.flops import step_flops
+from trm.puzzles.dataset import load
+from trm.puzzles.params import TrmTrain
+from trm.puzzles.train import make_model, make_trainer
 from trm.run import Run
-from trm.training.sudoku_job import make_model, make_trainer
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ os.environ.setdefault("PJRT_DEVICE", "CPU")
 import torch
 import torch_xla
 
-from trm.models.flops import applications
-from trm.models.trm import TRM, TRMConfig
-from trm.params import TrmTrain, read_yaml
+from trm.ema import EMA
+from trm.flops import applications
+from trm.model import TRM, TRMConfig
+from trm.optim import make_optimizer
+from trm.params import read_yaml
+from trm.puzzles.params import TrmTrain
 from trm.run import ROOT
-from trm.training.ema import EMA
-from trm.training.optim import make_optimizer
 
 
 def main() -> None:

@@ -8,10 +8,12 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm import params, supervision
-from trm.analysis import latent_findings, tpu_findings
-from trm.analysis.tpu_slices import SLICES
+from trm import chapters as params
+from trm import supervision
+from trm.latent import findings as latent_findings
 from trm.sweep.tpu import suite_plans
+from trm.tpu import findings as tpu_findings
+from trm.tpu.slices import SLICES
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
 SCHEMAS = params.CHAPTERS
@@ -95,7 +97,7 @@ def test_the_committed_table_of_latents_holds_three_seeds_and_one_test():
     assert set(zip(table["way"], table["seed"])) == {(way, seed) for way in wanted for seed in range(3)}
     for way in ("chain", "no_thinking"):  # frozen: the same for every seed, and as the model's card says
         assert latent_findings.of(table, way).nunique() == 1
-    card = json.loads((ROOT / "trm" / "models" / "shipped" / "reasoning_lm" / "training.json").read_text())["metrics"]
+    card = json.loads((ROOT / "trm" / "pretrained" / "reasoning_lm" / "training.json").read_text())["metrics"]
     assert latent_findings.of(table, "chain")[0] == pytest.approx(card["test/thinking"], abs=0.002)
     assert latent_findings.of(table, "no_thinking")[0] == pytest.approx(card["test/no_thinking"], abs=0.002)
 

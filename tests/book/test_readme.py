@@ -7,14 +7,17 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm.analysis import grpo_findings, latent_findings, recursive_lm_findings, tpu_findings
-from trm.analysis.compression_findings import excess, read_rows
-from trm.analysis.experiments import EXPERIMENTS, against_baseline, axis_table
-from trm.analysis.parsing_findings import verdict
-from trm.models.language_model import SHIPPED_LM
-from trm.models.pretrained import shipped_model
-from trm.params import Grpo
-from trm.training.grpo_job import load_policy
+from trm.compressor.findings import excess, read_rows
+from trm.grpo import findings as grpo_findings
+from trm.grpo.params import Grpo
+from trm.grpo.train import load_policy
+from trm.language.lm import SHIPPED_LM
+from trm.latent import findings as latent_findings
+from trm.loading import shipped_model
+from trm.parsing.findings import verdict
+from trm.recursive_lm import findings as recursive_lm_findings
+from trm.scaling.experiments import EXPERIMENTS, against_baseline, axis_table
+from trm.tpu import findings as tpu_findings
 
 README = " ".join((ROOT / "README.md").read_text().split())
 RESULTS = ROOT / "book" / "results"
@@ -54,7 +57,7 @@ def test_the_models_that_ship(puzzle, parameters):
         f"{parameters:,} parameters" in README
         and training["test_size"] == summary({"6x6": "6x6"}.get(puzzle, "17-clue")).puzzles
     )
-    folder = ROOT / "trm" / "models" / "shipped" / f"sudoku_{puzzle}"
+    folder = ROOT / "trm" / "pretrained" / f"sudoku_{puzzle}"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
 
 

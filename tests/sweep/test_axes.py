@@ -7,11 +7,11 @@ import itertools
 import pytest
 import torch
 
-from trm.data.sudoku import PuzzleBatches, load
+from trm.ema import EMA
+from trm.puzzles.dataset import PuzzleBatches, load
+from trm.puzzles.train import count_flops, make_model, make_trainer
 from trm.run import Run
 from trm.sweep.definition import read_sweeps
-from trm.training.ema import EMA
-from trm.training.sudoku_job import count_flops, make_model, make_trainer
 
 SUITES = read_sweeps()
 # Axis: what must differ between any two of its cases (and, where it is named first, from the baseline).

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trm.errors import UserError
-from trm.params.base import from_command_line
+from trm.params import from_command_line
 from trm.sweep import results as tables
 from trm.sweep.definition import SCALES, find, read_sweeps
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
+from trm.chapters import CHAPTERS
 from trm.errors import UserError
-from trm.params import CHAPTERS, Params
-from trm.params.base import HardwareError, ParameterError, read_yaml
+from trm.params import HardwareError, ParameterError, Params, read_yaml
 from trm.run import ROOT, run_id, source_hash, to_json
 
 SWEEPS = ROOT / "params" / "sweeps"

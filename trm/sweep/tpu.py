@@ -4,17 +4,18 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from trm.analysis.tpu_slices import Slice
-from trm.models.tpu_plan import faults, plan
-from trm.params import CHAPTERS, arm_names
+from trm.chapters import CHAPTERS
+from trm.params import arm_names
 from trm.sweep.definition import Point, SweepError, read_sweeps
+from trm.tpu.plan import faults, plan
+from trm.tpu.slices import Slice
 
 
 def suite_plans(
     suites: str, on: Slice, utilisation: float, host_milliseconds: float = 0.0, scale: str = "paper"
 ) -> pd.DataFrame:
     """A row for each configuration of the sweeps that `suites` names: sweep, case, slice, utilisation, host_milliseconds, the
-    fields of `trm.models.tpu_plan.Plan`, fault as text (empty: it runs as it is) and mend (empty where nothing mends it).
+    fields of `trm.tpu.plan.Plan`, fault as text (empty: it runs as it is) and mend (empty where nothing mends it).
     Seeds count once.
 
     Raises:

@@ -1,0 +1,295 @@
+"""The job of chapter 01 on a tiny language model: bounds, stages, files, bad input, the race, memory, processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.decomposition import IncrementalPCA
+
+from tests.conftest import ROOT, TWO_PROCESSES
+from trm.compressor import train as job
+from trm.compressor.model import Compressor
+from trm.compressor.params import Compression
+from trm.errors import UserError
+from trm.language.lm import StateReader, smollm3
+from trm.language.stories import make_tokenizer
+from trm.run import Run
+
+SMALL = {"num_samples": 48, "eval_samples": 16, "sweep_d_values": "4, 8", "d_compressed": 8, "num_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer(texts=500)
+
+
+@pytest.fixture(scope="module")
+def reader(tokenizer):
+    return StateReader(smollm3(tokenizer, 32, 2, seed=0))
+
+
+def make(tmp_path, **changes):
+    params = Compression.create(SMALL | {"output_dir": str(tmp_path / "run")} | changes)
+    return params, Run(params, "01_compressor")
+
+
+def all_states(of, part="train"):
+    return np.concatenate([batch["states"][batch["mask"]] for batch in of.batches[part].in_order()])
+
+
+def test_the_closed_forms_are_those_of_scikit_learn_and_numpy(tmp_path, reader, tokenizer):
+    params, run = make(tmp_path)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    train, test = all_states(of).astype(np.float64), all_states(of, "test").astype(np.float64)
+    values = np.linalg.eigvalsh(train.T @ train / len(train))[::-1]
+    np.testing.assert_allclose(of.sums.moment.eigen(False)[0].numpy(), values, rtol=1e-6, atol=1e-9)
+    pca = IncrementalPCA(8, batch_size=100)
+    for part in np.array_split(train, 7):
+        pca.partial_fit(part)
+    exact = np.linalg.eigvalsh(np.cov(train.T, bias=True))[::-1]
+    np.testing.assert_allclose(of.sums.moment.eigen(True)[0].numpy(), exact, rtol=1e-6, atol=1e-9)
+    back = pca.inverse_transform(pca.transform(test))
+    theirs = float(((test - back) ** 2).mean())  # incremental, and so a little off the exact one
+    ours = job.row(of, of, reader, "pca", 8, job.closed_form("pca", 8, of.sums))["mse"]
+    assert ours == pytest.approx(theirs, rel=0.02)
+
+
+def test_descent_comes_to_the_bound_and_stage_1b_goes_on_from_1a(tmp_path, reader, tokenizer):
+    params, run = make(tmp_path, num_samples=300, num_epochs=30, early_stopping=False)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    trained = job.train(params, run, reader, of, "tied", 4)
+    bound = float(of.sums.moment.bound()[4])
+    W = trained.compressor.encoder.detach()
+    assert bound <= of.sums.moment.error(W, W.T) <= 1.01 * bound
+    home = run.dir / "compressors" / "tied" / "d4"
+    assert sorted(p.name for p in home.iterdir()) == ["stage1a", "stage1a_best"]
+    assert not list(home.glob("stage1a/checkpoints")) and trained.folder == home / "stage1a_best"
+    thoughts = job.read_stage(params, run, reader, tokenizer, "1b")
+    start = job._begin(params, run, thoughts, "tied", 4)
+    assert torch.equal(start.encoder, trained.compressor.encoder)
+    mean = thoughts.sums.mean
+    after = job.train(params, run, reader, thoughts, "tied", 4)
+    errors = [
+        job.judge(c, thoughts.batches["valid"].in_order(), mean, reader, said=False)["mse"]
+        for c in (start, after.compressor)
+    ]
+    assert errors[1] < errors[0]
+    again = job.train(params.model_copy(update={"resume": True}), run, reader, thoughts, "tied", 4)
+    assert torch.equal(again.compressor.encoder, after.compressor.encoder)
+
+
+@pytest.mark.parametrize("arm", ["affine", "nonlinear", "task_aware"])
+def test_training_never_ends_worse_than_it_began(tmp_path, reader, tokenizer, arm):
+    params, run = make(tmp_path, lr=1.0)  # far too large
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    trained = job.train(params, run, reader, of, arm, 8)
+    name = "kl" if arm == "task_aware" else "mse"
+    before, after = (
+        job.judge(c, of.batches["valid"].in_order(), of.sums.mean, reader)[name]
+        for c in (job._begin(params, run, of, arm, 8), trained.compressor)
+    )
+    assert after <= before + 1e-9
+
+
+def test_states_that_are_not_kept_train_the_same_compressor(tmp_path, reader, tokenizer):
+    found = []
+    for cache in (True, False):
+        params, run = make(tmp_path / str(cache), cache=cache)
+        of = job.read_stage(params, run, reader, tokenizer, "1a")
+        assert (run.dir / "states").exists() == cache
+        found.append(job.train(params, run, reader, of, "affine", 4).compressor.encoder)
+        job.forget_states(run)
+        assert not (run.dir / "states").exists()
+    torch.testing.assert_close(*found)
+
+
+def test_kept_states_are_found_by_other_runs(tmp_path, reader, tokenizer):
+    folders = []
+    for name in ("one", "two"):
+        params, run = make(tmp_path / name, cache_dir=str(tmp_path / "cache"), seed=0, d_compressed=4)
+        job.read_stage(params, run, reader, tokenizer, "1a")
+        folders.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")})
+    assert folders[0] == folders[1] and len(folders[0]) == 3
+    params, run = make(tmp_path / "three", cache_dir=str(tmp_path / "cache"), seed=1)
+    job.read_stage(params, run, reader, tokenizer, "1a")
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 6
+
+
+def test_bad_input(tmp_path, reader, tokenizer):
+    params, run = make(tmp_path)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    for sizes in ({"sweep_d_values": "4, 33"}, {"d_compressed": 33}):
+        with pytest.raises(UserError, match="d_compressed 33 is not between 1 and the size of the hidden states, 32"):
+            job.read_stage(Compression.create(SMALL | sizes), run, reader, tokenizer, "1a")
+    of.stage = "1b"
+    with pytest.raises(
+        UserError, match="begins with the compressor of stage 1a, and .* holds no compressors/tied/d4/stage1a_best"
+    ):
+        job.train(params, run, reader, of, "tied", 4)
+    Compressor(32, 5).save_pretrained(run.dir / "compressors" / "tied" / "d4" / "stage1a_best")
+    with pytest.raises(UserError, match="kind tied from 32 to 5 numbers; wanted is tied, from 32 to 4"):
+        job.train(params, run, reader, of, "tied", 4)
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    with pytest.raises(UserError, match="holds no text"):
+        job.read_sequences(params.model_copy(update={"text_path": str(empty)}), tokenizer, "1a")
+    few = tmp_path / "few.txt"
+    few.write_text("\n\n".join(f"Here is document {i} of a few that stand in this file." for i in range(3)))
+    with pytest.raises(UserError, match="no sequence of eight tokens for valid; .* give ten at least"):
+        job.read_sequences(params.model_copy(update={"text_path": str(few)}), tokenizer, "1a")
+
+
+def test_a_state_that_is_not_finite_is_named_with_its_batch(tmp_path, reader, tokenizer, monkeypatch):
+    params, run = make(tmp_path, cache=False, batch_size=16)
+    calls = []
+
+    def broken(ids, attention, states=reader.states):
+        calls.append(1)
+        found = states(ids, attention)
+        return torch.where(torch.tensor(len(calls) == 2), torch.nan, found)
+
+    monkeypatch.setattr(reader, "states", broken)
+    with pytest.raises(UserError, match="batch 1 of the hidden states holds a number that is not finite"):
+        job.read_stage(params, run, reader, tokenizer, "1a")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"sweep_d_values": "4, x"}, "wanted are whole numbers"),
+        ({"sweep_d_values": "0, 4"}, "at least 1"),
+        ({"arms": "tide"}, "no compressor 'tide'"),
+        ({"d_compressed": 0}, "greater than or equal to 1"),
+        ({"init_from": "x"}, "give stage 1b"),
+        ({"stage": "2"}, "1a"),
+    ],
+)
+def test_parameters_that_cannot_be(values, message):
+    with pytest.raises(UserError, match=message):
+        Compression.create(values)
+
+
+def test_the_names_of_the_guide():
+    params = Compression.create({"learning_rate": 1e-3, "torch_compile": True, "sweep_d_values": [64, 128]})
+    assert params.lr == 1e-3 and params.compile and params.sizes == [64, 128]
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+from trm.compressor.states import StateBatches
+from trm.compressor.train import one_pass
+
+class Reader:  # in place of a language model: what is measured is the path of the states
+    hidden_size, head, last = 256, None, True
+    def states(self, ids, attention):
+        return torch.randn(*ids.shape, 256)
+
+sequences = [np.zeros(500, np.int32) for _ in range(int(sys.argv[1]) // 500)]
+batches = StateBatches(sequences, Reader().states, 32, 0)
+found = one_pass(batches.in_order(), Reader())
+assert found.moment.count == int(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_tokens():
+    peaks = []
+    for tokens in (100_000, 1_000_000):
+        env = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", MEMORY, str(tokens)]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout))
+    assert abs(peaks[1] / peaks[0] - 1) < 0.1
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    options = ["-f", str(ROOT / "params" / "01_smoke.yaml"), "-p", "backend", "cpu", "-p", "problems", "1"]
+    options += ["-p", "arms", "tied, task_aware", "-p", "sweep_d_values", "8", "-p", "d_compressed", "8"]
+    script = [str(ROOT / "book" / "01_compressor.py"), *options]
+    env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    runs = {"one": [sys.executable], "two": [sys.executable, *TWO_PROCESSES]}
+    for name, command in runs.items():
+        whole = [*command, *script, "-p", "output_dir", str(tmp_path / name)]
+        done = subprocess.run(whole, check=True, env=env, capture_output=True, text=True)
+        assert done.stdout.count(f" in {tmp_path / name}\n") == {"one": 1, "two": 2}[name]  # each process says it
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in runs)
+    for metric in ("compressor/mse_tied", "compressor/kl_task_aware", "compressor/kl_pca"):
+        assert one[metric] == pytest.approx(two[metric], rel=1e-3), metric
+    assert (tmp_path / "two" / "compressors" / "tied" / "d8" / "stage1b_best" / "model.safetensors").exists()
+
+
+def test_a_state_of_the_test_part_that_is_not_finite_is_no_secret(tmp_path, reader, tokenizer, monkeypatch):
+    for cache in (True, False):
+        params, run = make(tmp_path / str(cache), cache=cache)
+        of = job.read_stage(params, run, reader, tokenizer, "1a")
+        batches = of.batches["test"]
+        batches.store = None
+        monkeypatch.setattr(batches, "read", lambda ids, attention: torch.full((*ids.shape, 32), torch.inf))
+        with pytest.raises(UserError, match="batch 0 of the hidden states holds a number that is not finite"):
+            job.row(of, of, reader, "pca", 4, job.closed_form("pca", 4, of.sums))
+
+
+def test_a_time_limit_pauses_them_all_and_resume_goes_on(tmp_path, reader, tokenizer):
+    params, run = make(tmp_path, time_limit=1e-4, arms="affine, untied", log_interval=1)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    assert list(job.train_all(params, run, reader, of, [4, 8])) == []
+    assert not (run.dir / "compressors" / "untied").exists()
+    again = params.model_copy(update={"resume": True, "time_limit": 0.0})
+    found = [(arm, K) for arm, K, _ in job.train_all(again, run, reader, of, [4, 8])]
+    assert found == [("affine", 4), ("untied", 4), ("affine", 8), ("untied", 8)]
+
+
+def test_what_stage_1b_begins_with_is_looked_for_first(tmp_path, reader):
+    params, run = make(tmp_path, stage="1b", arms="tied", init_from=str(tmp_path / "before"))
+    Compressor(32, 4).save_pretrained(tmp_path / "before" / "compressors" / "tied" / "d4" / "stage1a_best")
+    with pytest.raises(UserError, match="holds no compressors/tied/d8/stage1a_best"):
+        job.check_beginnings(params, run, reader)
+    foreign = tmp_path / "before" / "compressors" / "tied" / "d8" / "stage1a_best"
+    Compressor(32, 8).save_pretrained(foreign)
+    job.check_beginnings(params, run, reader)
+    (foreign / "config.json").write_text('{"hidden_act": "silu"}')
+    with pytest.raises(UserError, match="d8/stage1a_best holds no compressor .*give the folder of a run of stage 1a"):
+        job.check_beginnings(params, run, reader)
+
+
+def test_another_models_words_are_asked_for(tmp_path, reader):
+    params, _ = make(tmp_path)
+
+    class Strange:
+        def encode(self, text, **options):
+            return list(range(len(text)))
+
+    with pytest.raises(UserError, match="with another one say what it should read: text_path"):
+        job.read_sequences(params, Strange(), "1a")
+
+
+def test_kept_states_are_not_those_of_another_model_of_the_same_name(tmp_path, tokenizer):
+    means = []
+    for seed in (0, 1):
+        params, run = make(tmp_path / str(seed), cache_dir=str(tmp_path / "cache"))
+        reader = StateReader(smollm3(tokenizer, 32, 2, seed=seed))
+        means.append(job.read_stage(params, run, reader, tokenizer, "1a").sums.mean)
+    assert not torch.allclose(*means)
+
+
+def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monkeypatch):
+    params, run = make(tmp_path, time_limit=1e-4, log_interval=1, eval_interval=1)
+    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    assert job.train(params, run, reader, of, "affine", 4) is None
+    home = run.dir / "compressors" / "affine" / "d4" / "stage1a"
+    found = load_file(home / "best" / "model.safetensors")["encoder"]
+    assert not torch.equal(found, job._begin(params, run, of, "affine", 4).encoder)
+
+    class NoMoreGain(job.Trainer):
+        def fit(self):
+            return {"train/steps": 2, "train/seconds": 1.0}
+
+    monkeypatch.setattr(job, "Trainer", NoMoreGain)
+    again = params.model_copy(update={"resume": True, "time_limit": 0.0})
+    assert torch.equal(job.train(again, run, reader, of, "affine", 4).compressor.encoder, found)

@@ -1,0 +1,232 @@
+"""Policies: what they sample has the probability that they say; the questions that answers share change nothing."""
+
+import copy
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from transformers import BertTokenizerFast
+
+from trm.errors import UserError
+from trm.grpo.policy import LatentPolicy, ReasonerPolicy, TokenPolicy, gaussian_log_prob
+from trm.grpo.train import EARLY_LM
+from trm.language.lm import load_lm, write
+from trm.language.stories import problems, prompt
+from trm.latent.frozen_lm import FrozenLM
+from trm.latent.reasoner import LatentReasoner, ReasonerConfig
+
+EARLY, TOKENIZER = load_lm(str(EARLY_LM))
+ASKED = list(islice(problems("train", 3, 2, 4), 3))
+
+
+def language_model():
+    """The one that chapter 08 begins with: unsure of what to write, and of how long to go on."""
+    return copy.deepcopy(EARLY)
+
+
+def policy(group_size=4, **options):
+    return TokenPolicy(language_model(), TOKENIZER, group_size, **{"max_new_tokens": 30} | options)
+
+
+def sampled(chosen, seed=0):
+    return chosen.sample(ASKED, chosen.draws(np.random.default_rng(seed), len(ASKED)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_log_probabilities_are_those_of_each_answer_alone(temperature):
+    """Without the shared question, the padding and the cache: one row after the other, in one piece."""
+    chosen = policy(temperature=temperature)
+    batch = sampled(chosen)
+    found = chosen.log_probs(batch)
+    lengths = batch["mask"].sum(1).tolist()
+    assert len(set(lengths)) > 1, "answers of several lengths"
+    for row, length in enumerate(lengths):
+        question = TOKENIZER(prompt(ASKED[row // 4], True), add_special_tokens=False)["input_ids"]
+        answer = batch["tokens"][row, :length].tolist()
+        logits = chosen.lm(torch.tensor([question + answer])).logits[0, len(question) - 1 : -1] / temperature
+        expected = logits.log_softmax(-1)[range(length), answer]
+        torch.testing.assert_close(found[row, :length], expected, atol=2e-4, rtol=0)
+    assert (batch["mask"].diff(dim=1) <= 0).all() and len(chosen.texts(batch)) == 12
+    found.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in chosen.lm.parameters())
+
+
+def test_tokens_come_as_often_as_they_are_likely():
+    """Uniform numbers that lie evenly: each token comes as often as its probability says, to one."""
+    n = 500
+    chosen = policy(group_size=n, max_new_tokens=1, temperature=3.0)
+    even = {"uniforms": ((np.arange(n) + 0.5) / n).astype(np.float32)[:, None]}
+    batch = chosen.sample(ASKED[:1], even)
+    counts = torch.bincount(batch["tokens"][:, 0], minlength=len(TOKENIZER))
+    ids = torch.tensor([TOKENIZER(prompt(ASKED[0], True), add_special_tokens=False)["input_ids"]])
+    expected = n * (chosen.lm(ids).logits[0, -1] / 3).softmax(-1)
+    assert chosen.log_probs(batch).shape == (n, 1)
+    assert (counts - expected).abs().max() <= 1 and (counts > 0).sum() > 5
+
+
+def test_answers_do_not_depend_on_the_company():
+    """Rows that end leave the batch; the others write on as if nothing had been."""
+    chosen = policy()
+    draws = chosen.draws(np.random.default_rng(0), 3)
+    together = chosen.texts(chosen.sample(ASKED, draws))
+    for i, problem in enumerate(ASKED):
+        own = {"uniforms": draws["uniforms"][4 * i : 4 * i + 4]}
+        assert chosen.texts(chosen.sample([problem], own)) == together[4 * i : 4 * i + 4]
+    assert len(set(together)) > 6
+    cold = policy(temperature=1e-4, max_new_tokens=40)
+    greedy = write(cold.lm, TOKENIZER, ASKED, thinking=True).texts
+    for text, expected in zip(cold.texts(sampled(cold))[::4], greedy):
+        assert expected.startswith(text) or text == expected
+
+
+def test_a_tokenizer_of_other_prompts_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    with pytest.raises(UserError, match="no token <think>, </think>, <eos>"):
+        TokenPolicy(language_model(), other, 4)
+
+
+# --- thinking in vectors ----------------------------------------------------------------------------------------
+
+
+class Thinker(nn.Module):
+    """A toy: K vectors from the mean embedding of the prompt."""
+
+    def __init__(self, lm, num_latents):
+        super().__init__()
+        self.embed, self.num_latents = lm.get_input_embeddings().weight.detach().clone(), num_latents
+        self.out = nn.Linear(self.embed.shape[1], num_latents * self.embed.shape[1])
+
+    def forward(self, ids, mask):
+        mean = (self.embed[ids] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return self.out(mean).unflatten(1, (self.num_latents, -1))
+
+
+def thinking(std=0.3, num_latents=2):
+    lm = language_model().requires_grad_(False)
+    torch.manual_seed(0)
+    return LatentPolicy(lm, TOKENIZER, 4, Thinker(lm, 2), num_latents, std, max_new_tokens=6, thinking=False)
+
+
+def test_the_density_of_a_latent_is_scipys():
+    draw = np.random.default_rng(0)
+    x, mean = draw.normal(size=(2, 5, 3, 8))
+    expected = stats.norm.logpdf(x, mean, 0.7).sum(-1)
+    found = gaussian_log_prob(torch.from_numpy(x), torch.from_numpy(mean), 0.7)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
+def test_latents_are_drawn_around_the_thought_and_rewarded_through_it():
+    chosen = thinking()
+    batch = sampled(chosen)
+    assert (
+        batch["latents"].shape == (12, 2, EARLY.config.hidden_size)
+        and batch["mask"].shape[1] == 2 + batch["tokens"].shape[1]
+    )
+    draws = chosen.draws(np.random.default_rng(0), 3)
+    mean = chosen.think(batch["prompt"], batch["prompt_mask"])
+    torch.testing.assert_close((batch["latents"] - mean) / 0.3, torch.from_numpy(draws["normals"]), atol=1e-4, rtol=0)
+    found = chosen.log_probs(batch)
+    np.testing.assert_allclose(
+        found[:, :2].detach().numpy(),
+        stats.norm.logpdf(batch["latents"].numpy(), mean.detach().numpy(), 0.3).sum(-1),
+        rtol=1e-4,
+    )
+    found[:, :2].sum().backward()
+    assert chosen.think.out.weight.grad.abs().max() > 0 and all(p.grad is None for p in chosen.lm.parameters())
+    assert len(chosen.texts(batch)) == 12 and chosen.max_actions == 8
+
+
+@pytest.mark.parametrize("options", [{"num_latents": 0}, {"std": 0.0}], ids=str)
+def test_latents_that_cannot_be_drawn(options):
+    with pytest.raises(UserError, match="must be 1 or more, and std = .* above 0"):
+        thinking(**options)
+
+
+def test_the_answer_reads_the_latents():
+    """The tokens' log-probabilities are those after prompt and latents in one piece, and other latents change them."""
+    chosen = thinking()
+    batch = sampled(chosen)
+    found = chosen.log_probs(batch)[:, 2:]
+    embed = chosen.lm.get_input_embeddings()
+    for row in (0, 5, 11):
+        length = int(batch["mask"][row, 2:].sum())
+        question, answer = batch["prompt"][row][batch["prompt_mask"][row] == 1], batch["tokens"][row, :length]
+        inputs = torch.cat((embed(question), batch["latents"][row], embed(answer)))[None]
+        logits = chosen.lm(inputs_embeds=inputs).logits[0, len(question) + 1 : -1]
+        expected = logits.log_softmax(-1)[range(length), answer]
+        torch.testing.assert_close(found[row, :length], expected, atol=2e-4, rtol=0)
+    other = chosen.log_probs(batch | {"latents": batch["latents"].flip(1)})[:, 2:]
+    assert (other - found).abs().max() > 0.01
+
+
+# --- the reasoner that thinks for a language model ------------------------------------------------------------------
+
+
+def reasoning(std=0.2):
+    lm, tokenizer = load_lm()
+    frozen = FrozenLM(lm, tokenizer, 2, ";")
+    torch.manual_seed(0)
+    reasoner = LatentReasoner(ReasonerConfig(num_words=50, num_latents=3, d_compressed=8, hidden_size=16, num_heads=2))
+    reasoner.begin(torch.arange(50), frozen.embeddings)
+    return ReasonerPolicy(frozen, reasoner, 4, std, max_new_tokens=4)
+
+
+def test_a_reasoner_is_rewarded_through_its_latents():
+    """Questions of different length and padding: each row's thought and answer are those of it alone, after the closing."""
+    chosen = reasoning()
+    batch = sampled(chosen)
+    found = chosen.log_probs(batch)
+    frozen, embed = chosen.think.lm, chosen.lm.get_input_embeddings()
+    closing = embed(torch.tensor(frozen.closing))
+    assert len(frozen.closing) == 2 and batch["latents"].shape == (12, 3, 192)
+    for row in (0, 5, 11):
+        question = batch["prompt"][row][batch["prompt_mask"][row] == 1]
+        mean = chosen.think(question[None], torch.ones_like(question)[None])[0]
+        thought = gaussian_log_prob(batch["latents"][row], mean, chosen.std)
+        torch.testing.assert_close(found[row, :3], thought, atol=1e-2, rtol=1e-4)
+        length = int(batch["mask"][row, 3:].sum())
+        answer = batch["tokens"][row, :length]
+        inputs = torch.cat((embed(question), batch["latents"][row], closing, embed(answer)))[None]
+        logits = chosen.lm(inputs_embeds=inputs).logits[0, len(question) + 4 : -1]
+        torch.testing.assert_close(
+            found[row, 3 : 3 + length], logits.log_softmax(-1)[range(length), answer], atol=2e-4, rtol=0
+        )
+    found.sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in chosen.lm.parameters())
+    assert chosen.think.reasoner.out.weight.grad.abs().max() > 0
+
+
+def test_the_gradient_through_the_answer_is_that_of_finite_differences():
+    """Latents are no actions then; what was drawn stays, and moves with the thought."""
+    chosen = reasoning()
+    chosen.through = True
+    batch = sampled(chosen)
+    assert (batch["mask"][:, :3] == 0).all() and chosen.max_actions == 4
+    weight = chosen.think.reasoner.out.weight
+
+    def total():
+        return (chosen.log_probs(batch) * batch["mask"]).sum()
+
+    found = chosen.log_probs(batch)
+    assert (found[:, :3] == 0).all()
+    total().backward()
+    direction = weight.grad / weight.grad.norm()
+    with torch.no_grad():
+        weight += 2e-3 * direction
+        above = total()
+        weight -= 4e-3 * direction
+        slope = (above - total()) / 4e-3
+    assert float(slope) == pytest.approx(float(weight.grad.norm()), rel=0.05)
+
+
+def test_a_reasoner_that_is_not_drawn_answers_greedily():
+    chosen = reasoning(std=1e-6)
+    chosen.temperature = 1e-4
+    drawn, greedy = chosen.texts(sampled(chosen))[::4], chosen.greedy(ASKED)
+    assert drawn == greedy.texts and greedy.tokens == [
+        len(TOKENIZER.encode(t, add_special_tokens=False)) for t in greedy.texts
+    ]

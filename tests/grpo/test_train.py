@@ -1,0 +1,211 @@
+"""Reinforcement learning through the one trainer: controls, resuming to the bit, rewards that cannot be used."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from trm.errors import UserError
+from trm.grpo import rewards
+from trm.grpo import train as job
+from trm.grpo.params import Grpo
+from trm.language.stories import Problem
+from trm.latent.reasoner import load_reasoner
+from trm.params import ParameterError, read_yaml
+from trm.run import Run
+
+SMOKE = read_yaml(ROOT / "params" / "08_smoke.yaml") | {"backend": "cpu"}
+TIMES = ("train/seconds", "train/seconds_per_step")
+
+
+def trained(folder, **values):
+    """A policy trained at smoke scale, what was measured, and the run."""
+    params = Grpo.create({**SMOKE, "output_dir": str(folder), **values})
+    run = Run(params, "08_grpo")
+    policy = job.load_policy(params)
+    return policy, job.train(params, run, policy), run
+
+
+def weights(policy):
+    return [p.detach().clone() for p in policy.parameters()]
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def history(run):
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in run.history()]
+
+
+def test_a_reward_that_is_always_zero_moves_nothing(tmp_path):
+    """Neither the KL to a model that is the same, nor the average of equal weights, nor several updates do."""
+    start = weights(job.load_policy(Grpo.create(SMOKE)))
+    policy, metrics, run = trained(tmp_path, reward="zero", kl_coef=0.1, ema_decay=0.9, updates_per_batch=2)
+    assert same(weights(policy), start) and metrics["grpo/weights_moved"] == 0
+    last = [record for record in run.history() if "train/reward" in record][-1]
+    assert last["train/dead_groups"] == 1 and last["train/kl"] == 0 and last["train/grad_norm"] == 0
+    moved, metrics, _ = trained(tmp_path / "right")
+    assert not same(weights(moved), start) and metrics["grpo/weights_moved"] > 0
+
+
+@pytest.mark.parametrize("algorithm", ["GRPO", "DAPO"])
+def test_what_is_rewarded_comes_more_often(tmp_path, monkeypatch, algorithm):
+    """A reward of another kind, registered as a reader would: ones among what is written."""
+    monkeypatch.setattr(rewards, "REWARDS", dict(rewards.REWARDS))
+
+    @rewards.register_reward("ones")
+    def ones(texts, problems):
+        return [text.count("1") / (1 + len(text)) for text in texts]
+
+    options = {"batch_size": 32, "group_size": 8, "max_steps": 16, "updates_per_batch": 2, "lr": 2e-3, "kl_coef": 0.0}
+    _, _, run = trained(tmp_path, reward="ones", algorithm=algorithm, **options, eval_interval=16, resample=0)
+    earned = [record["train/reward"] for record in run.history() if "train/reward" in record]
+    assert np.mean(earned[-2:]) > 1.15 * np.mean(earned[:2])
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_numbers(tmp_path, monkeypatch, updates):
+    """Cut off two steps after a checkpoint, as a kill would do; then paused by the clock; against an unbroken run."""
+    options = {"max_steps": 8, "checkpoint_interval": 2, "updates_per_batch": updates, "ema_decay": 0.9}
+    policy, metrics, unbroken = trained(tmp_path / "whole", **options)
+
+    def dies(self, step, call=job.Groups.__call__):
+        if step == 4:
+            raise KeyboardInterrupt
+        return call(self, step)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job.Groups, "__call__", dies)
+        trained(tmp_path / "cut", **options)
+    assert trained(tmp_path / "cut", **options, resume=True, time_limit=1e-9)[1] is None, "paused"
+    again, after, resumed = trained(tmp_path / "cut", **options, resume=True)
+    assert same(weights(policy), weights(again)) and history(unbroken) == history(resumed)
+    assert metrics["grpo/weights_moved"] == after["grpo/weights_moved"]
+
+
+@pytest.mark.parametrize("gradient", ["density", "answer"])
+def test_latents_learn_resume_to_the_bit_and_leave_the_language_model_alone(tmp_path, monkeypatch, gradient):
+    options = {
+        "policy": "latents",
+        "latent_gradient": gradient,
+        "kl_coef": 0.0,
+        "max_new_tokens": 4,
+        "updates_per_batch": 1,
+    }
+    start = job.load_policy(Grpo.create(SMOKE | options)).state_dict()
+    policy, _, unbroken = trained(tmp_path / "whole", **options)
+
+    def dies(self, step, call=job.Groups.__call__):
+        if step == 3:
+            raise KeyboardInterrupt
+        return call(self, step)
+
+    options |= {"checkpoint_interval": 2}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job.Groups, "__call__", dies)
+        trained(tmp_path / "cut", **options)
+    again, _, resumed = trained(tmp_path / "cut", **options, resume=True)
+    assert same(weights(policy), weights(again)) and history(unbroken) == history(resumed)
+    moved = {name for name, value in policy.state_dict().items() if not torch.equal(value, start[name])}
+    assert moved and all(name.startswith("think.reasoner.") for name in moved)
+    kept = load_reasoner(unbroken.path("model"), 192)
+    assert torch.equal(kept.out.weight, policy.think.reasoner.out.weight)
+
+
+def test_what_is_judged_is_what_is_kept(tmp_path):
+    """With averaged weights too."""
+    policy, _, run = trained(tmp_path, ema_decay=0.9, lr=1e-2)
+    again = job.load_policy(Grpo.create({**SMOKE, "lm": str(run.path("model"))}))
+    assert same(weights(policy), weights(again))
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path):
+    """A group stays in one part."""
+    norms = []
+    for parts in (1, 2):
+        _, _, run = trained(tmp_path / str(parts), grad_accumulation=parts, max_steps=1, log_interval=2)
+        norms += [record["train/grad_norm"] for record in run.history() if "train/grad_norm" in record]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_dead_groups_are_sampled_again(monkeypatch):
+    """Of the first problems every other one earns the same always; there are enough others."""
+    seen = []
+
+    def every_other(texts, problems):
+        seen.extend(problems)
+        dead = {problem for i, problem in enumerate(dict.fromkeys(seen)) if i % 2}
+        return [0.0 if problem in dead else float(i % 2) for i, problem in enumerate(problems)]
+
+    monkeypatch.setitem(rewards.REWARDS, "every_other", every_other)
+    for again, alive in ((0, 2), (1, 4)):
+        seen.clear()
+        params = Grpo.create({**SMOKE, "reward": "every_other", "resample": again})
+        batch = job.Groups(job.load_policy(params), params)(0)
+        assert {len(value) for value in batch.values()} == {16}
+        assert (batch["advantages"].reshape(4, 4) != 0).any(1).sum() == alive
+        assert batch["dead"].tolist() == [0.5] * 16
+        assert len(dict.fromkeys(seen)) == 4 * (1 + again)
+        assert (batch["prompt"] != 0).any(1).all() and (batch["reference"][batch["mask"] == 1] < 0).all()
+
+
+def test_joined_batches_are_padded_where_nothing_stands():
+    one = {"prompt": torch.tensor([[5, 6]]), "mask": torch.tensor([[1, 1, 1]]), "rewards": torch.tensor([1.0])}
+    two = {"prompt": torch.tensor([[7]]), "mask": torch.tensor([[1, 1]]), "rewards": torch.tensor([0.0])}
+    both = job.joined(one, two)
+    assert both["prompt"].tolist() == [[5, 6], [0, 7]] and both["mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert both["rewards"].tolist() == [1.0, 0.0]
+
+
+def test_rewards_by_name(monkeypatch):
+    problem = Problem(12, (("+", 5), ("*", 2)), 1)
+    texts = ["12+5=17;17*2=34;</think>34<eos>", "</think>34", "12+5=17;17*2=34;</think>43<eos>", "34;</think>", ""]
+    assert rewards.rewarded("right", texts, [problem] * 5).tolist() == [1, 1, 0, 0, 0]
+    assert rewards.rewarded("zero", texts, [problem] * 5).tolist() == [0] * 5
+    many = 20 * texts
+    dealt = rewards.rewarded("shuffled", many, [problem] * 100)
+    right = rewards.rewarded("right", many, [problem] * 100)
+    assert dealt.sum() == right.sum() and (dealt != right).any()
+    assert (dealt == rewards.rewarded("shuffled", many, [problem] * 100)).all()
+    for given, message in (
+        ([1.0, math.nan] * 2, "reward 'odd' gave nan for 'b'"),
+        ([1.0], r"gave shape \(1,\) for 4 texts"),
+        ([1.0, None] * 2, "gave nan for 'b'"),
+        ([1.0, "yes"] * 2, "gave no numbers .*yes"),
+    ):
+        monkeypatch.setitem(rewards.REWARDS, "odd", lambda texts, problems, given=given: given)
+        with pytest.raises(UserError, match=message):
+            rewards.rewarded("odd", list("abcd"), [problem] * 4)
+
+
+def test_a_reward_that_returns_nan_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(rewards.REWARDS, "broken", lambda texts, problems: [math.nan] * len(texts))
+    with pytest.raises(UserError, match="reward 'broken' gave nan for .*; wanted is a finite number for each text"):
+        trained(tmp_path, reward="broken")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"reward": "rigth"}, "parameter 'reward' = 'rigth': no such reward; did you mean 'right'"),
+        ({"algorithm": "PPO"}, "'GRPO', 'Dr.GRPO' or 'DAPO'"),
+        ({"batch_size": 30}, "'batch_size' = 30 must be a multiple of group_size .* = 4"),
+        ({"prefetch": 2}, "'prefetch' = 2: answers are sampled by the weights"),
+        ({"group_size": 1}, "parameter 'group_size' = 1"),
+        ({"eval_interval": 3}, "'eval_interval' = 3 must be a multiple of updates_per_batch = 2"),
+        ({"min_steps": 3}, "'min_steps' = 3 must not exceed max_problem_steps = 2"),
+        ({"temperature": 0}, "parameter 'temperature' = 0"),
+        ({"policy": "latents"}, "'kl_coef' = 0.01: densities of vectors drift apart"),
+    ],
+)
+def test_parameters_that_cannot_be(values, message):
+    with pytest.raises(ParameterError, match=message):
+        Grpo.create(SMOKE | values)
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(UserError, match="the language model /nowhere could not be loaded"):
+        job.load_policy(Grpo.create({"lm": "/nowhere"}))

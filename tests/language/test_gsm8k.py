@@ -1,0 +1,210 @@
+"""GSM8K: numbers read from texts, calculations, parts without a common question, and files that are not as they should be."""
+
+import gzip
+import json
+import lzma
+from fractions import Fraction
+from pathlib import Path
+
+import datasets
+import pytest
+
+from trm.errors import UserError
+from trm.language.gsm8k import exercises, read_number
+
+CLIPS = {
+    "question": "Natalia sold clips to 48 friends, and half as many in May. How many?",
+    "answer": "In May she sold 48/2 = <<48/2=24>>24 clips.\nThat is 48+24 = <<48+24=72>>72 altogether.\n#### 72",
+}
+
+
+def rows(count, first=0):
+    return [
+        {"question": f"Question {i}?", "answer": f"It is <<{i}+1={i + 1}>>{i + 1}.\n#### {i + 1}"}
+        for i in range(first, first + count)
+    ]
+
+
+def folder_of(path, **parts):
+    for part, found in parts.items():
+        (path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [
+        ("#### 1,234", 1234),
+        ("She paid 7 times 9.\n#### -1,200", -1200),
+        ("#### 5\nThat is 3 more than 2.", 5),
+        ("#### 5\n#### 6", 6),
+        ("so $1,234.50.", Fraction(2469, 2)),
+        ("-5", -5),
+        ("\u22125", -5),
+        ("-$5", -5),
+        ("$-5", -5),
+        ("3/4", Fraction(3, 4)),
+        ("It is 3 / 4 of them.", Fraction(3, 4)),
+        ("-1/2", Fraction(-1, 2)),
+        ("12-5", 5),
+        ("x=17;", 17),
+        ("17*2=34", 34),
+        ("\\boxed{72}", 72),
+        ("the 3 are \\boxed{1,072} of 5", 1072),
+        ("**18**", 18),
+        ("$18$", 18),
+        ("50%", 50),
+        ("18.00", 18),
+        ("0.5", Fraction(1, 2)),
+        ("12 apples and 3", 3),
+        ("3, and then 4, so", 4),
+        ("step2 has 7 of them", 7),
+        ("007", 7),
+        ("no number", None),
+        ("", None),
+        ("#### none, of 5", 5),
+        ("#### ", None),
+        ("\\boxed{}", None),
+    ],
+)  # fmt: skip
+def test_the_number_that_a_text_ends_with(text, number):
+    assert read_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1/0", "0/0", "5/00"])
+def test_nothing_is_divided_by_zero(text):
+    read_number(text)
+
+
+@pytest.mark.parametrize(
+    "text, number", [(".5", Fraction(1, 2)), ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2))]
+)
+def test_a_number_may_begin_with_its_point(text, number):
+    """As many of GSM8K's own calculations do: <<20*.2=4>>."""
+    assert read_number(text) == number
+
+
+def test_a_number_without_end_is_read_too():
+    """What a language model writes when it runs on; Python makes no int of more than 4300 digits."""
+    read_number("9" * 5000)
+
+
+def test_an_exercise_is_its_question_its_chain_without_calculations_its_answer_and_its_steps(tmp_path):
+    (found,) = exercises(folder_of(tmp_path, train=[CLIPS]), "train")
+    assert found.question == CLIPS["question"] and found.answer == "72" and found.steps == 2
+    assert found.chain == "In May she sold 48/2 = 24 clips.\nThat is 48+24 = 72 altogether."
+    assert found.calculations == (("48", "/", "2", "24"), ("48", "+", "24", "72"))
+
+
+def calculations(tmp_path, *written, end="#### 1,000"):
+    answer = " ".join(f"so <<{one}>>" for one in written)
+    (found,) = exercises(folder_of(tmp_path, test=[{"question": "?", "answer": f"{answer}\n{end}"}]), "test")
+    return found
+
+
+def test_calculations_are_those_of_two_numbers(tmp_path):
+    found = calculations(
+        tmp_path, "1,200*2=2400", "100-50-30=20", "2.5*4=10", "(3+4)*2=14", "10--3=13", "-5+3=-2", "7=7"
+    )
+    numbers = [("1,200", "*", "2", "2400"), ("2.5", "*", "4", "10"), ("10", "-", "-3", "13"), ("-5", "+", "3", "-2")]
+    assert found.calculations == tuple(numbers)
+    assert found.steps == 7 and found.answer == "1000" and "<" not in found.chain
+
+
+def test_a_calculation_with_a_number_that_begins_with_its_point_is_one(tmp_path):
+    assert calculations(tmp_path, "20*.2=4", "2-1=1").calculations == (("20", "*", ".2", "4"), ("2", "-", "1", "1"))
+
+
+def test_a_problem_without_calculations_has_one_step(tmp_path):
+    assert calculations(tmp_path).calculations == () and calculations(tmp_path).steps == 1
+
+
+def test_of_the_training_part_every_tenth_problem_is_for_validation(tmp_path):
+    where = folder_of(tmp_path, train=rows(25), test=rows(3, 100))
+    train, valid, test = ([one.question for one in exercises(where, part)] for part in ("train", "valid", "test"))
+    assert valid == ["Question 9?", "Question 19?"] and test == ["Question 100?", "Question 101?", "Question 102?"]
+    assert not set(train) & set(valid) and sorted(train + valid) == sorted(row["question"] for row in rows(25))
+
+
+def test_what_stands_there_twice_is_taken_once(tmp_path):
+    doubled = [row for row in rows(22) for _ in range(2)]
+    where = folder_of(tmp_path, train=doubled, test=doubled[:6] + rows(3, 100) + rows(3, 100))
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    once = folder_of(plain, train=rows(22), test=rows(3, 100))  # what stands in train is no test
+    for part in ("train", "valid", "test"):
+        assert list(exercises(where, part)) == list(exercises(once, part))
+
+
+def test_a_single_file_is_cut_into_three_parts(tmp_path):
+    where = folder_of(tmp_path, train=rows(50))
+    file = str(next(Path(where).glob("train.jsonl*")))
+    parts = {part: {one.question for one in exercises(file, part)} for part in ("train", "valid", "test")}
+    assert {part: len(found) for part, found in parts.items()} == {"train": 40, "valid": 5, "test": 5}
+    assert len(set.union(*parts.values())) == 50
+
+
+@pytest.mark.parametrize("end, opener", [(".jsonl", open), (".jsonl.xz", lzma.open), (".jsonl.gz", gzip.open)])
+def test_a_file_may_be_packed_and_named_itself(end, opener, tmp_path):
+    with opener(tmp_path / f"train{end}", "wt") as file:
+        file.write(json.dumps(CLIPS) + "\n\n")
+    assert [one.answer for one in exercises(str(tmp_path), "train")] == ["72"]
+    assert [one.answer for one in exercises(str(tmp_path / f"train{end}"), "train")] == ["72"]
+
+
+def test_the_hub_is_asked_for_the_part(monkeypatch):
+    wanted = []
+
+    def load(name, config, split, streaming):
+        wanted.append((name, config, split))
+        return rows(10, 100 * (split == "test"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found = {part: len(list(exercises("hub:openai/gsm8k:main", part))) for part in ("train", "valid", "test")}
+    assert found == {"train": 9, "valid": 1, "test": 10}
+    assert wanted == [("openai/gsm8k", "main", split) for split in ("train", "train", "train", "test")]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"question": "?", "answer', "is no JSON"),
+        ('["?", "#### 3"]', "wanted are the fields question and answer"),
+        ('{"question": "?"}', "wanted are the fields question and answer"),
+        ('{"question": "?", "answer": 3}', "wanted are the fields question and answer"),
+        ('{"question": "?", "answer": "It is 3."}', "does not end with ####"),
+        ('{"question": "?", "answer": "It is 3.\\n#### "}', "does not end with ####"),
+        ('{"question": "?", "answer": "It is 3.\\n#### three"}', "does not end with ####"),
+    ],
+)
+def test_a_line_that_is_no_problem_is_named(line, message, tmp_path):
+    good = json.dumps(CLIPS)
+    (tmp_path / "train.jsonl").write_text(f"{good}\n\n{line}\n{good}\n")
+    with pytest.raises(UserError, match=message) as error:
+        list(exercises(str(tmp_path), "train"))
+    assert f"{tmp_path / 'train.jsonl'}, line 3:" in str(error.value)
+
+
+def test_where_no_problems_are_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"holds no train\.jsonl"):
+        list(exercises(str(tmp_path), "train"))
+    where = folder_of(tmp_path, train=rows(3))
+    with pytest.raises(UserError, match=r"holds no test\.jsonl"):
+        list(exercises(where, "test"))
+    with pytest.raises(UserError, match="no such file"):
+        list(exercises(str(tmp_path / "elsewhere.jsonl"), "train"))
+    (tmp_path / "train.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="holds no problem"):
+        list(exercises(where, "train"))
+
+
+def test_the_real_problems_are_all_there_and_no_question_is_in_two_parts(real_data):
+    folder = str(real_data / "gsm8k")
+    found = {part: list(exercises(folder, part)) for part in ("train", "valid", "test")}
+    assert len(found["train"]) + len(found["valid"]) == 7473 and len(found["test"]) == 1319
+    assert len(found["valid"]) == 747
+    questions = [{one.question for one in part} for part in found.values()]
+    assert sum(map(len, questions)) == len(set.union(*questions)) == 7473 + 1319
+    for one in found["test"]:
+        assert read_number(one.answer) == int(one.answer) and one.steps >= 1 and "<<" not in one.chain
+    assert sum(len(one.calculations) > 0 for one in found["train"]) > 0.95 * len(found["train"])

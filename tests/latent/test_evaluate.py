@@ -1,0 +1,180 @@
+"""Ways of answering: what counts as right, chains that the shipped model writes, latents that are read, batches, time."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from trm.language.lm import load_lm
+from trm.language.stories import problems
+from trm.latent.data import Exercise, from_problem
+from trm.latent.evaluate import Answered, Thinking, in_batches, is_right, race
+from trm.latent.frozen_lm import FrozenLM, tokens_of
+from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig
+
+LM, TOKENIZER = load_lm()
+FROZEN = FrozenLM(LM, TOKENIZER, 2, ";")
+SOME = [from_problem(one) for one in islice(problems("test", 7, 2, 4), 8)]
+WORDS = torch.tensor(sorted({tokens_of(TOKENIZER, str(number))[0] for number in range(100)}))
+
+
+def thinking(kind=LatentReasoner, most=40, **options):
+    torch.manual_seed(0)
+    small = {
+        "num_words": len(WORDS),
+        "lm_size": 192,
+        "d_compressed": 8,
+        "num_latents": 2,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "H_cycles": 3,
+    }
+    reasoner = kind(ReasonerConfig(**small | options)).eval()
+    reasoner.begin(WORDS, FROZEN.embeddings)
+    return Thinking(FROZEN, reasoner, most, most)
+
+
+@pytest.mark.parametrize(
+    "text, answer, right",
+    [
+        ("34", "34", True),
+        (" 34.", "34", True),
+        ("34.00", "34", True),
+        ("12+5=17;17*2=34;</think>34", "34", True),
+        ("12+5=17;17*2=34;</think>", "34", False),
+        ("12+5=34;</think>17", "34", False),
+        ("34</think>", "34", False),
+        ("</think>17</think>34", "34", True),
+        ("It is 34</think> so $1,034 of 34", "1034", False),
+        ("of the 34 she has \\boxed{1,034} now, on day 3", "1034", True),
+        ("#### 1,034", "1034", True),
+        ("-5", "5", False),
+        ("1/2", "0.5", True),
+        ("345", "34", False),
+        ("thirty-four", "34", False),
+        ("", "0", False),
+    ],
+)
+def test_right_is_the_number_that_comes_last_after_the_thoughts(text, answer, right):
+    assert is_right(text, Exercise("?", "", answer, (), 1)) is right
+
+
+def test_a_written_chain_is_right_mostly_and_every_token_is_counted():
+    found = Thinking(FROZEN, None, 40).without(SOME, thinking=True)
+    assert found.right.shape == found.tokens.shape == (8,) and len(found.texts) == 8
+    assert found.accuracy == found.right.mean() >= 0.75
+    for one, text, right, tokens in zip(SOME, found.texts, found.right, found.tokens):
+        assert right == (text.split("</think>")[-1] == one.answer)
+        assert "<eos>" not in text and "<pad>" not in text
+        assert tokens == len(tokens_of(TOKENIZER, text)) + 1, "and the end"
+        if text.startswith(one.chain + "</think>"):
+            assert right
+
+
+def test_answers_at_once_are_short():
+    found = Thinking(FROZEN, None, 40).without(SOME, thinking=False)
+    assert (found.tokens <= 4).all() and (found.tokens >= 2).all()
+    assert all("</think>" not in text and text.strip().isdigit() for text in found.texts)
+
+
+def test_no_more_is_written_than_allowed():
+    found = Thinking(FROZEN, None, 3).without(SOME, thinking=True)
+    assert (found.tokens == 3).all() and not found.right.any()
+
+
+def test_answers_depend_on_the_latents():
+    way, seen = thinking(), []
+
+    def the_right_totals(prompt, latents):
+        seen.append((prompt.mask.shape, latents.shape))
+        ids = torch.tensor([tokens_of(TOKENIZER, one.answer) for one in SOME])
+        return FROZEN.embeddings[ids]  # (B, 1, D)
+
+    plain, same = way.with_latents(SOME), way.with_latents(SOME, lambda prompt, latents: latents)
+    told = way.with_latents(SOME, the_right_totals)
+    assert plain.texts == same.texts != told.texts
+    assert seen[0][0][0] == 8 and seen[0][1] == (8, 2, 192)
+    assert told.right.shape == (8,) and all(told.tokens > 0)
+
+
+def test_latents_that_are_the_chain_itself_are_answered_as_the_chain_is():
+    """Without its last semicolon, which the closing has."""
+    same = [from_problem(one) for one in islice(problems("test", 3, 2, 2), 40)]
+    same = [one for one in same if len(tokens_of(TOKENIZER, one.chain)) == 12][:6]
+    ids = torch.tensor([tokens_of(TOKENIZER, one.chain) for one in same])
+    found = thinking().with_latents(same, lambda prompt, latents: FROZEN.embeddings[ids[:, :-1]])
+    assert found.accuracy >= 0.8 and (found.tokens <= 3).all()
+
+
+@torch.no_grad()
+def test_latents_are_those_of_the_thought_at_which_it_stops():
+    way = thinking(halting="act", H_cycles=4)
+    prompt = way.read(SOME)
+    thoughts = way.reasoner.think(way.reasoner.reads.compress(prompt.states), prompt.mask)
+    first = thoughts[0].mean(1)
+    way.reasoner.q_head.weight.copy_(1e3 * (first[:1] - first[1:2]))  # some stop at once, some do not
+    way.reasoner.q_head.bias.copy_(-(first.mean(0) * way.reasoner.q_head.weight).sum())
+    every, found, depth = way.thoughts(prompt), way.latents(prompt), way.reasoner.depth(thoughts)
+    assert len(every) == 4 and every[0].shape == (8, 2, 16) and found.shape == (8, 2, 192)
+    assert len(set(depth.tolist())) > 1
+    for row, stop in enumerate(depth):
+        assert torch.allclose(found[row], way.reasoner.latents(every[stop - 1])[row], atol=1e-6)
+    assert len(way.thoughts(prompt, H_cycles=7)) == 7
+
+
+def test_without_act_latents_are_those_of_the_last_thought():
+    way = thinking()
+    prompt = way.read(SOME)
+    assert torch.equal(way.latents(prompt), way.reasoner.latents(way.thoughts(prompt)[-1]))
+
+
+def test_a_pause_answers_too():
+    way = thinking(Pause, most=4)
+    latents = way.latents(way.read(SOME[:3]))
+    assert latents.shape == (3, 2, 192) and torch.equal(latents[0], latents[2])
+    assert len(way.thoughts(way.read(SOME[:3]))) == 1 and len(way.with_latents(SOME[:3]).texts) == 3
+
+
+def test_an_answer_by_itself_is_the_word_nearest_to_the_last_latent():
+    way = thinking()
+    ids = torch.tensor([tokens_of(TOKENIZER, one.answer)[0] for one in SOME])
+    logits = torch.randn(8, 2, 4, len(WORDS))
+    for latent, tokens in ((0, ids.roll(1)), (1, ids)):
+        logits[range(8), latent, 0, torch.searchsorted(WORDS, tokens)] = 9
+    way.reasoner.logits = lambda thought: logits
+    assert way.said(way.read(SOME)).tolist() == torch.stack((ids.roll(1), ids), 1).tolist()
+    found = way.by_itself(SOME)
+    assert found.texts == [one.answer for one in SOME] and found.accuracy == 1 and not found.tokens.any()
+
+
+def test_problems_in_batches_are_answered_as_all_at_once():
+    plain, way = Thinking(FROZEN, None, 40), thinking(most=4)
+    for answer in (lambda some: plain.without(some, True), way.with_latents, way.by_itself):
+        whole, parts = answer(SOME[:4]), in_batches(answer, SOME[:4], 3)
+        assert parts.texts == whole.texts and len(whole.texts) == 4
+        assert np.array_equal(parts.right, whole.right) and np.array_equal(parts.tokens, whole.tokens)
+
+
+def test_ways_race_in_turn_after_a_round_that_warms_up():
+    seen = []
+
+    def way(name):
+        def answer(some):
+            seen.append((name, len(some)))
+            return Answered(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
+
+        return answer
+
+    found = race({"a": way("a"), "b": way("b")}, SOME[:5], 3, rounds=2)
+    assert seen == [("a", 3), ("b", 3)] + 2 * [("a", 3), ("a", 2), ("b", 3), ("b", 2)]
+    assert set(found) == {"a", "b"} and min(found.values()) > 0
+    assert race({}, SOME, 4) == {}
+
+
+def test_an_answer_without_a_chain_is_the_first_number_it_says():
+    """And a model that goes on has no more tokens for it than `max_answer_tokens`."""
+    one = Exercise("?", "", "18", (), 1)
+    assert is_right("18. Janet sells 3 a day", one, first=True) and not is_right("18. Janet sells 3 a day", one)
+    short = Thinking(FROZEN, None, 40, max_answer_tokens=1).without(SOME, thinking=False)
+    assert (short.tokens == 1).all()

@@ -1,0 +1,209 @@
+"""A frozen language model: what it reads and says in batches and by the cache, against the model itself, row by row."""
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, BertTokenizerFast
+
+from trm.errors import UserError
+from trm.language.lm import SHIPPED_LM, StateReader, load_lm
+from trm.language.stories import problems, prompt
+from trm.latent.frozen_lm import DATE, FrozenLM, chat_prompt, padded, tokens_of
+
+LM, TOKENIZER = load_lm()
+ASKED = [next(problems("test", seed, steps, steps)) for seed, steps in enumerate((3, 1, 4, 2))]
+IDS = [tokens_of(TOKENIZER, chat_prompt(TOKENIZER, one.question, True)) for one in ASKED]
+CHAINS = [tokens_of(TOKENIZER, one.chain) for one in ASKED]
+ANSWERS = [[12, 40, 2], [7, 2], [2], [300, 21, 22, 23, 2]]
+CLOSE = {"atol": 2e-4, "rtol": 1e-4}
+
+
+def frozen(anchor=" so ", layer=2, ending=";"):
+    return FrozenLM(LM, TOKENIZER, layer, ending, anchor)
+
+
+def asked(lm):
+    return lm.read(*padded(IDS, TOKENIZER.pad_token_id))
+
+
+def some_latents(n=3, seed=0):
+    """(B, n, D), about as long as embeddings."""
+    words = LM.get_input_embeddings().weight.detach()
+    drawn = torch.randn(len(IDS), n, words.shape[1], generator=torch.Generator().manual_seed(seed))
+    return drawn * words.std()
+
+
+def totals():
+    """The embeddings of the last totals of the right chains: (B, 1, D)."""
+    ids = torch.tensor([tokens_of(TOKENIZER, str(one.answer)) for one in ASKED])
+    return LM.get_input_embeddings().weight.detach()[ids]
+
+
+def uncached(row, latents, *more):
+    """One pass of the model over a prompt, latents (n, D) and further tokens, nothing padded and nothing kept."""
+    words = LM.get_input_embeddings().weight.detach()
+    parts = [words[IDS[row]], latents, *(words[torch.tensor(ids, dtype=torch.long)] for ids in more)]
+    return LM(inputs_embeds=torch.cat(parts)[None], use_cache=False, output_hidden_states=True)
+
+
+@pytest.mark.parametrize("layer", [1, 2, -1])
+def test_prompts_are_read_in_company_as_alone(layer):
+    lm, reader = frozen(layer=layer), StateReader(LM, layer)
+    found = asked(lm)
+    assert len({len(ids) for ids in IDS}) == 4, "several lengths"
+    for row, ids in enumerate(IDS):
+        n, one = len(ids), torch.tensor([ids])
+        states = reader.states(one, torch.ones_like(one))[0]
+        logits = LM(input_ids=one, use_cache=False).logits[0, -1]
+        alone = lm.read(one, torch.ones_like(one).bool())
+        for read, place in ((found, row), (alone, 0)):
+            torch.testing.assert_close(read.states[place, :n], states, **CLOSE)
+            torch.testing.assert_close(read.last[place], states[-1], **CLOSE)
+            torch.testing.assert_close(read.next[place], logits, **CLOSE)
+
+
+def test_answers_after_latents_are_those_of_one_pass_without_padding():
+    lm, latents = frozen(), some_latents()
+    read, (given, _) = asked(lm), padded(ANSWERS, TOKENIZER.pad_token_id)
+    found = lm.after(read, latents, given)
+    again = lm.after(read, latents, given)
+    assert torch.equal(found.logits, again.logits), "what was read serves more than once"
+    assert len(lm.closing) > 2 and found.anchor.shape == (4, LM.config.num_hidden_layers, 192)
+    for row, answer in enumerate(ANSWERS):
+        out = uncached(row, latents[row], lm.closing, answer[:-1])
+        torch.testing.assert_close(found.logits[row, : len(answer)], out.logits[0, -len(answer) :], **CLOSE)
+        place = len(IDS[row]) + 3 + len(lm.closing) - 1
+        expected = torch.stack([h[0, place] for h in out.hidden_states[1:]])
+        torch.testing.assert_close(found.anchor[row], expected, **CLOSE)
+
+
+def test_latents_are_read_and_gradients_reach_them_alone():
+    lm = frozen()
+    read, (given, mask) = asked(lm), padded(ANSWERS, TOKENIZER.pad_token_id)
+    latents, other = some_latents().requires_grad_(), some_latents(seed=1)
+    said = lm.after(read, latents, given).logits
+    assert ((said - lm.after(read, other, given).logits).abs().amax((1, 2)) > 0.1).all()
+    F.cross_entropy(said[mask], given[mask], reduction="sum").backward()
+    assert latents.grad.isfinite().all() and (latents.grad.norm(dim=-1) > 0).all(), "each latent of each row"
+    assert all(not p.requires_grad and p.grad is None for p in LM.parameters())
+    for row, answer in enumerate(ANSWERS):
+        alone = latents[row].detach().clone().requires_grad_()
+        logits = uncached(row, alone, lm.closing, answer[:-1]).logits[0, -len(answer) :]
+        F.cross_entropy(logits, torch.tensor(answer), reduction="sum").backward()
+        torch.testing.assert_close(latents.grad[row], alone.grad, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("latents", [some_latents(), totals()], ids=["noise", "totals"])
+@torch.no_grad()
+def test_writing_by_the_cache_is_writing_from_scratch(latents):
+    lm, end, pad = frozen(""), TOKENIZER.eos_token_id, TOKENIZER.pad_token_id
+    read, rows = asked(lm), []
+    for row in range(4):
+        written = []
+        while len(written) < 7 and end not in written:
+            written.append(int(uncached(row, latents[row], lm.closing, written).logits[0, -1].argmax()))
+        rows.append(written)
+    longest = max(map(len, rows))
+    assert lm.write(read, latents, 7).tolist() == [row + [pad] * (longest - len(row)) for row in rows]
+    assert lm.write(read, latents, 1).tolist() == [row[:1] for row in rows], "and what was read serves again"
+
+
+@torch.no_grad()
+def test_writing_after_the_prompts_alone_is_the_models_own_generation():
+    lm, pad = frozen(), TOKENIZER.pad_token_id
+    read = asked(lm)
+    found = lm.write(read, None, 40)
+    assert ((found == TOKENIZER.eos_token_id).sum(1) == 1).all()
+    assert len(set((found != pad).sum(1).tolist())) > 1, "texts of several lengths"
+    longest = max(map(len, IDS))
+    left = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in IDS])
+    own = LM.generate(input_ids=left, attention_mask=(left != pad).long(), max_new_tokens=40, do_sample=False)
+    assert torch.equal(found, own[:, longest:])
+    assert torch.equal(lm.write(read, None, 4), found[:, :4])
+
+
+def test_anchors_are_where_a_chain_written_out_leads():
+    lm = frozen()
+    read = asked(lm)
+    found, thought = lm.anchors(read, CHAINS), lm.anchors(read, CHAINS, closed=1)
+    assert len({len(chain) for chain in CHAINS}) == 4 and lm.closing == [*tokens_of(TOKENIZER, ";"), *lm.end_of_chain]
+    assert tokens_of(TOKENIZER, "</think>") == lm.end_of_chain[:1] and len(lm.end_of_chain) > 1
+    none = torch.empty(0, 192)
+    for row, chain in enumerate(CHAINS):
+        for states, closing in ((found, lm.end_of_chain), (thought, lm.end_of_chain[:1])):
+            with torch.no_grad():
+                out = uncached(row, none, chain, closing)
+            expected = torch.stack([h[0, -1] for h in out.hidden_states[1:]])
+            torch.testing.assert_close(states[row], expected, **CLOSE)
+    assert (found - thought).abs().max() > 0.1
+    assert torch.equal(found, lm.anchors(read, CHAINS)), "and what was read serves again"
+
+
+@torch.no_grad()
+def test_latents_that_are_the_chains_own_tokens_lead_where_the_chain_leads():
+    lm = frozen()
+    assert all(chain[-1:] == tokens_of(TOKENIZER, ";") for chain in CHAINS)
+    words = LM.get_input_embeddings().weight.detach()
+    for row, chain in enumerate(CHAINS):
+        read = lm.read(*padded(IDS[row : row + 1], 0))
+        said = lm.after(read, words[torch.tensor([chain[:-1]])], torch.tensor([[2]]))  # the closing has its ending
+        torch.testing.assert_close(said.anchor, lm.anchors(read, [chain]), **CLOSE)
+
+
+def test_it_says_how_wide_it_is_and_where():
+    lm = frozen()
+    assert lm.hidden_size == 192 and lm.device.type == "cpu" and lm.embeddings.shape == (len(TOKENIZER), 192)
+
+
+# --- prompts ------------------------------------------------------------------------------------------------------
+
+
+def template(text):
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.chat_template = text
+    return tokenizer
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_prompts_are_those_that_the_shipped_model_learned_from(thinking):
+    for one in islice(problems("train", 5), 5):
+        assert chat_prompt(TOKENIZER, one.question, thinking) == prompt(one, thinking)
+
+
+def test_thoughts_are_begun_once():
+    for end, expected in (("", "q<think>"), ("<think>", "q<think>"), ("<think>\n", "q<think>\n")):
+        with_end = template("{{ messages[0].content }}{% if add_generation_prompt %}" + end + "{% endif %}")
+        assert chat_prompt(with_end, "q", True) == expected
+    assert chat_prompt(template("{{ messages[0].content }}"), "q", False) == "q"
+
+
+def test_a_template_that_asks_for_the_day_is_told_the_same_every_day():
+    dated = template("{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}")
+    assert chat_prompt(dated, "q", False) == f"{DATE}: q" == "01 January 2025: q"
+
+
+def test_a_tokenizer_that_cannot_tell_thinking_from_not_is_refused(tmp_path):
+    bare = template(None)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    other.chat_template = "{{ messages[0].content }}"
+    for tokenizer, message in ((bare, "no chat template"), (other, "no token <think>")):
+        with pytest.raises(UserError, match=message):
+            FrozenLM(LM, tokenizer, 2)
+
+
+def test_a_model_without_that_layer_or_without_a_head_is_refused():
+    with pytest.raises(UserError, match="layer 5"):
+        frozen(layer=5)
+    with pytest.raises(UserError, match="no head"):
+        FrozenLM(LM.base_model, TOKENIZER, 2)
+
+
+def test_a_model_is_frozen_when_it_is_taken():
+    fresh = AutoModelForCausalLM.from_pretrained(SHIPPED_LM).train()
+    assert all(p.requires_grad for p in fresh.parameters())
+    FrozenLM(fresh, TOKENIZER, 1)
+    assert not fresh.training and not any(p.requires_grad for p in fresh.parameters())

@@ -1,0 +1,317 @@
+"""The latent reasoner: what the latents look at, against attention written out; batches; gradients; saving; halting."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from trm.cache import FixedContext
+from trm.errors import UserError
+from trm.latent import reasoner as latent_reasoner
+from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig, load_reasoner
+from trm.layers import Attention
+from trm.loading import SHIPPED
+from trm.recursion import recurse
+
+SMALL = {
+    "lm_size": 12, "d_compressed": 6, "num_latents": 3, "seq_len": 24, "hidden_size": 16, "num_layers": 2,
+    "num_heads": 2, "H_cycles": 3, "L_cycles": 2, "num_words": 5,
+}  # fmt: skip
+IDS = torch.tensor([1, 4, 5, 8, 10])  # of the words
+EMBEDDINGS = 3 * torch.randn(11, 12, generator=torch.Generator().manual_seed(9))
+
+
+def make(kind=LatentReasoner, **options):
+    torch.manual_seed(0)
+    model = kind(ReasonerConfig(**SMALL | options)).eval()
+    model.begin(IDS, EMBEDDINGS)
+    if model.config.halting == "act" and kind is LatentReasoner:
+        with torch.no_grad():
+            model.q_head.weight.normal_(std=2)
+    return model
+
+
+def prompts(lengths=(5, 9, 1), size=6):
+    """States (B, T, size) of prompts, and their mask; what stands in the pads is no zero."""
+    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return torch.randn(*mask.shape, size, generator=torch.Generator().manual_seed(1)), mask
+
+
+# --- the same in float64, one row, one head and one position at a time --------------------------------------------
+
+
+def turned(x, position, theta):
+    """A head's vector at a position: its halves are the parts of complex numbers, each turned by an angle."""
+    half = len(x) // 2
+    angles = position * torch.tensor([theta ** (-i / half) for i in range(half)], dtype=torch.float64)
+    z = torch.complex(x[:half], x[half:]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((z.real, z.imag))
+
+
+def attended(attention, z, x, theta=10000.0):
+    """Latents z (n, D) at 0 to n - 1 look at each other and at tokens x (T, D), of which the j-th stands at n + j."""
+    weight, out = attention.qkv_proj.weight.detach().double(), []
+    wq, wk, wv = weight.chunk(3)
+    everything = torch.cat((z, x))
+    for i, one in enumerate(z):
+        heads = []
+        for q, k, v in zip(*(w.chunk(attention.num_heads) for w in (wq, wk, wv))):
+            query = turned(q @ one, i, theta)
+            scores = [float(query @ turned(k @ other, j, theta)) for j, other in enumerate(everything)]
+            share = torch.tensor(scores, dtype=torch.float64).div(math.sqrt(len(query))).softmax(0)
+            heads.append(sum(s * (v @ other) for s, other in zip(share, everything)))
+        out.append(attention.o_proj.weight.detach().double() @ torch.cat(heads))
+    return torch.stack(out)
+
+
+def normed(x, eps):
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
+
+
+def thought_by_hand(model, states):
+    """All thoughts about one prompt without pads, states (T, K)."""
+    c, D = model.config, model.config.hidden_size
+    x = normed(states.double() @ model.project.weight.detach().double().T, torch.finfo(torch.float32).eps)
+    places = model.places.detach().double()
+
+    def net(z):
+        for block in model.blocks:
+            z = normed(z + attended(block.mixer, z, x), c.norm_eps)
+            gate, up = (z @ block.mlp.gate_up_proj.weight.detach().double().T).chunk(2, -1)
+            z = normed(z + (gate * gate.sigmoid() * up) @ block.mlp.down_proj.weight.detach().double().T, c.norm_eps)
+        return z
+
+    z_H, z_L, found = model.H_init.double().expand(3, D), model.L_init.double().expand(3, D), []
+    for _ in range(c.halt_max_steps * c.H_cycles):
+        for _ in range(c.L_cycles):
+            z_L = net(z_L + z_H + places)
+        z_H = net(z_H + z_L)
+        found.append(z_H)
+    return found
+
+
+def test_a_fixed_context_is_attention_to_all_that_is_no_padding():
+    torch.manual_seed(0)
+    attention, z = Attention(16, 2, 24), torch.randn(3, 4, 16)
+    x, mask = prompts(size=16)
+    context = FixedContext([attention], x, mask, 4)
+    for again in range(2):  # the second application finds the same question
+        found = attention(z, context)
+        for row, length in enumerate(mask.sum(1)):
+            expected = attended(attention, z[row].double(), x[row, :length].double())
+            torch.testing.assert_close(found[row].double(), expected, atol=1e-5, rtol=1e-4)
+        z = z + again + 1
+
+
+def test_each_layer_has_a_context_of_its_own_in_turn():
+    torch.manual_seed(0)
+    layers = [Attention(16, 2, 24), Attention(16, 2, 24)]
+    x, mask = prompts(size=16)
+    context, z = FixedContext(layers, x, mask, 4), torch.randn(3, 4, 16)
+    for attention in (*layers, *layers):
+        torch.testing.assert_close(attention(z, context), attention(z, FixedContext([attention], x, mask, 4)))
+
+
+@pytest.mark.parametrize("options", [{}, {"halt_max_steps": 2, "H_cycles": 2, "num_layers": 1, "L_cycles": 1}], ids=str)
+def test_thoughts_are_those_of_the_recursion_written_out(options):
+    model, (states, mask) = make(**options), prompts()
+    with torch.no_grad():
+        found = model.think(states, mask)
+    assert len(found) == model.config.halt_max_steps * model.config.H_cycles
+    for row, length in enumerate(mask.sum(1)):
+        for z, expected in zip(found, thought_by_hand(model, states[row, :length]), strict=True):
+            torch.testing.assert_close(z[row].double(), expected, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_what_is_written_is_a_mixture_of_words_each_by_how_near_it_is():
+    model, (states, mask) = make(sharpness=7.0), prompts()
+    model.writes.bias.normal_()
+    thought = model.think(states, mask)[-1]
+    logits, latents = model.logits(thought), model.latents(thought)
+    assert thought.shape == (3, 3, 16) and logits.shape == (3, 3, 4, 5) and latents.shape == (3, 3, 12)
+    assert torch.equal(latents, model.mixed(logits))
+    for row in range(3):
+        for i in range(3):
+            wanted = (thought[row, i] @ model.out.weight.T).view(4, 6) @ model.writes.encoder + model.writes.bias
+            near = torch.stack([7 * F.cosine_similarity(wanted, EMBEDDINGS[j], dim=-1) for j in IDS], -1)  # (4, 5)
+            torch.testing.assert_close(logits[row, i], near, atol=1e-4, rtol=1e-4)
+            shares = near[0].exp() / near[0].exp().sum()
+            expected = sum(share * EMBEDDINGS[j] for share, j in zip(shares, IDS))
+            torch.testing.assert_close(latents[row, i], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_near_one_word_it_is_that_word():
+    model = make(sharpness=300.0)
+    logits = model.config.sharpness * F.cosine_similarity(EMBEDDINGS[IDS][:, None], EMBEDDINGS[IDS], dim=-1)
+    torch.testing.assert_close(model.mixed(logits[None, :, None]), EMBEDDINGS[IDS][None], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [LatentReasoner, Pause])
+def test_labels_are_places_among_the_words(kind):
+    model = make(kind)
+    given = torch.tensor([[1, 10, 5], [0, 4, 99], [-100, 9, 8]])
+    assert model.labels(given).tolist() == [[0, 4, 2], [-100, 1, -100], [-100, -100, 3]], (
+        "what is no word is not learned"
+    )
+    assert torch.equal(model.ids, IDS) and torch.equal(model.words, EMBEDDINGS[IDS])
+
+
+@torch.no_grad()
+def test_padding_on_the_right_changes_nothing():
+    model, (states, mask) = make(), prompts()
+    together, other = model.think(states, mask), model.think(torch.where(mask[..., None], states, 100.0), mask)
+    for row, length in enumerate(mask.sum(1)):
+        alone = model.think(states[row : row + 1, :length], mask[row : row + 1, :length])
+        for a, b, c in zip(alone, together, other):
+            assert torch.allclose(a[0], b[row], atol=1e-5) and torch.equal(b[row], c[row])
+
+
+@torch.no_grad()
+def test_the_order_of_the_question_matters():
+    model, (states, mask) = make(), prompts((6,))
+    swapped = states[:, [0, 1, 3, 2, 4, 5]]
+    assert (model.think(states, mask)[-1] - model.think(swapped, mask)[-1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_it_can_think_for_longer_than_in_training():
+    model, (states, mask) = make(), prompts()
+    usual, longer = model.think(states, mask), model.think(states, mask, H_cycles=7)
+    assert (len(usual), len(longer)) == (3, 7)
+    assert all(torch.equal(a, b) for a, b in zip(usual, longer))
+
+
+@pytest.mark.parametrize("backprop", ["last", "per_cycle", "full"])
+def test_gradients_reach_all_but_the_compressors(backprop):
+    model, (states, mask) = make(backprop=backprop, halting="act", halt_max_steps=2), prompts()
+    thoughts = model.think(states, mask)
+    said = torch.stack([model.logits(z) for z in thoughts])
+    (said * torch.randn_like(said)).sum().add(model.halt_logits(thoughts).square().sum()).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith(("reads.", "writes.")):
+            assert not parameter.requires_grad and parameter.grad is None, name
+        else:
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_supervision_steps_pass_no_gradient_back(monkeypatch):
+    begun = []
+
+    def watched(net, x, z_H, z_L, *rest):
+        begun.append((z_H.requires_grad, z_L.requires_grad))
+        return recurse(net, x, z_H, z_L, *rest)
+
+    monkeypatch.setattr(latent_reasoner, "recurse", watched)
+    thoughts = make(halt_max_steps=3, H_cycles=1).think(*prompts())
+    assert begun == [(False, False)] * 3 and all(z.requires_grad for z in thoughts)
+
+
+@pytest.mark.parametrize("kind", [LatentReasoner, Pause])
+@torch.no_grad()
+def test_what_is_saved_comes_back(kind, tmp_path):
+    model, (states, mask) = make(kind, halting="act", notes=2), prompts()
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(tmp_path)
+    again = load_reasoner(tmp_path, 12, pause=kind is Pause)
+    assert type(again) is kind and again.config == model.config and not again.training
+    assert model.state_dict().keys() == again.state_dict().keys()
+    for a, b in zip(model.think(states, mask), again.think(states, mask), strict=True):
+        assert torch.equal(model.latents(a), again.latents(b))
+    if kind is LatentReasoner:
+        assert not again.reads.encoder.requires_grad
+
+
+def test_a_reasoner_for_a_model_of_another_width_is_refused(tmp_path):
+    make().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"width 12\b.*has 192\b"):
+        load_reasoner(tmp_path, 192)
+
+
+def test_a_folder_that_holds_none_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere", SHIPPED / "sudoku_6x6", SHIPPED / "reasoning_lm"):
+        with pytest.raises(UserError, match="holds no latent reasoner"):
+            load_reasoner(folder, 12)
+    make().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not at all")
+    with pytest.raises(UserError, match="holds no latent reasoner"):
+        load_reasoner(tmp_path, 12)
+
+
+@pytest.mark.parametrize("kind", [LatentReasoner, Pause])
+def test_weights_of_the_other_kind_are_refused(kind, tmp_path):
+    """A reasoner is no pause and a pause no reasoner: what the file lacks must not be left at random."""
+    make(kind).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="holds no latent reasoner"):
+        load_reasoner(tmp_path, 12, pause=kind is LatentReasoner)
+
+
+def test_a_file_that_lacks_a_weight_is_refused(tmp_path):
+    make().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["project.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="holds no latent reasoner"):
+        load_reasoner(tmp_path, 12)
+
+
+@pytest.mark.parametrize("kind", [LatentReasoner, Pause])
+def test_no_latents_are_refused(kind):
+    with pytest.raises(UserError, match="num_latents = 0"):
+        make(kind, num_latents=0)
+
+
+def test_a_prompt_that_is_too_long_is_refused():
+    model = make()
+    assert len(model.think(*prompts((21, 4)))) == 3
+    with pytest.raises(UserError, match="22 tokens and 3 latents exceed seq_len 24"):
+        model.think(*prompts((22, 4)))
+
+
+def test_a_pause_says_the_same_whatever_is_asked():
+    model, (states, mask) = make(Pause), prompts()
+    (thought,) = model.think(states, mask)
+    said = model.latents(thought)
+    assert said.shape == (3, 3, 12) and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
+    assert not torch.equal(said[0, 0], said[0, 1]) and model.depth([thought]).tolist() == [1, 1, 1]
+    ratio = said[0].detach().norm(dim=-1) / EMBEDDINGS[IDS].norm(dim=-1).square().mean().sqrt()
+    assert (ratio > 0.3).all() and (ratio < 2).all(), "as long as words, about"
+    said.sum().backward()
+    assert torch.equal(model.vectors.grad, torch.full_like(model.vectors, 3.0)), "one gradient a prompt"
+
+
+@torch.no_grad()
+def test_act_stops_where_half_of_the_probability_is_reached():
+    model = make(halting="act", H_cycles=5)
+    states, mask = prompts(tuple(range(1, 13)))
+    thoughts = model.think(states, mask)
+    depth, logits = model.depth(thoughts), model.halt_logits(thoughts)
+    assert logits.shape == (12, 5) and depth.dtype == torch.long and len(set(depth.tolist())) > 1
+    for row in range(12):
+        going, expected = 1.0, 5
+        for t in range(5):
+            going *= 1 - float(torch.sigmoid(logits[row, t]))
+            if going <= 0.5:
+                expected = t + 1
+                break
+        assert depth[row] == expected
+    model.q_head.weight.zero_()
+    for bias, expected in ((9.0, 1), (-9.0, 5)):
+        model.q_head.bias.fill_(bias)
+        assert model.depth(thoughts).tolist() == [expected] * 12
+
+
+@torch.no_grad()
+def test_without_act_the_last_thought_counts():
+    model, (states, mask) = make(), prompts()
+    assert model.depth(model.think(states, mask)).tolist() == [3, 3, 3]
+
+
+def test_before_training_act_gives_every_thought_its_chance():
+    torch.manual_seed(0)
+    model = LatentReasoner(ReasonerConfig(**SMALL | {"halting": "act", "halt_max_steps": 2, "H_cycles": 4}))
+    assert torch.allclose(model.halt_logits(model.think(*prompts())).sigmoid(), torch.tensor(1 / 8))

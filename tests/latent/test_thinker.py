@@ -1,0 +1,354 @@
+"""The losses of latents: against loops written out, what asks the language model and what does not, and gradients."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from trm.language.lm import load_lm
+from trm.language.stories import problems
+from trm.latent.data import Encoded, ThoughtBatches, from_problem, said_by
+from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
+from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig
+from trm.latent.thinker import LatentThinker, ThinkingLoss, of_chain
+
+LM, TOKENIZER = load_lm()
+FROZEN = FrozenLM(LM, TOKENIZER, 2, ";", " so ")
+K = 8
+
+
+def encoded():
+    found = []
+    for seed, steps in enumerate((3, 1, 5, 2)):  # one with more steps than latents
+        one = from_problem(next(problems("train", seed, steps, steps)))
+        prompt = tokens_of(TOKENIZER, chat_prompt(TOKENIZER, one.question, True))
+        answer = [*tokens_of(TOKENIZER, one.answer), TOKENIZER.eos_token_id]
+        said = said_by(TOKENIZER, one, 3)
+        found.append(Encoded(prompt, tokens_of(TOKENIZER, one.chain), answer, said, steps))
+    found[1].answer.insert(0, 15)  # answers of several lengths
+    return found
+
+
+ROWS = encoded()
+WORDS = torch.tensor(sorted({token for row in ROWS for token in row.said.flatten().tolist() if token >= 0}))
+
+
+def batch_of(asked=False):
+    batch = {name: torch.from_numpy(x) for name, x in ThoughtBatches(ROWS, None, 4, 0).rows(range(4), asked).items()}
+    shape = (*batch["mask"].shape, K)
+    return batch | {"states": torch.randn(*shape, generator=torch.Generator().manual_seed(2))}
+
+
+def make(kind=LatentReasoner, weights=None, **options):
+    torch.manual_seed(0)
+    small = {
+        "num_words": len(WORDS),
+        "lm_size": 192,
+        "d_compressed": K,
+        "num_latents": 3,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "H_cycles": 4,
+    }
+    reasoner = kind(ReasonerConfig(**small | options))
+    with torch.no_grad():
+        if hasattr(reasoner, "q_head"):
+            reasoner.q_head.weight.normal_(std=2)
+    reasoner.begin(WORDS, FROZEN.embeddings)
+    return LatentThinker(reasoner, FROZEN, ThinkingLoss(**weights or {})).eval()
+
+
+def never_asked(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the language model was asked")
+
+    monkeypatch.setattr(FROZEN, "read", refuse)
+
+
+def counted(monkeypatch):
+    """The latents with which answers are asked for, one entry a time."""
+    asked, after = [], FROZEN.after
+    monkeypatch.setattr(
+        FROZEN, "after", lambda prompt, latents, *rest: asked.append(latents) or after(prompt, latents, *rest)
+    )
+    return asked
+
+
+def chain_losses(thinker, batch):
+    """(cycles, B): what every thought says of the chain."""
+    labels = thinker.reasoner.labels(batch["said"])
+    thoughts = thinker.reasoner.think(batch["states"], batch["mask"])
+    return torch.stack([of_chain(thinker.reasoner.logits(z), labels) for z in thoughts])
+
+
+def cross_entropy(logits, label):
+    x = logits.detach().double() - logits.detach().double().max()
+    return float(x.exp().sum().log() - x[label])
+
+
+# --- each loss against its formula --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notes", [0, 1, 3])
+def test_the_loss_of_the_chain_is_the_sum_over_what_a_latent_is_taught(notes):
+    thinker, n = make(), 3
+    logits = 5 * torch.randn(4, n, 1 + notes, len(WORDS), generator=torch.Generator().manual_seed(0))
+    said = batch_of()["said"]
+    assert (said < 0).any() and (said >= 0).all(-1).any(), "some of it is not taught"
+    found = of_chain(logits, thinker.reasoner.labels(said))
+    assert found.shape == (4,)
+    for row in range(4):
+        total = 0.0
+        for i in range(n):
+            for k in range(1 + notes):
+                if said[row, i, k] >= 0:
+                    total += cross_entropy(logits[row, i, k], WORDS.tolist().index(int(said[row, i, k])))
+        assert float(found[row]) == pytest.approx(total / n, rel=1e-4)
+
+
+def test_the_loss_of_the_answer_is_that_of_one_pass_a_row():
+    thinker, batch = make(), batch_of(asked=True)
+    latents = torch.randn(4, 3, 192, generator=torch.Generator().manual_seed(0)) * FROZEN.embeddings.std()
+    prompt = FROZEN.read(batch["input_ids"], batch["mask"])
+    target = FROZEN.anchors(prompt, [row.chain for row in ROWS])
+    with torch.no_grad():
+        losses, distance, right = thinker.of_answers(prompt, latents, batch["answers"], target)
+        nothing = thinker.of_answers(prompt, latents, batch["answers"], None)
+        scale = [math.sqrt(float((t - t.mean()).square().sum()) / (t.numel() - 1)) for t in target.unbind(1)]
+        for i, row in enumerate(ROWS):
+            words = [FROZEN.embeddings[row.prompt], latents[i], FROZEN.embeddings[[*FROZEN.closing, *row.answer[:-1]]]]
+            out = LM(inputs_embeds=torch.cat(words)[None], use_cache=False, output_hidden_states=True)
+            logits = out.logits[0, -len(row.answer) :]
+            expected = sum(cross_entropy(line, token) for line, token in zip(logits, row.answer)) / len(row.answer)
+            assert float(losses[i]) == pytest.approx(expected, rel=1e-3)
+            apart = []
+            for layer, hidden in enumerate(out.hidden_states[1:]):
+                gap = (hidden[0, -len(row.answer)] - target[i, layer]).abs() / scale[layer]
+                apart += [d * d / 2 if d < 1 else d - 0.5 for d in gap.tolist()]
+            assert float(distance[i]) == pytest.approx(sum(apart) / len(apart), rel=1e-3)
+            assert bool(right[i]) == (logits.argmax(-1).tolist() == row.answer)
+    assert torch.equal(nothing[0], losses) and not nothing[1].any(), "no target, no distance"
+
+
+@torch.no_grad()
+def test_what_the_model_writes_by_itself_is_right_and_what_it_would_not_is_wrong():
+    thinker, batch = make(), batch_of(asked=True)
+    latents = torch.randn(4, 3, 192, generator=torch.Generator().manual_seed(0)) * FROZEN.embeddings.std()
+    prompt = FROZEN.read(batch["input_ids"], batch["mask"])
+    written = FROZEN.write(prompt, latents, 3)
+    answers = torch.where(written == TOKENIZER.pad_token_id, -100, written)
+    assert thinker.of_answers(prompt, latents, answers, None)[2].tolist() == [1, 1, 1, 1]
+    answers[2, 0] = (answers[2, 0] + 1) % 500
+    assert thinker.of_answers(prompt, latents, answers, None)[2].tolist() == [1, 1, 0, 1]
+
+
+# --- what asks the language model ---------------------------------------------------------------------------------
+
+
+def test_without_the_prompts_tokens_the_language_model_is_never_asked(monkeypatch):
+    thinker, batch = make(), batch_of()
+    with monkeypatch.context() as patch:
+        never_asked(patch)
+        out = thinker(batch)
+        with pytest.raises(AssertionError, match="was asked"):
+            thinker(batch_of(asked=True))
+    assert "answer_loss" not in out.metrics and out.state is None
+    with_answer = thinker(batch_of(asked=True)).metrics
+    assert {"answer_loss", "distill_loss", "asked_accuracy"} <= with_answer.keys()
+
+
+@pytest.mark.parametrize("weights", [{"answers_by": "itself"}, {"answer_weight": 0.0, "distill_weight": 0.0}], ids=str)
+def test_a_loss_without_its_answers_never_asks_it(weights, monkeypatch):
+    never_asked(monkeypatch)
+    assert make(weights=weights)(batch_of(asked=True)).loss.isfinite()
+
+
+def test_it_is_asked_after_the_last_thought_unless_after_each(monkeypatch):
+    asked, batch = counted(monkeypatch), batch_of(asked=True)
+    thinker = make(weights={"schedule": "linear", "chain_weight": 0.5, "distill_weight": 0.25})
+    with torch.no_grad():
+        last = thinker(batch).loss
+        thoughts = thinker.reasoner.think(batch["states"], batch["mask"])
+        assert len(asked) == 1 and torch.allclose(asked[0], thinker.reasoner.latents(thoughts[-1]))
+        thinker.weights = ThinkingLoss(chain_weight=0.5, distill_weight=0.25, ask_each=True)
+        each = thinker(batch).loss
+        assert len(asked) == 5
+        prompt = FROZEN.read(batch["input_ids"], batch["mask"])
+        target = FROZEN.anchors(prompt, [row.chain for row in ROWS])
+        of_answers = []
+        for z in thoughts:
+            answer, distance, _ = thinker.of_answers(prompt, thinker.reasoner.latents(z), batch["answers"], target)
+            of_answers.append((answer + 0.25 * distance).mean())
+        chain, share = 0.5 * chain_losses(thinker, batch).mean(1), torch.tensor([0.125, 0.25, 0.375, 1.0])
+        share = share / share.sum()
+        assert torch.allclose(last, (share * chain).sum() + share[-1] * of_answers[-1], rtol=1e-4)
+        assert torch.allclose(each, (share * (chain + torch.stack(of_answers))).sum(), rtol=1e-4)
+
+
+def test_a_weight_of_nothing_asks_for_nothing_more():
+    batch = batch_of(asked=True)
+    with torch.no_grad():
+        out = make(weights={"distill_weight": 0.0, "chain_weight": 0.0, "schedule": "none"})(batch)
+    assert not out.metrics["distill_loss"] and torch.allclose(out.loss, out.metrics["answer_loss"])
+
+
+# --- weights of the thoughts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, schedule, expected",
+    [
+        ({}, "none", [0, 0, 0, 1]),
+        ({}, "linear", [0.125, 0.25, 0.375, 1]),
+        ({}, "0.5, 0, 2, 1", [0.5, 0, 2, 1]),
+        ({"H_cycles": 2, "halt_max_steps": 2}, "linear", [0.25, 1, 0.25, 1]),
+        ({"H_cycles": 2, "halt_max_steps": 2}, "none", [0, 1, 0, 1]),
+    ],
+)
+def test_every_thought_weighs_what_the_schedule_says(options, schedule, expected):
+    thinker, batch = make(weights={"schedule": schedule, "supervision_weight": 0.5}, **options), batch_of()
+    with torch.no_grad():
+        every = chain_losses(thinker, batch).mean(1)
+        out, seen = thinker(batch), thinker(batch, detail=True)
+    share = torch.tensor(expected, dtype=torch.float32)
+    assert torch.allclose(out.loss, (every * share).sum() / share.sum(), rtol=1e-5)
+    assert torch.allclose(seen.loss, out.loss), "to look closer changes nothing"
+    for i, weight in enumerate(expected):
+        name = f"deep_supervision/step_{i}_loss"
+        assert (name in out.metrics) == (weight > 0) and torch.allclose(seen.metrics[name], every[i])
+    assert torch.equal(out.metrics["total_loss"], out.loss)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "none", "0.5, 0, 2, 1"])
+def test_a_pause_has_one_thought_whatever_the_schedule(schedule):
+    """Four weights are for the four cycles that the arms beside it have."""
+    weights = {"schedule": schedule, "chain_weight": 0.0, "distill_weight": 0.0}
+    thinker = make(Pause, weights, halt_max_steps=2, notes=0)
+    out = thinker(batch_of(asked=True))
+    assert torch.allclose(out.loss, out.metrics["answer_loss"])
+    out.loss.backward()
+    assert thinker.reasoner.vectors.grad.any()
+
+
+def test_details_are_the_gradients_at_every_thought():
+    out = make()(batch_of(), detail=True)
+    assert len(out.answers) == 4 and make()(batch_of()).answers == []
+    out.loss.backward()
+    assert all(z.grad is not None and z.grad.any() for z in out.answers)
+
+
+@torch.no_grad()
+def test_the_last_latent_is_right_where_its_nearest_word_is_the_answer():
+    thinker, batch = make(), batch_of()
+    labels = thinker.reasoner.labels(batch["said"])[:, -1, 0]
+    assert (labels >= 0).all()
+    logits = torch.randn(4, 3, 4, len(WORDS))
+    logits[range(4), -1, 0, labels] = 9
+    thinker.reasoner.logits = lambda z: logits
+    assert thinker(batch).metrics["last_latent"] == 1
+    logits[1, -1, 0, (labels[1] + 1) % len(WORDS)] = 10
+    assert thinker(batch).metrics["last_latent"] == 0.75
+    batch["said"][2, -1] = -100
+    assert thinker(batch).metrics["last_latent"] == 0.5, "what is not taught is never right"
+
+
+@torch.no_grad()
+def test_answers_by_itself_are_the_last_latents():
+    batch, weights = batch_of(asked=True), {"answers_by": "itself", "answer_weight": 0.7, "schedule": "none"}
+    thinker = make(weights=weights | {"chain_weight": 2.0})
+    logits = thinker.reasoner.logits(thinker.reasoner.think(batch["states"], batch["mask"])[-1])[:, -1, 0]
+    labels = [WORDS.tolist().index(token) for token in batch["said"][:, -1, 0].tolist()]
+    own = sum(cross_entropy(row, label) for row, label in zip(logits, labels)) / 4
+    chain = float(chain_losses(thinker, batch)[-1].mean())
+    assert float(thinker(batch).loss) == pytest.approx(2 * chain + 0.7 * own, rel=1e-5)
+    alone = make(weights=weights | {"chain_weight": 0.0})
+    assert float(alone(batch).loss) == pytest.approx(0.7 * own, rel=1e-5)
+
+
+# --- halting ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"H_cycles": 3}, {"H_cycles": 2, "halt_max_steps": 2}], ids=str)
+def test_act_adds_the_expected_loss_over_all_thoughts(options):
+    batch, plain = batch_of(), make(weights={"schedule": "none"}, **options)
+    thinker = make(weights={"schedule": "none", "ponder_coef": 0.3}, halting="act", **options)
+    thinker.load_state_dict(plain.state_dict(), strict=False)
+    out = thinker(batch)
+    with torch.no_grad():
+        every = chain_losses(thinker, batch)
+        logits = thinker.reasoner.halt_logits(thinker.reasoner.think(batch["states"], batch["mask"]))
+        expected, cycles = [], []
+        for row in range(4):
+            going, loss, mean = 1.0, 0.0, 0.0
+            for t in range(len(every)):
+                stop = 1.0 if t == len(every) - 1 else float(torch.sigmoid(logits[row, t]))
+                loss, mean, going = (
+                    loss + going * stop * float(every[t, row]),
+                    mean + going * stop * (t + 1),
+                    going * (1 - stop),
+                )
+            expected.append(loss + 0.3 * mean)
+            cycles.append(mean)
+        without = float(plain(batch).loss)
+    assert float(out.metrics["mean_cycles"]) == pytest.approx(sum(cycles) / 4, rel=1e-4)
+    assert 1 < float(out.metrics["mean_cycles"]) < len(every)
+    assert float(out.loss.detach()) == pytest.approx(without + sum(expected) / 4, rel=1e-4)
+    out.loss.backward()
+    assert thinker.reasoner.q_head.weight.grad.any()
+    assert "mean_cycles" not in plain(batch).metrics
+
+
+def test_act_asks_after_every_thought(monkeypatch):
+    asked = counted(monkeypatch)
+    with torch.no_grad():
+        out = make(weights={"schedule": "none"}, halting="act")(batch_of(asked=True))
+    assert len(asked) == 4 and out.loss.isfinite()
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"halting": "act", "L_cycles": 2}], ids=str)
+@pytest.mark.parametrize("name", ["places", "project.weight", "out.weight", "blocks.0.mixer.qkv_proj.weight"])
+def test_gradients_are_finite_differences(name, options):
+    """In float64; words are compared in float32, so the step is large and taken along the gradient."""
+    thinker = make(weights={"ponder_coef": 0.1}, **options).double()
+    thinker.reasoner.words = thinker.reasoner.words.float()
+    batch = batch_of()
+    batch["states"] = batch["states"].double()
+    parameter = dict(thinker.reasoner.named_parameters())[name]
+    thinker(batch).loss.backward()
+    length, kept = parameter.grad.norm(), parameter.detach().clone()
+    found = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            parameter.copy_(kept + sign * 3e-3 * parameter.grad / length)
+            found.append(float(thinker(batch).loss))
+    assert (found[0] - found[1]) / 6e-3 == pytest.approx(float(length), rel=2e-2)
+
+
+def test_gradients_come_through_the_language_model_to_every_trained_weight_and_to_none_of_its_own():
+    thinker = make(weights={"chain_weight": 0.0, "schedule": "none"})
+    thinker(batch_of(asked=True)).loss.backward()
+    for name, parameter in thinker.named_parameters():
+        if not name.startswith(("reasoner.reads.", "reasoner.writes.")):
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert all(p.grad is None for p in LM.parameters())
+
+
+def test_no_weight_of_the_language_model_is_a_weight_of_the_thinker():
+    thinker = make()
+    assert all(name.startswith("reasoner.") for name in thinker.state_dict())
+    assert sum(x.numel() for x in thinker.state_dict().values()) == sum(
+        x.numel() for x in thinker.reasoner.state_dict().values()
+    )
+    theirs = {p.data_ptr() for p in LM.parameters()}
+    assert not any(p.data_ptr() in theirs for p in thinker.parameters())
+    assert not any(isinstance(module, type(LM)) for module in thinker.modules()) and isinstance(thinker, nn.Module)
+
+
+def test_what_is_saved_is_the_reasoner(tmp_path):
+    make().save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}
+    assert (tmp_path / "model.safetensors").stat().st_size < 200_000

@@ -1,0 +1,279 @@
+"""The parser: what padding and batch mates must not change, routing, losses against their formulas, gradients, stopping."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trm.losses import IGNORE
+from trm.parsing import grammar
+from trm.parsing.evaluate import decode
+from trm.parsing.parser_parts import ParserConfig
+from trm.parsing.pointer import Parser, route, routing_entropy
+from trm.parsing.words import Vocabulary, collate
+from trm.supervision import SCHEDULES, step_weights
+
+SENTENCES = grammar.treebank(3, train=12, dev=1, test=1).train
+VOCABULARY = Vocabulary.of(SENTENCES, min_count=1)
+ENCODED = VOCABULARY.encode(SENTENCES)
+
+
+def make(**options) -> Parser:
+    torch.manual_seed(0)
+    sizes = {
+        "num_words": len(VOCABULARY.words) + 2,
+        "num_tags": len(VOCABULARY.tags) + 2,
+        "num_labels": len(VOCABULARY.labels),
+    }
+    small = {"hidden_size": 16, "conv_layers": 2, "conv_width": 3, "num_heads": 2, "arc_size": 12, "label_size": 6}
+    return Parser(ParserConfig(**sizes, **small | options)).eval()
+
+
+def batch_of(places=None):
+    places = range(len(ENCODED)) if places is None else places
+    return {name: torch.from_numpy(value) for name, value in collate([ENCODED[i] for i in places]).items()}
+
+
+KINDS = [
+    {},
+    {"controller": "recurrent"},
+    {"routing": "topk", "top_k": 1},
+    {"block": "layers", "plain_layers": 2},
+    {"block": "none"},
+    {"use_upos": True},
+]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_a_padded_sentence_is_parsed_as_it_is_alone(options):
+    model = make(**options)
+    together = batch_of()
+    thoughts = model.think(together)
+    trees, labels, arcs = decode(model, thoughts.states[-1], thoughts.mask)
+    for i, arrays in enumerate(ENCODED):
+        n = len(arrays["words"])
+        alone = model.think(batch_of([i]))
+        (tree,), (label,), own = decode(model, alone.states[-1], alone.mask)
+        assert torch.allclose(alone.states[-1][0], thoughts.states[-1][i, :n], atol=1e-5)
+        assert torch.allclose(own[0], arcs[i, :n, : n + 1], atol=1e-4) and arcs[i, :, n + 1 :].isneginf().all()
+        assert (tree == trees[i]).all() and (label == labels[i]).all()
+        assert torch.allclose(alone.halt_logits[0], thoughts.halt_logits[i], atol=1e-5)
+        assert torch.allclose(alone.entropy[0], thoughts.entropy[i], atol=1e-5)
+
+
+def test_the_order_of_the_batch_changes_nothing():
+    model = make()
+    order = np.random.default_rng(0).permutation(len(ENCODED))
+    one, other = model.think(batch_of()).states[-1], model.think(batch_of(order)).states[-1]
+    assert torch.allclose(one[order], other, atol=1e-5)
+    assert model.loss(batch_of()).loss.item() == pytest.approx(model.loss(batch_of(order)).loss.item(), rel=1e-5)
+
+
+def test_the_loss_is_the_cross_entropy_of_heads_and_labels_by_hand():
+    model = make(tag_weight=0.0)
+    batch, total, words = batch_of(), 0.0, 0
+    for i, sentence in enumerate(SENTENCES):
+        thoughts = model.think(batch_of([i]))
+        arcs, dependent, head = model.score(thoughts.states[-1], thoughts.mask)
+        for place, (gold, name) in enumerate(zip(sentence.heads, sentence.plain_labels)):
+            L = model.config.label_size
+            bilinear = model.score.label.view(L, len(VOCABULARY.labels), L)
+            d, h = dependent[0, place], head[0, gold]
+            logits = torch.einsum("i,ikj,j->k", d, bilinear, h) + model.score.label_linear(torch.cat((d, h)))
+            total -= arcs[0, place].log_softmax(-1)[gold].item()
+            total -= logits.log_softmax(-1)[VOCABULARY.labels.index(name)].item()
+            words += 1
+    assert model.loss(batch).loss.item() == pytest.approx(total / words, rel=1e-5)
+
+
+def losses_by_iteration(model, batch):
+    """(S, B) and words (B,), from the model's own scores, with torch's cross-entropy."""
+    thoughts = model.think(batch)
+    found = []
+    for z in thoughts.states:
+        arcs, dependent, head = model.score(z, thoughts.mask)
+        labels = model.score.labels(dependent, head, batch["heads"])
+        per_word = F.cross_entropy(arcs.mT, batch["heads"], reduction="none", ignore_index=IGNORE)
+        per_word = per_word + F.cross_entropy(labels.mT, batch["labels"], reduction="none", ignore_index=IGNORE)
+        found.append(per_word.sum(1) / thoughts.mask.sum((1, 2)))
+    return torch.stack(found), thoughts.mask.sum((1, 2)), thoughts.halt_logits
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "0.1, 0.3, 0.6"])
+def test_deep_supervision_weighs_every_iteration(schedule):
+    model = make(deep_supervision=True, schedule=schedule, tag_weight=0.0)
+    losses, words, _ = losses_by_iteration(model, batch_of())
+    weights = step_weights(schedule, 3, 0.5)
+    by_hand = sum(w * x for w, x in zip(weights, losses)) / sum(weights)
+    assert model.loss(batch_of()).loss.item() == pytest.approx(float((by_hand * words).sum() / words.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_expected_loss_of_each_sentence_by_hand(deep):
+    model = make(act_halting=True, halting_mode="halting", deep_supervision=deep, ponder_coef=0.3, tag_weight=0.0)
+    with torch.no_grad():
+        model.halt.weight.normal_()
+    losses, words, logits = losses_by_iteration(model, batch_of())
+    total = 0.0
+    for i in range(len(ENCODED)):
+        stop = [1 / (1 + math.exp(-float(h))) for h in logits[i]]
+        p = [stop[0], (1 - stop[0]) * stop[1], (1 - stop[0]) * (1 - stop[1])]
+        assert sum(p) == pytest.approx(1)
+        expected = sum(a * float(b) for a, b in zip(p, losses[:, i]))
+        if deep:
+            ramp = [0.3, 0.65, 1.0]
+            expected = (expected + sum(w * float(x) for w, x in zip(ramp, losses[:, i])) / sum(ramp)) / 2
+        total += float(words[i]) * (expected + 0.3 * (p[0] + 2 * p[1] + 3 * p[2]))
+    assert model.loss(batch_of()).loss.item() == pytest.approx(total / float(words.sum()), rel=1e-4)
+
+
+def test_the_adaptive_schedule_follows_the_losses():
+    model = make(deep_supervision=True, schedule="adaptive", supervision_weight=0.5, tag_weight=0.0)
+    losses, words, _ = losses_by_iteration(model, batch_of())
+    share = 0.5 * losses[:2] / losses.sum(0)
+    by_hand = ((share * losses[:2]).sum(0) + losses[2]) / (share.sum(0) + 1)
+    assert model.loss(batch_of()).loss.item() == pytest.approx(float((by_hand * words).sum() / words.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"controller": "recurrent"}, {"act_halting": True, "halting_mode": "halting"}], ids=str
+)
+def test_gradients_against_finite_differences(options):
+    model = make(deep_supervision=True, dropout=0.0, inner_dropout=0.0, **options).double()
+    batch = batch_of(range(3))
+    model.loss(batch).loss.backward()
+    draw = torch.Generator().manual_seed(1)
+    for name, p in model.named_parameters():
+        if p.grad is None:
+            assert name == "halt.weight" or name == "halt.bias"
+            continue
+        direction = torch.randn(p.shape, generator=draw, dtype=p.dtype) * (p.grad != 0)
+        if name == "encoder.affixes.weight":
+            assert not p.grad[0].any()
+        with torch.no_grad():
+            found = []
+            for sign in (1, -1):
+                p.add_(direction, alpha=sign * 1e-6)
+                found.append(model.loss(batch).loss.item())
+                p.add_(direction, alpha=-sign * 1e-6)
+        assert (found[0] - found[1]) / 2e-6 == pytest.approx(float((p.grad * direction).sum()), rel=2e-3, abs=1e-6), (
+            name
+        )
+
+
+def test_every_iteration_is_reached_by_the_gradient_of_the_last():
+    model = make()
+    out = model.loss(batch_of(), detail=True)
+    out.loss.backward()
+    assert len(out.answers) == 3 and all(state.grad.abs().max() > 0 for state in out.answers)
+    assert all(p.grad is not None for p in model.blocks.parameters())
+
+
+def test_equal_weights_make_an_ordinary_attention():
+    """With a controller that says nothing, the block is a transformer layer: torch's own attention as the judge."""
+    model = make(conv_layers=0)
+    torch.nn.init.zeros_(model.blocks[0].controller.head.weight)
+    plain = make(conv_layers=0, block="layers", plain_layers=1)
+    block, z = model.blocks[0], torch.randn(2, 5, 16)
+    mask = torch.ones(2, 5, 1)
+    q, k, v = block._heads(z)
+    looks = (q @ k.mT / math.sqrt(8)).softmax(-1)
+    mixed = block.o_proj((looks @ v).transpose(1, 2).reshape(2, 5, 16))
+
+    def normed(x):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+    half = normed(z + mixed)
+    found, _, weights = block(z, mask, None)
+    assert torch.allclose(weights, torch.full((2, 5, 2), 0.5)) and torch.allclose(
+        found, normed(half + block.mlp(half)), atol=1e-5
+    )
+    assert torch.allclose(block.attention(z[:1]), looks[0], atol=1e-6)
+    one, other = (sum(p.numel() for p in m.blocks.parameters()) for m in (model, plain))
+    assert abs(one - other) <= 3 * 16, "a plain layer has the parameters of the block"
+
+
+def test_routing():
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]], requires_grad=True)
+    soft = route(logits, "soft", 2, 1.0, training=True)
+    assert torch.allclose(soft, logits.softmax(-1))
+    assert torch.allclose(route(logits, "soft", 2, 0.5, True), (2 * logits).softmax(-1))
+    top = route(logits, "topk", 2, 1.0, training=True)
+    assert torch.allclose(top, torch.tensor([[math.e / (math.e + 1), 1 / (math.e + 1), 0, 0]]), atol=1e-6)
+    by = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    (gradient,) = torch.autograd.grad(top[0] @ by, logits, retain_graph=True)  # straight through: as if soft
+    (as_soft,) = torch.autograd.grad(soft[0] @ by, logits)
+    assert torch.allclose(gradient, as_soft) and gradient.abs().min() > 0
+    assert torch.allclose(route(logits, "topk", 2, 1.0, training=False), top)
+    assert torch.equal(route(logits, "gumbel", 2, 1.0, training=False), soft)
+    noisy = torch.stack([route(logits, "gumbel", 2, 0.01, training=True)[0] for _ in range(4000)]).detach()
+    assert torch.allclose((noisy > 0.5).float().mean(0), soft[0], atol=0.03), (
+        "the Gumbel maximum is a draw from the softmax"
+    )
+    assert noisy.std(0).min() > 0
+
+
+def test_routing_entropy_is_that_of_the_words_alone():
+    weights = torch.tensor([[[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]]])
+    mask = torch.tensor([[[1.0], [1.0], [0.0]]])
+    assert routing_entropy(weights, mask).item() == pytest.approx(math.log(2) / 2)
+
+
+def test_evaluation_has_no_noise_and_training_has():
+    for options in ({"routing": "gumbel"}, {}):
+        model = make(**options)
+        batch = batch_of()
+        assert torch.equal(model.think(batch).states[-1], model.think(batch).states[-1])
+        model.train()
+        assert not torch.equal(model.think(batch).states[-1], model.think(batch).states[-1])
+
+
+@pytest.mark.parametrize("mode", ["fixed", "entropy", "halting"])
+@pytest.mark.parametrize("controller", ["static", "recurrent"])
+def test_a_sentence_that_stops_is_what_it_was_then(mode, controller):
+    """Dropping out of the batch changes nothing: the states are those of all iterations at the step where each stops."""
+    model = make(halting_mode=mode, controller=controller)
+    batch = batch_of()
+    with torch.no_grad():
+        model.halt.weight.normal_(std=2)
+        model.blocks[0].controller.head.weight.mul_(20)
+        model.halt.bias.sub_(model.think(batch).halt_logits[:, 0].median())
+        thoughts = model.think(batch)
+        threshold = float(thoughts.entropy[:, 0].median())
+        model.config = ParserConfig(**{**model.config.__dict__, "entropy_threshold": threshold})
+        steps = model.steps(thoughts)
+        settled, mask, taken = model.settle(batch)
+    assert torch.equal(taken, steps) and torch.equal(mask, thoughts.mask)
+    if mode != "fixed":
+        assert steps.min() < steps.max()
+    states = torch.stack(thoughts.states)  # (S, B, T, D)
+    wanted = states[steps - 1, torch.arange(len(steps))]
+    assert torch.allclose(settled * mask, wanted * mask, atol=1e-5)
+
+
+def test_stopping_by_hand():
+    model = make(halting_mode="halting")
+    thoughts = model.think(batch_of(range(3)))
+    thoughts.halt_logits = torch.tensor([[0.1, 0.0, 0.0], [-0.5, 0.1, 0.0], [-5.0, -5.0, 5.0]])
+    assert model.steps(thoughts).tolist() == [1, 2, 3]  # 1 - 0.622 * 0.475 = 0.70 after the second of the second
+
+
+def test_it_is_saved_with_its_words(tmp_path):
+    model = make()
+    model = Parser(model.config, {"words": list(VOCABULARY.words)})
+    model.save_pretrained(tmp_path)
+    again = Parser.from_pretrained(tmp_path).eval()
+    assert again.config == model.config and again.vocabulary == model.vocabulary
+    assert torch.equal(model.eval().think(batch_of()).states[-1], again.think(batch_of()).states[-1])
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
+
+
+def test_word_dropout_hides_words_alone():
+    model = make(word_dropout=0.999, dropout=0.0, inner_dropout=0.0, tag_weight=0.0)
+    batch = batch_of()
+    hidden = {**batch, "words": torch.where(batch["words"] > 0, 1, 0)}
+    model.train()
+    torch.manual_seed(4)
+    assert torch.allclose(model.think(batch).states[-1], model.think(hidden).states[-1], atol=1e-5)

@@ -1,0 +1,183 @@
+"""Treebanks: known counts of a real one, skipped lines, trees, and what is said of broken lines."""
+
+import gzip
+import itertools
+import lzma
+
+import pytest
+
+from trm.parsing.treebank import Sentence, TreebankError, load_treebank, read_conllu, sentence_of_row, tree_fault
+
+GOOD = """# sent_id = 1
+1\tShe\tshe\tPRON\tPRP\t_\t2\tnsubj\t_\t_
+2-3\tdoesn't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdoes\tdo\tVERB\tVBZ\t_\t0\troot\t_\t_
+3\tn't\tnot\tPART\tRB\t_\t2\tadvmod\t_\t_
+3.1\tempty\tempty\tVERB\tVB\t_\t_\t_\t2:conj\t_
+4\this\this\tPRON\tPRP$\t_\t2\tnmod:poss\t_\t_
+
+1\tYes\tyes\tINTJ\tUH\t_\t0\troot\t_\t_
+"""
+
+
+def test_words_alone_are_read(tmp_path):
+    for opener, name in ((open, "a.conllu"), (gzip.open, "a.conllu.gz"), (lzma.open, "a.conllu.xz")):
+        with opener(tmp_path / name, "wt") as file:
+            file.write(GOOD)
+        first, second = read_conllu(tmp_path / name)
+        assert first.words == ("She", "does", "n't", "his") and first.heads == (2, 0, 2, 2)
+        assert first.labels[3] == "nmod:poss" and first.plain_labels[3] == "nmod" and first.tags[0] == "PRON"
+        assert second == Sentence(("Yes",), ("INTJ",), (0,), ("root",))
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("\t2\tadvmod\t_\t_", "\tx\tadvmod\t_\t_", "line 5: Failed parsing field 'head'"),
+        ("\t2\tadvmod\t_\t_", "\t2\tadvmod", "line 5: has 8 columns"),
+        ("\t2\tadvmod", "\t_\tadvmod", "line 5: word 3 has no head"),
+        ("\t2\tadvmod", "\t9\tadvmod", "lines 2 to 7: no tree: word 3 has the head 9, and there are 4 words"),
+        ("\t2\tadvmod", "\t0\tadvmod", "no tree: 2 words have the head 0"),
+        ("\t2\tadvmod", "\t3\tadvmod", "no tree: word 3 is its own ancestor"),
+        ("4\this", "5\this", "line 7: word 5 stands where word 4 should"),
+    ],
+)
+def test_broken_lines_are_named(tmp_path, old, new, message):
+    assert GOOD.count(old) == 1
+    (tmp_path / "a.conllu").write_text(GOOD.replace(old, new))
+    with pytest.raises(TreebankError, match=f"a.conllu, {message}|a.conllu, lines 2 to 7: {message}"):
+        read_conllu(tmp_path / "a.conllu")
+
+
+def test_files_that_are_none(tmp_path):
+    for name, content, message in (("a.txt", "x", "wanted is a .conllu"), ("a.conllu", "\n# x\n\n", "no sentence")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(TreebankError, match=message):
+            read_conllu(tmp_path / name)
+    with pytest.raises(TreebankError, match="no such file"):
+        read_conllu(tmp_path / "nowhere.conllu")
+    (tmp_path / "b.conllu.xz").write_bytes(lzma.compress(GOOD.encode())[:-20])
+    with pytest.raises(TreebankError, match="cannot be read to its end"):
+        read_conllu(tmp_path / "b.conllu.xz")
+
+
+def test_trees_are_told_from_others():
+    """All heads of four words: Cayley's formula gives n^(n-1) = 64 rooted trees."""
+    good = [heads for heads in itertools.product(range(5), repeat=4) if not tree_fault(heads)]
+    assert len(good) == 64
+
+
+def test_crossing_arcs():
+    flat = ("a",) * 4
+    assert Sentence(flat, flat, (2, 0, 2, 3), flat).is_projective
+    assert not Sentence(flat, flat, (3, 4, 0, 3), flat).is_projective
+
+
+def test_a_real_treebank(real_data):
+    """Counts of UD English EWT 2.15, as its stats.xml gives them."""
+    parts = {
+        part: read_conllu(real_data / "ud_ewt" / f"en_ewt-ud-{part}.conllu.xz") for part in ("train", "dev", "test")
+    }
+    assert {part: len(found) for part, found in parts.items()} == {"train": 12544, "dev": 2001, "test": 2077}
+    words = {part: sum(len(s.words) for s in found) for part, found in parts.items()}
+    assert sum(words.values()) == 254_818 and words["train"] == 204_577
+    assert all(len(s.words) == len(s.heads) == len(s.labels) == len(s.tags) for s in parts["test"])
+    assert any(not s.is_projective for s in parts["dev"])
+
+
+def conllu(sentences):
+    """Sentences as CoNLL-U."""
+    lines = []
+    for s in sentences:
+        for i, (word, tag, head, label) in enumerate(zip(s.words, s.tags, s.heads, s.labels), 1):
+            lines.append(f"{i}\t{word}\t_\t{tag}\t_\t_\t{head}\t{label}\t_\t_")
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def flat(*names):
+    return [Sentence((name, "b"), ("X", "X"), (0, 1), ("root", "dep")) for name in names]
+
+
+def test_a_folder_has_a_file_for_each_part(tmp_path):
+    for part, names in (("train", "xyz"), ("dev", "xq"), ("test", "pzy")):
+        (tmp_path / f"xx_ud-{part}.conllu").write_text(conllu(flat(*names)))
+    (tmp_path / "README.md").write_text("of train and test")
+    bank = load_treebank(str(tmp_path))
+    assert bank.train == flat(*"xyz") and bank.dev == flat(*"xq") and bank.test == flat(*"pzy")
+    assert bank.shared() == {"dev": 1, "test": 2}
+    (tmp_path / "xx_ud-dev.conllu").rename(tmp_path / "xx.conllu")
+    with pytest.raises(TreebankError, match="for 'dev' there are 0 .*single file"):
+        load_treebank(str(tmp_path))
+    (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")))
+    (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")))
+    with pytest.raises(TreebankError, match="for 'dev' there are 2 .dev_a.conllu, dev_b.conllu"):
+        load_treebank(str(tmp_path))
+
+
+def test_a_single_file_is_cut_and_its_parts_share_nothing(tmp_path):
+    names = [f"w{i}" for i in range(18)] + ["w0", "w19"]  # one that stands at the beginning and in the last part
+    (tmp_path / "all.conllu").write_text(conllu(flat(*names)))
+    bank = load_treebank(str(tmp_path / "all.conllu"))
+    assert bank.train == flat(*names[:16]) and bank.dev == flat(*names[16:18]) and bank.test == flat("w19")
+    (tmp_path / "few.conllu").write_text(conllu(flat("a", "b")))
+    with pytest.raises(TreebankError, match="2 sentences are too few"):
+        load_treebank(str(tmp_path / "few.conllu"))
+
+
+ROW = {
+    "tokens": ["She", "doesn't", "does", "n't", "his"],
+    "upos": ["PRON", "_", "VERB", "PART", "PRON"],
+    "head": ["2", "None", "0", "2", "2"],
+    "deprel": ["nsubj", "_", "root", "advmod", "nmod:poss"],
+}
+
+
+def test_rows_of_the_hub(monkeypatch):
+    import datasets
+
+    rows = datasets.Dataset.from_list([ROW])
+    asked = []
+
+    def load_dataset(name, config, split):
+        asked.append((name, config, split))
+        return rows
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    bank = load_treebank("hub:en_ewt")
+    wanted = Sentence(
+        ("She", "does", "n't", "his"),
+        ("PRON", "VERB", "PART", "PRON"),
+        (2, 0, 2, 2),
+        tuple(ROW["deprel"][i] for i in (0, 2, 3, 4)),
+    )
+    assert bank.train == bank.dev == bank.test == [wanted]
+    assert asked == [
+        ("universal-dependencies/universal_dependencies", "en_ewt", part) for part in ("train", "validation", "test")
+    ]
+    load_treebank("hub:me/mine:xx")
+    assert asked[-1] == ("me/mine", "xx", "test")
+    numbered = datasets.Features({"upos": datasets.Sequence(datasets.ClassLabel(names=["_", "PART", "PRON", "VERB"]))})
+    assert sentence_of_row({**ROW, "upos": [2, 0, 3, 1, 2]}, numbered, "row") == wanted
+    with pytest.raises(TreebankError, match="row 7: no tree: 2 words have the head 0"):
+        sentence_of_row({**ROW, "head": ["0", "None", "0", "2", "2"]}, {}, "row 7")
+    with pytest.raises(TreebankError, match="wants tokens, upos, head and deprel"):
+        sentence_of_row({"tokens": ["a"]}, {}, "row")
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    import datasets
+
+    def fails(*args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", fails)
+    with pytest.raises(TreebankError, match="en_ewt, part train, could not be read .no route.; is there a network"):
+        load_treebank("hub:en_ewt")
+
+
+def test_the_parts_of_a_real_treebank_share_few_sentences(real_data):
+    bank = load_treebank(str(real_data / "ud_ewt"))
+    train = [" ".join(s.words) for s in bank.train]
+    by_text = {part: sum(" ".join(s.words) in set(train) for s in getattr(bank, part)) for part in ("dev", "test")}
+    assert bank.shared() == by_text and max(by_text.values()) < 0.06 * 2000

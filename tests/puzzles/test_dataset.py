@@ -1,0 +1,293 @@
+"""Reader, splits, symmetries and batches."""
+
+import gzip
+import lzma
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trm.puzzles.dataset import PACKS, PuzzleBatches, PuzzleFileError, load, read_csv
+from trm.puzzles.grid import (
+    SHAPES,
+    augment,
+    canonical_form,
+    digits,
+    grid_fingerprint,
+    is_solution,
+    random_numbers,
+    tokens,
+    transform,
+)
+
+HEADER = "source,question,answer,rating"
+QUESTION, ANSWER = "1...............", "1234341221434321"
+LINE = f"mine,{QUESTION},{ANSWER},0"
+
+
+def write(tmp_path, *lines, name="data.csv"):
+    path = tmp_path / name
+    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    with opener(path, "wt") as file:
+        file.write("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.csv.gz", "data.csv.xz"])
+def test_read_what_was_written(tmp_path, name):
+    puzzles = read_csv(write(tmp_path, HEADER + ",extra", LINE + ",x", LINE.replace(".", "0") + ",y", name=name))
+    assert puzzles.shape == SHAPES["4x4"]
+    assert puzzles.questions.tolist() == [[1] + [0] * 15] * 2
+    assert "".join(map(str, puzzles.answers[1])) == ANSWER
+    assert puzzles.groups[0] == puzzles.groups[1]
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        (f"mine,{QUESTION},{ANSWER[:-1]},0", "the answer has 15 characters, 16 expected"),
+        (f"mine,{QUESTION[:-1]},{ANSWER},0", "the question has 15 characters"),
+        (f"mine,{QUESTION[:-1]}9,{ANSWER},0", r"outside \[.0-4\] at position 16"),
+        (f"mine,{QUESTION},{ANSWER[:-1]}.,0", r"outside \[1-4\] at position 16"),
+        (f"mine,2{QUESTION[1:]},{ANSWER},0", "contradicts the question at position 1"),
+        (f"mine,{QUESTION},{'1234' * 4},0", "repeats a digit"),
+        (f"mine,{QUESTION},{ANSWER},easy", "rating 'easy' is no number"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, line, says):
+    with pytest.raises(PuzzleFileError, match=rf"data\.csv, line 4: .*{says}"):
+        read_csv(write(tmp_path, HEADER, LINE, LINE, line, LINE))
+
+
+def test_a_wrong_file_is_named(tmp_path):
+    with pytest.raises(PuzzleFileError, match="nowhere.csv: no such file"):
+        read_csv(tmp_path / "nowhere.csv")
+    with pytest.raises(PuzzleFileError, match="line 1: no column answer, rating"):
+        read_csv(write(tmp_path, "source,question", "a,b"))
+    with pytest.raises(PuzzleFileError, match="no puzzles"):
+        read_csv(write(tmp_path, HEADER))
+    with pytest.raises(PuzzleFileError, match="16, 36 or 81"):
+        read_csv(write(tmp_path, HEADER, "a,123,123,0"))
+    whole = write(tmp_path, HEADER, *[LINE] * 500, name="cut.csv.xz")
+    whole.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(PuzzleFileError, match=r"cut\.csv\.xz: cannot be read to its end"):
+        read_csv(whole)
+    with pytest.raises(PuzzleFileError, match="ragged.csv"):
+        read_csv(write(tmp_path, HEADER, LINE, LINE + ",1,2,3", name="ragged.csv"))
+
+
+@pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
+def test_symmetries_make_puzzles_of_puzzles(puzzle):
+    test = load(puzzle, test_size=64, valid_size=10).test
+    rng = np.random.default_rng(3)
+    questions, answers = augment(test.shape, test.questions, test.answers, rng)
+    assert is_solution(test.shape, questions, answers).all()
+    assert ((questions > 0).sum(1) == test.clues).all()
+    assert (questions != test.questions).any(1).all()
+    if puzzle == "6x6":
+        assert (canonical_form(test.shape, questions) == canonical_form(test.shape, test.questions)).all()
+    else:
+        assert (grid_fingerprint(test.shape, answers) == grid_fingerprint(test.shape, test.answers)).all()
+
+
+def test_transpose_is_no_symmetry_of_6x6_but_one_of_9x9():
+    for puzzle, expected in (("6x6", False), ("9x9", True)):
+        test = load(puzzle, test_size=4, valid_size=4).test
+        n = test.shape.size
+        turned = test.answers.reshape(-1, n, n).transpose(0, 2, 1).reshape(-1, n * n)
+        assert is_solution(test.shape, turned * 0, turned).all() == expected
+
+
+def test_is_solution_finds_any_wrong_cell():
+    test = load("6x6", test_size=1, valid_size=1).test
+    for cell in range(36):
+        for digit in range(8):
+            changed = test.answers.copy()
+            changed[0, cell] = digit
+            assert is_solution(test.shape, test.questions * 0, changed)[0] == (digit == test.answers[0, cell])
+
+
+def test_parts_share_no_group_and_have_the_sizes_asked_for():
+    data = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=4)
+    assert [len(p) for p in (data.train, data.valid, data.test)] == [500, 100, 1000]
+    parts = [{q.tobytes() for q in p.questions} for p in (data.train, data.valid, data.test)]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    again = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=4)
+    assert (again.train.questions == data.train.questions).all()
+    other = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=5)
+    assert (other.test.questions == data.test.questions).all(), "the test part of a pack is fixed"
+    assert (other.train.questions != data.train.questions).any()
+
+
+def test_twins_in_separate_files_are_dropped(tmp_path):
+    test = load("6x6", test_size=8, valid_size=8).test
+    rng = np.random.default_rng(0)
+    questions, answers = augment(test.shape, test.questions, test.answers, rng)
+    others = load("6x6", test_size=8, valid_size=8, train_size=20).train
+
+    def lines(qs, answers):
+        return [f"x,{''.join(map(str, q))},{''.join(map(str, a))},0" for q, a in zip(qs, answers)]
+
+    write(tmp_path, HEADER, *lines(test.questions, test.answers), name="test.csv")
+    train = lines(questions[:5], answers[:5]) + lines(others.questions, others.answers)
+    write(tmp_path, HEADER, *train, name="train.csv")
+    data = load("6x6", str(tmp_path), valid_size=4, test_size=8)
+    assert data.dropped == 5
+    assert len(data.train) == 16
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (dict(test_size=10**6), "only 2000 test puzzles"),
+        (dict(train_size=10**6), "only 11744 puzzles are left"),
+        (dict(valid_size=10**6), "valid_size 1000000"),
+        (dict(puzzle="5x5"), "no puzzle '5x5'"),
+    ],
+)
+def test_sizes_that_do_not_fit(options, says):
+    with pytest.raises(PuzzleFileError, match=says):
+        load(**options)
+
+
+def test_what_a_table_editor_does_to_a_file(tmp_path):
+    path = write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", "")
+    assert len(read_csv(path)) == 2
+    with pytest.raises(PuzzleFileError, match="line 4: the answer repeats"):
+        read_csv(write(tmp_path, HEADER, LINE, "", f"a,{QUESTION},{'1234' * 4},0"))
+    with pytest.raises(PuzzleFileError, match="line 2: more columns"):
+        read_csv(write(tmp_path, HEADER, LINE + ",1", LINE + ",1"))
+    with pytest.raises(PuzzleFileError, match=r"line 3: the rating '' is no number"):
+        read_csv(write(tmp_path, HEADER, LINE, LINE[:-2]))
+    path.write_bytes(f"{HEADER}\n{LINE}\nd\xe9j\xe0,{QUESTION},{ANSWER},0\n".encode("latin-1"))
+    with pytest.raises(PuzzleFileError, match="no UTF-8 text"):
+        read_csv(path)
+    with pytest.raises(PuzzleFileError, match=r"line 2: .* outside \[.0-4\] at position 16"):
+        read_csv(write(tmp_path, HEADER, f"a,{QUESTION[:-1]}\u2605,{ANSWER},0"))
+
+
+def test_lines_are_counted_across_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("trm.puzzles.dataset.LINES_AT_ONCE", 3)
+    assert len(read_csv(write(tmp_path, HEADER, *[LINE] * 10))) == 10
+    with pytest.raises(PuzzleFileError, match="line 12: the rating"):
+        read_csv(write(tmp_path, HEADER, *[LINE] * 10, LINE[:-1] + "x"))
+    with pytest.raises(PuzzleFileError, match="line 5: the question has 36 characters, 16 expected"):
+        read_csv(write(tmp_path, HEADER, *[LINE] * 3, f"a,{'.' * 36},{'1' * 36},0"))
+
+
+def test_groups_of_a_file_hold_across_files(tmp_path):
+    def numbered(*groups):
+        return [HEADER + ",grid_group"] + [f"{LINE},{group}" for group in groups]
+
+    write(tmp_path, *numbered(70, 71), name="test.csv")
+    write(tmp_path, *numbered(1, 2, 70, 3), name="train.csv")
+    data = load("4x4", str(tmp_path), valid_size=1, test_size=0)
+    assert (len(data.train), len(data.valid), len(data.test), data.dropped) == (2, 1, 2, 1)
+    write(tmp_path, HEADER, LINE, name="test.csv")  # no numbers: our own groups for both files
+    with pytest.raises(PuzzleFileError, match="only 0 puzzles"):
+        load("4x4", str(tmp_path), valid_size=1, test_size=0)
+    with pytest.raises(PuzzleFileError, match="line 3: the grid_group is no whole number"):
+        read_csv(write(tmp_path, *numbered(1, "a")))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=30, max_size=60), st.integers(1, 10), st.integers(0, 10), st.integers(0, 99)
+)
+def test_groups_are_never_split(groups, test_size, valid_size, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), HEADER + ",grid_group", *[f"{LINE},{group}" for group in groups])
+        try:
+            data = load("4x4", str(path), valid_size=valid_size, test_size=test_size, seed=seed)
+        except PuzzleFileError as error:
+            assert "valid_size" in str(error)
+            return
+    train, valid, test = (set(part.groups.tolist()) for part in (data.train, data.valid, data.test))
+    assert not (train & valid or train & test or valid & test)
+    assert (len(data.valid), len(data.test)) == (valid_size, test_size)
+
+
+def test_the_parts_of_a_data_set_read_by_the_datasets_library(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    whole = read_csv(PACKS / "sudoku_9x9.csv.xz").subset(np.arange(60))
+    rows = [
+        f"x,{''.join(map(str, q)).replace('0', '.')},{''.join(map(str, a))},3"
+        for q, a in zip(whole.questions, whole.answers)
+    ]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder, HEADER, *rows[:50], name="train.csv")
+    write(folder, HEADER, *rows[45:], name="test.csv")
+    data = load("9x9", f"hub:{folder}", valid_size=5, test_size=0)
+    assert (len(data.train), len(data.valid), len(data.test), data.dropped) == (40, 5, 15, 5)
+    assert (data.test.answers == whole.answers[45:]).all()
+    with pytest.raises(PuzzleFileError, match="could not be loaded"):
+        load("9x9", f"hub:{tmp_path}/nowhere/at/all")
+
+
+def test_the_wrong_shape(tmp_path):
+    path = write(tmp_path, HEADER, *[LINE] * 3)
+    with pytest.raises(PuzzleFileError):
+        load("6x6", str(path), test_size=1, valid_size=1)
+
+
+def test_real_list_of_17_clues(real_data):
+    puzzles = read_csv(real_data / "sudoku/puzzles2_17_clue.csv.xz")
+    assert len(puzzles) == 49_158
+    assert (puzzles.clues == 17).all()
+    data = load("9x9", str(real_data / "sudoku/puzzles2_17_clue.csv.xz"), test_size=500, valid_size=128)
+    assert not set(data.test.groups) & (set(data.train.groups) | set(data.valid.groups))
+    assert not set(data.valid.groups) & set(data.train.groups)
+    assert len(data.test) == 500
+    ours = grid_fingerprint(puzzles.shape, puzzles.answers)
+    pairs = np.unique(np.stack((ours, puzzles.groups)), axis=1)
+    assert pairs.shape[1] == len(np.unique(puzzles.groups)), "equal groups of the file have equal fingerprints"
+    assert len(np.unique(ours)) > 0.99 * pairs.shape[1]
+
+
+def test_real_list_of_hard_puzzles(real_data):
+    puzzles = read_csv(real_data / "sudoku/puzzles5_forum_hardest_1905_11plus.csv.xz")
+    assert len(puzzles) == 48_766
+
+
+def test_tokens_are_the_official_ids():
+    assert tokens(np.array([0, 1, 9])).tolist() == [1, 2, 10]
+    assert digits(np.array([0, 1, 2, 10])).tolist() == [0, 0, 1, 9]
+
+
+@pytest.mark.parametrize("num_aug", [0, 3])
+def test_batches_are_functions_of_seed_and_step(num_aug):
+    train = load("6x6", train_size=50).train
+    one, two = PuzzleBatches(train, 32, 7, num_aug), PuzzleBatches(train, 32, 7, num_aug)
+    two(3)
+    assert (one(5)["inputs"] == two(5)["inputs"]).all()
+    assert (one(5)["inputs"] != one(6)["inputs"]).any()
+    assert (one(5)["inputs"] != PuzzleBatches(train, 32, 8, num_aug)(5)["inputs"]).any()
+    batch = one(0)
+    assert is_solution(train.shape, digits(batch["inputs"]), digits(batch["labels"])).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(SHAPES)), st.integers(0, 10**6))
+def test_a_symmetry_moves_cells_and_relabels_digits_one_to_one(puzzle, seed):
+    shape = SHAPES[puzzle]
+    uniform = np.random.default_rng(seed).random((5, random_numbers(shape)))
+    # number the cells digit by digit: planes of a grid that has each (cell, digit) pair at some point
+    cells = np.arange(shape.cells)
+    planes = np.stack([cells // shape.size**k % shape.size for k in range(2)]).astype(np.uint8) + 1  # (2, T)
+    moved = transform(shape, np.tile(planes, (5, 1, 1)), uniform).astype(int)
+    pairs = moved[:, 0] * 100 + moved[:, 1]
+    assert all(len(np.unique(row)) == shape.cells for row in pairs)
+    assert not transform(shape, np.zeros((5, 1, shape.cells), np.uint8), uniform).any()
+
+
+def test_num_aug_gives_the_puzzle_and_that_many_variants():
+    train = load("6x6", train_size=2).train
+    batches = PuzzleBatches(train, 64, 0, num_aug=3)
+    seen = {row.tobytes() for step in range(20) for row in batches(step)["inputs"]}
+    assert len(seen) == 2 * 4
+    assert {tokens(q).tobytes() for q in train.questions} <= seen

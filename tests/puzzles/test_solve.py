@@ -1,0 +1,115 @@
+"""Solving: batch mates, order and company change nothing, and a rule gives what full depth gave at its step."""
+
+import pytest
+import torch
+
+from trm.halting import SIGNALS, Rule
+from trm.loading import shipped_model
+from trm.puzzles.dataset import load
+from trm.puzzles.evaluation import evaluate, obeys_rules
+from trm.puzzles.grid import digits, tokens
+from trm.puzzles.solve import solve, solve_until
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def puzzles():
+    return load("6x6", valid_size=8, test_size=60).test
+
+
+@pytest.fixture(scope="module")
+def model():
+    return shipped_model("6x6")[0]
+
+
+@pytest.fixture(scope="module")
+def inputs(puzzles):
+    return torch.from_numpy(tokens(puzzles.questions))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Rule("q_halt", 0.0), Rule("entropy", 0.22), Rule("stable", 2), Rule("residual", 0.25), Rule("fixed", 5),
+     Rule("halt_probability", 0.9), Rule("obeys", 1.0)],
+    ids=lambda rule: rule.signal,
+)  # fmt: skip
+def test_leaving_the_batch_changes_no_answer(model, inputs, puzzles, rule):
+    check = obeys_rules(puzzles.shape)
+    full = solve(model, inputs, STEPS, check=check)
+    for batch_size in (512, 7):  # all at once; a few at a time, with others taking the places of those that stop
+        halted = solve_until(model, inputs, rule, STEPS, check=check, batch_size=batch_size)
+        assert (halted.steps == rule.steps(full.signals[rule.signal])).all()
+        rows = torch.arange(len(inputs))
+        assert (halted.predictions == full.predictions[rows, halted.steps - 1]).all()
+        for name, value in halted.signals.items():
+            torch.testing.assert_close(value, full.signals[name][rows, halted.steps - 1], rtol=1e-3, atol=1e-3)
+    assert rule.signal == "fixed" or 1 < halted.steps.float().mean() < STEPS  # the rule did something
+
+
+def test_logits_are_those_of_the_uncompacted_run_to_1e_4(model, inputs):
+    rule = Rule("q_halt", 0.0)
+    few, whole = (solve_until(model, inputs, rule, STEPS, batch_size=n) for n in (5, 512))
+    torch.testing.assert_close(few.logits, whole.logits, rtol=1e-4, atol=1e-4)
+    reference = solve_until(model, inputs, Rule("fixed", int(whole.steps[0])), STEPS)
+    torch.testing.assert_close(whole.logits[0], reference.logits[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_puzzle_is_answered_the_same_alone_in_a_batch_and_in_a_shuffled_batch(model, inputs):
+    rule = Rule("q_halt", 0.0)
+    together = solve_until(model, inputs, rule, STEPS)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+    shuffled = solve_until(model, inputs[order], rule, STEPS, batch_size=11)
+    assert (shuffled.steps == together.steps[order]).all()
+    assert (shuffled.predictions == together.predictions[order]).all()
+    for row in (0, 17, 59):
+        alone = solve_until(model, inputs[row : row + 1], rule, STEPS)
+        assert alone.steps.item() == together.steps[row]
+        assert (alone.predictions[0] == together.predictions[row]).all()
+
+
+def test_no_more_work_is_done_than_steps_are_taken(model, inputs):
+    """The network sees every example once a step until it stops, and never again."""
+    seen = []
+    handle = model.net.register_forward_hook(lambda module, given, out: seen.append(len(out)))
+    try:
+        halted = solve_until(model, inputs, Rule("q_halt", 0.0), STEPS)
+    finally:
+        handle.remove()
+    c = model.config
+    assert sum(seen) == int(halted.steps.sum()) * c.H_cycles * (c.L_cycles + 1)
+
+
+def test_signals_by_their_definitions(model, inputs, puzzles):
+    thoughts = solve(model, inputs, 6, check=obeys_rules(puzzles.shape))
+    assert set(thoughts.signals) == set(SIGNALS) - {"random"}
+    q = thoughts.signals["q_halt"].double()
+    torch.testing.assert_close(
+        thoughts.signals["halt_probability"].double(), 1 - (1 - q.sigmoid()).cumprod(1), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(thoughts.signals["halt_mass"].double(), q.sigmoid().cumsum(1), rtol=1e-4, atol=1e-6)
+    same = (thoughts.predictions[:, 1:] == thoughts.predictions[:, :-1]).all(-1)
+    for row in range(len(inputs)):
+        run = 0
+        for step in range(1, 6):
+            run = run + 1 if same[row, step - 1] else 0
+            assert thoughts.signals["stable"][row, step] == run
+    right = (digits(thoughts.predictions.numpy()) == puzzles.answers[:, None]).all(-1)
+    assert (thoughts.signals["obeys"].numpy() == right).all()  # one solution: what obeys the rules is right
+
+
+def test_a_rule_that_cannot_be_followed_is_refused(model, inputs):
+    with pytest.raises(ValueError, match="no signal 'obeys' while solving"):
+        solve_until(model, inputs, Rule("obeys", 1.0))
+    with pytest.raises(ValueError, match="no examples"):
+        solve_until(model, inputs[:0], Rule("fixed", 3))
+    with pytest.raises(ValueError, match="no signal 'random'"):
+        solve_until(model, inputs, Rule("random", 0.1))
+
+
+def test_evaluation_agrees_with_solve(model, puzzles, inputs):
+    result = evaluate(model, puzzles, 4, batch_size=13)
+    thoughts = solve(model, inputs, 4)
+    assert (result.predictions == thoughts.predictions.numpy()).all()
+    share, steps = result.halted(Rule("fixed", 3))
+    assert steps == 3 and share == result.exact_by_step[2]

@@ -1,0 +1,58 @@
+"""Arms at equal compute, and what a step costs."""
+
+import pytest
+import torch
+
+from trm.flops import applications
+from trm.puzzles.dataset import PuzzleBatches, load
+from trm.puzzles.evaluation import evaluate
+from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
+from trm.puzzles.solve import solve
+from trm.puzzles.train import halting_arm, make_model, step_cost, supervision_arm
+
+
+def test_arms_compute_equally_much(tmp_path):
+    params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2})
+    full, last = (supervision_arm(params, arm, 1, tmp_path) for arm in ("linear", "none/last"))
+    assert full.max_steps * applications(3, 2, "full") == last.max_steps * applications(3, 2, "last")
+    assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
+    curriculum = supervision_arm(params, "curriculum", 0, tmp_path)
+    assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
+
+
+def test_halting_arms_compute_equally_much(tmp_path):
+    params = Halting.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 6, "batch_size": 48})
+    q, ahead, depth, act = (halting_arm(params, a, 0, tmp_path) for a in ("q", "q_continue", "depth", "act:5e-3"))
+    full = applications(3, 6, "full")
+    # one step ahead costs another forward pass, 21; the curriculum spends 30 % at 1x2, 30 % at 2x4, 40 % at 3x6
+    assert ahead.max_steps * (full + 21) == pytest.approx(300 * full, rel=0.01)
+    mean = 0.3 * applications(1, 2, "full") + 0.3 * applications(2, 4, "full") + 0.4 * full
+    assert depth.max_steps * mean == pytest.approx(300 * full, rel=0.01)
+    assert depth.depth_curriculum == "1x2@0, 2x4@0.3, 3x6@0.6"
+    assert act.batch_size * act.halt_max_steps == 48 and act.ponder_coef == 5e-3 and act.halting == "act"
+    annealed = halting_arm(params, "annealed", 2, tmp_path)
+    assert annealed.halt_exploration_anneal_steps == annealed.max_steps == 300 and annealed.seed == 2
+    assert (q.halting, q.max_steps) == ("q", 300)
+
+
+def test_memory_grows_with_backprop_and_shrinks_with_checkpointing():
+    data = load("6x6", valid_size=8, test_size=8)
+    batch = {k: torch.from_numpy(v) for k, v in PuzzleBatches(data.train, 16)(0).items()}
+    megabytes = {}
+    for backprop, checkpointing in (("last", False), ("full", False), ("full", True)):
+        params = TrmTrain.create(dict(H_cycles=3, backprop=backprop, activation_checkpointing=checkpointing))
+        megabytes[backprop, checkpointing] = step_cost(make_model(params, data), batch, rounds=1)["megabytes"]
+    assert megabytes["full", False] == pytest.approx(3 * megabytes["last", False], rel=0.2)
+    assert megabytes["full", True] < 0.3 * megabytes["full", False]
+
+
+def test_evaluation_counts_blank_cells_only():
+    data = load("6x6", valid_size=8, test_size=8)
+    model = make_model(TrmTrain(), data)
+    result = evaluate(model, data.test, steps=3, batch_size=5)
+    predicted = solve(model, torch.from_numpy(data.test.questions.astype("int64") + 1), 3).predictions[:, -1].numpy()
+    blank = data.test.questions == 0
+    expected = (predicted == data.test.answers + 1)[blank].mean()
+    assert result.metrics("test")["test/cell_accuracy"] == pytest.approx(expected)
+    assert result.metrics("test")["test/mean_steps"] == 3  # never sure at the start
+    assert result.exact.shape == (8, 3)

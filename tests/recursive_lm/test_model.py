@@ -1,0 +1,253 @@
+"""The recursive language model: causality, the cache, losses against their formulas, gradients, halting, bad input."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trm.errors import UserError
+from trm.language.stories import to_learn
+from trm.loading import load_recursive_lm
+from trm.recursive_lm.answering import read_off
+from trm.recursive_lm.body import LMConfig
+from trm.recursive_lm.model import RecursiveLanguageModel
+from trm.supervision import SCHEDULES, step_weights
+
+BODIES = [
+    {},
+    {"halt_max_steps": 2, "L_cycles": 1},
+    {"body": "looped"},
+    {"body": "plain", "num_layers": 3},
+    {"halting": "act"},
+    {"halting": "act", "halt_by": "token", "num_layers": 2},
+    {"embed_size": 12},
+]
+
+
+def make(**options) -> RecursiveLanguageModel:
+    torch.manual_seed(0)
+    model = RecursiveLanguageModel(
+        LMConfig(**{"vocab_size": 30, "hidden_size": 16, "num_heads": 2, "seq_len": 40} | options)
+    )
+    with torch.no_grad():
+        if model.config.embed_size:
+            model.embed.normal_()
+        if model.config.halting == "act":
+            model.q_head.weight.normal_(std=2)
+    return model.eval()
+
+
+def rows_of(count=5, written=3):
+    draw = np.random.default_rng(0)
+    return [(draw.integers(3, 30, 4 + i).tolist(), draw.integers(3, 30, written).tolist()) for i in range(count)]
+
+
+def batch_of(question_weight=0.0, **extra):
+    return {name: torch.from_numpy(value) for name, value in to_learn(rows_of(), 0, question_weight).items()} | extra
+
+
+@pytest.mark.parametrize("options", BODIES, ids=str)
+def test_a_later_token_changes_no_earlier_answer_at_any_depth(options):
+    model = make(**options)
+    ids = torch.from_numpy(np.random.default_rng(1).integers(3, 30, (2, 12)))
+    other = ids.clone()
+    other[:, 7:] = (other[:, 7:] + 5) % 30
+    for cycles in (0, 5):
+        for a, b in zip(model.think(ids, cycles), model.think(other, cycles)):
+            assert torch.allclose(a[:, :7], b[:, :7], atol=1e-6)
+            assert not torch.allclose(a[:, 7:], b[:, 7:], atol=1e-2)
+
+
+@pytest.mark.parametrize("options", BODIES, ids=str)
+def test_writing_with_the_cache_and_without_is_the_same(options):
+    model = make(**options, eos_id=29)
+    draw = np.random.default_rng(2)
+    prompts = torch.from_numpy(draw.integers(3, 30, (4, 9)))
+    seen = torch.ones_like(prompts)
+    for row, pads in enumerate((0, 3, 5, 8)):
+        prompts[row, :pads], seen[row, :pads] = 0, 0
+    for cycles in (0, 4):
+        given = {"max_new_tokens": 7, "H_cycles": cycles}
+        cached = model.generate(prompts, seen, **given)
+        assert torch.equal(cached, model.generate(prompts, seen, **given, use_cache=False))
+        for row, pads in enumerate(
+            (0, 3, 5, 8)
+        ):  # what stands to the left of a prompt, and its batch mates, do not matter
+            alone = model.generate(prompts[row : row + 1, pads:], **given)[0]
+            assert torch.equal(alone, cached[row, pads : pads + len(alone)])
+    written = cached[:, 9:]
+    after = (written == 29).cumsum(1) - (written == 29).int() > 0
+    assert (written[after] == 0).all(), "pads after the end"
+
+
+@pytest.mark.parametrize("options", [{}, {"halting": "act"}, {"body": "plain"}], ids=str)
+def test_what_is_read_off_is_what_would_be_written(options):
+    """Rows made of the model's own writing are right, and those with one other token are not."""
+    model = make(**options, eos_id=99)
+    prompts = [given for given, _ in rows_of()]
+    own = [model.generate(torch.tensor([p]), max_new_tokens=3)[0, len(p) :].tolist() for p in prompts]
+    assert read_off(model, list(zip(prompts, own)), 0).right.all()
+    other = [[*tokens[:1], (tokens[1] + 1) % 30, tokens[2]] for tokens in own]
+    found = read_off(model, list(zip(prompts, other)), 0, batch_size=2)
+    assert not found.right.any() and found.tokens <= 2 / 3
+
+
+def by_hand(model, batch):
+    """Cross-entropy (B, T - 1, n) of every token after every answer, by torch's own function."""
+    answers = model.think(batch["input_ids"][:, :-1])
+    labels = batch["labels"][:, 1:]
+    losses = [F.cross_entropy(model.lm_head(z).mT, labels, reduction="none", ignore_index=-100) for z in answers]
+    return torch.stack(losses, -1), batch["weights"][:, 1:]
+
+
+@pytest.mark.parametrize("body", ["recursive", "looped"])
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "0.1, 0.3, 0.6"])
+def test_the_schedule_weighs_every_cycle(schedule, body):
+    model, batch = make(schedule=schedule, body=body), batch_of(question_weight=0.3)
+    losses, weights = by_hand(model, batch)
+    w = step_weights(schedule, 3, 0.5)
+    wanted = sum(w[i] * (losses[..., i] * weights).sum() for i in range(3)) / sum(w) / weights.sum()
+    assert model.loss(batch).loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.4, 1.0])
+def test_the_curriculum_and_the_supervision_steps(factor):
+    options = {"schedule": "constant", "step_schedule": "linear", "halt_max_steps": 2, "H_cycles": 2}
+    model, batch = make(**options), batch_of(curriculum=torch.full((5,), factor))
+    losses, weights = by_hand(model, batch)  # answers: step 1 cycle 1, step 1 cycle 2, step 2 cycle 1, step 2 cycle 2
+    L = [(losses[..., i] * weights).sum() / weights.sum() for i in range(4)]
+    steps = [(0.5 * factor * L[i] + L[i + 1]) / (0.5 * factor + 1) for i in (0, 2)]
+    out = model.loss(batch)
+    assert out.loss.item() == pytest.approx(((0.25 * steps[0] + steps[1]) / 1.25).item(), rel=1e-5)
+    assert out.metrics["deep_supervision/step_3_loss"].item() == pytest.approx(L[3].item(), rel=1e-5)
+
+
+def test_the_curriculum_follows_the_training_step():
+    model = make(schedule="linear", curriculum_enabled=True, curriculum_start_step=10, curriculum_end_step=20)
+    assert [model.host_draws(0, step, 3)["curriculum"].tolist() for step in (5, 15, 30)] == [
+        [0] * 3,
+        [0.5] * 3,
+        [1] * 3,
+    ]
+    assert make().host_draws(0, 5, 2)["curriculum"].tolist() == [1, 1]
+
+
+def test_the_adaptive_schedule_follows_the_losses():
+    model, batch = make(schedule="adaptive"), batch_of()
+    losses, weights = by_hand(model, batch)
+    share = 0.5 * losses[..., :2] / losses.sum(-1, keepdim=True).clamp_min(1e-12)
+    mixed = ((share * losses[..., :2]).sum(-1) + losses[..., 2]) / (share.sum(-1) + 1)
+    assert model.loss(batch).loss.item() == pytest.approx(((mixed * weights).sum() / weights.sum()).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("halt_by", ["sequence", "token"])
+def test_the_expected_loss_by_hand(halt_by):
+    model = make(
+        halting="act", halt_by=halt_by, ponder_coef=0.3, act_weight=0.7, every_step_weight=0.2, schedule="uniform"
+    )
+    batch = batch_of()
+    with torch.no_grad():
+        losses, weights = by_hand(model, batch)
+        logits = torch.stack([model.q_head(z)[..., 0] for z in model.think(batch["input_ids"][:, :-1])], -1)
+    total, count = 0.0, weights.sum().item()
+    for row in range(len(losses)):
+        places = weights[row].nonzero()[:, 0].tolist()
+        for place in places:
+            h = logits[row, places[0] if halt_by == "sequence" else place]
+            stop = [1 / (1 + math.exp(-float(x))) for x in h]
+            p = [stop[0], (1 - stop[0]) * stop[1], (1 - stop[0]) * (1 - stop[1])]
+            expected = sum(a * float(b) for a, b in zip(p, losses[row, place]))
+            total += 0.7 * (expected + 0.3 * (p[0] + 2 * p[1] + 3 * p[2])) / count
+            total += 0.2 * float(losses[row, place].mean()) / count
+    assert model.loss(batch).loss.item() == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "linear"},
+        {"schedule": "linear", "halting": "act"},
+        {"body": "looped", "schedule": "decay"},
+        {"embed_size": 4},
+    ],
+    ids=str,
+)
+def test_gradients_against_finite_differences(options):
+    model, batch = make(**options).double(), batch_of(question_weight=0.1)
+    model.loss(batch).loss.backward()
+    draw = torch.Generator().manual_seed(1)
+    for name, p in model.named_parameters():
+        direction = torch.randn(p.shape, generator=draw, dtype=p.dtype)
+        with torch.no_grad():
+            found = []
+            for sign in (1, -1):
+                p.add_(direction, alpha=sign * 1e-6)
+                found.append(model.loss(batch).loss.item())
+                p.add_(direction, alpha=-sign * 1e-6)
+        assert (found[0] - found[1]) / 2e-6 == pytest.approx(float((p.grad * direction).sum()), rel=2e-3, abs=1e-6), (
+            name
+        )
+
+
+@pytest.mark.parametrize("backprop, reached", [("last", [2]), ("per_cycle", [0, 1, 2]), ("full", [0, 1, 2])])
+def test_how_far_the_gradient_flows(backprop, reached):
+    """Doubling the weight of an early cycle changes its own gradient alone, unless all cycles are connected."""
+    model = make(backprop=backprop, schedule="1, 1, 1")
+    out = model.loss(batch_of(), detail=True)
+    out.loss.backward()
+    assert [i for i, z in enumerate(out.answers) if z.grad is not None and z.grad.abs().max() > 0] == reached
+    if backprop == "per_cycle":
+        twice = make(backprop=backprop, schedule="2, 1, 1")
+        again = twice.loss(batch_of(), detail=True)
+        again.loss.backward()
+        ratio = [(b.grad.norm() / a.grad.norm()).item() for a, b in zip(out.answers, again.answers)]
+        assert ratio == pytest.approx([2 * 3 / 4, 3 / 4, 3 / 4], rel=1e-4)
+
+
+def test_places_alone_are_read_and_pads_change_nothing():
+    model, rows = make(schedule="linear"), rows_of()
+    together = model.loss(batch_of()).loss.item()
+    alone = [
+        model.loss({k: torch.from_numpy(v) for k, v in to_learn([row], 0, 0.0).items()}).loss.item() for row in rows
+    ]
+    assert together == pytest.approx(np.mean(alone), rel=1e-5), "three tokens are learned in each"
+    arrays = to_learn([([5, 6], [7]), ([5], [6, 7, 8])], 0, 0.0)
+    assert arrays["places"].tolist()[1] == [0, 1, 2] and arrays["places"][0, 0] == 1
+    assert to_learn([([5, 6, 7], [8])], 0, 0.5)["places"].tolist() == [[0, 1, 2]]
+
+
+def test_it_is_saved_whole(tmp_path):
+    for i, options in enumerate(BODIES):
+        model = make(**options)
+        model.save_pretrained(tmp_path / str(i))
+        again = load_recursive_lm(tmp_path / str(i))
+        ids = torch.arange(3, 11)[None]
+        assert again.config == model.config and torch.equal(again.think(ids)[-1], model.think(ids)[-1])
+        assert {path.suffix for path in (tmp_path / str(i)).iterdir()} <= {".json", ".safetensors", ".md"}
+
+
+def test_frozen_embeddings_do_not_learn():
+    torch.manual_seed(0)
+    given = torch.randn(30, 12)
+    model = RecursiveLanguageModel(LMConfig(vocab_size=30, hidden_size=16, num_heads=2, embed_size=12), given)
+    assert torch.equal(model.embed, given) and "embed" not in dict(model.named_parameters())
+    model.loss(batch_of()).loss.backward()
+    assert model.project.weight.grad.abs().max() > 0 and model.embed.grad is None
+    assert model.embed_tokens(torch.tensor([[3, 4]])).square().mean().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_bad_input_is_said_in_one_line(tmp_path):
+    model, ids = make(), torch.ones(1, 30, dtype=torch.long)
+    with pytest.raises(UserError, match="exceed seq_len 40"):
+        model.generate(ids, max_new_tokens=11)
+    with pytest.raises(UserError, match="leave do_sample out"):
+        model.generate(ids, max_new_tokens=2, do_sample=True)
+    with pytest.raises(UserError, match="holds no model"):
+        load_recursive_lm(tmp_path)
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 16', '"hidden_size": 32'))
+    with pytest.raises(UserError, match=r"size mismatch for embed: .*\[30, 16\].*\[30, 32\]..$"):
+        load_recursive_lm(tmp_path)

@@ -1,0 +1,317 @@
+"""The HTML book, built from small notebooks as papermill leaves them."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import jupytext
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_output
+
+from tests.conftest import ROOT
+from trm.report import html as report
+from trm.report.notebooks import NotebookError, newest, read
+from trm.report.pages import duration, linked
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # of its extensions
+HALTING, TRAIN, LAWS = CHAPTERS = ["03_act_halting", "04_trm_train", "10_scaling_laws"]
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+SOURCE = r"""# ---
+# jupyter:
+#   kernelspec: {{display_name: Python 3, language: python, name: python3}}
+# ---
+
+# %% [markdown]
+# # {number} · {title}
+#
+# **A question?** See chapter 03 and chapters 04, 05 and
+# 10, but `chapter 04` is code. With $\frac{{a}}{{b}}$ and
+#
+# $$L = \sum_i w_i \ell_i$$
+
+# %% tags=["parameters"]
+hidden_size = 64  # width D
+lr = 0.004  # peak learning rate
+output_dir = ""  # folder of the run
+
+# %% [markdown]
+# ## What came out
+#
+# The word stablemax.
+
+# %%
+print("a result")
+"""
+
+
+def executed(path, root, chapter, printed="ok", said="complete: {folder}/metrics.json", exception=None, **given):
+    """A notebook as papermill leaves it; `said` is its last output. Each is newer than those made before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notebook = jupytext.read(root / "book" / f"{chapter}.py")
+    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in given.items())
+    notebook.cells.insert(2, new_code_cell(injected, metadata={"tags": ["injected-parameters"]}))
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/plain": "interactive(children=())"}
+    notebook.cells[-1].outputs = [
+        new_output("stream", text=f"run 0123abc in {path.parent}\n{printed}\n"),
+        new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 300, "height": 200}}),
+        new_output("display_data", {"text/html": "<table class='dataframe'><tr><td>" + "wide " * 300 + "</td></tr></table>"}),
+        new_output("display_data", {"text/markdown": "It was **right**."}),
+        new_output("display_data", widget),
+        new_output("stream", text=said.format(folder=path.parent) + "\n"),
+    ]  # fmt: skip
+    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {"model_name": "M"}}}}
+    notebook.metadata.papermill = {
+        "input_path": f"/somewhere/book/{chapter}.ipynb", "exception": exception, "parameters": given,
+        "start_time": "2026-11-21T11:38:05.004769+00:00", "duration": 192.4,
+    }  # fmt: skip
+    nbformat.write(notebook, path)
+    executed.clock += 10
+    os.utime(path, (executed.clock, executed.clock))
+    return path
+
+
+executed.clock = 1_700_000_000
+
+
+def lay_out(root):
+    """A repository with three small chapters, two of them executed."""
+    shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
+    (root / "book" / "figures").mkdir()
+    (root / "book" / "figures" / "step_by_step.png").write_bytes(base64.b64decode(PIXEL))
+    for name in ("conf.py", "index.md"):
+        shutil.copy(ROOT / "book" / name, root / "book")
+    for chapter in CHAPTERS:
+        text = SOURCE.format(number=chapter[:2], title=chapter[3:].replace("_", " "))
+        (root / "book" / f"{chapter}.py").write_text(text)
+    executed(root / "outputs" / "03.ipynb", root, HALTING)
+    executed(root / "outputs" / "deep" / "run.ipynb", root, TRAIN, hidden_size=96, output_dir="/a/b|c")
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A book that has been built; tests only look at it."""
+    root = lay_out(tmp_path_factory.mktemp("book"))
+    assert report.main([], root) == 0
+    return root / "outputs" / "report"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return lay_out(tmp_path)
+
+
+def body(html):
+    return re.search(r"<article.*?</article>", html, re.S)[0]
+
+
+def test_a_page_shows_what_was_executed(built):
+    html = body((built / f"{TRAIN}.html").read_text())
+    assert "a result" in html and "<strong>right</strong>" in html and html.count("<img") == 1
+    assert 'alt="Figure: What came out"' in html
+    assert "interactive(" not in html and "widget" not in html
+    assert html.count("hide-input") or html.count("<details") == 4, "two cells and two tables are folded"
+
+
+def test_a_page_says_how_it_was_run(built):
+    box = body((built / f"{TRAIN}.html").read_text()).partition("A question?")[0]
+    text = re.sub(r"<[^>]+>", "", box)
+    assert "Executed 2026-11-21 11:38 UTC in 3 min 12 s · run 0123abc" in text
+    differ, everything = text.split("All 3 parameters")
+    assert re.search(r"1 of 3 parameters differ.*hidden_size\s+96\s+64\s+width D", differ, re.S)
+    assert "lr" not in differ and re.search(r"lr\s+0.004\s+0.004\s+peak learning rate", everything)
+    assert "/a/b|c" in everything and "changed since" not in text
+    assert "All parameters are the defaults" in (built / f"{HALTING}.html").read_text()
+
+
+def test_mathematics_is_mathml(built):
+    html = body((built / f"{TRAIN}.html").read_text())
+    assert html.count("<math") == 2 and "<mfrac>" in html and 'display="block"' in html
+
+
+def test_chapters_are_linked_where_there_is_one(built):
+    html = body((built / f"{TRAIN}.html").read_text()).replace('<span class="std std-doc">', "").replace("</span>", "")
+    assert re.search(rf'href="{HALTING}.html">chapter 03</a>', html)
+    assert re.search(rf'href="{LAWS}.html">10</a>', html)
+    assert "chapters 04, 05 and" in html, "neither itself nor one that is not there"
+    order = re.findall(r'toctree-l1"><a[^>]*href="(\d\d)', (built / "index.html").read_text())
+    assert order[-3:] == ["03", "04", "10"]
+
+
+def test_mentions_in_code_headings_and_links_stay():
+    for text in (
+        "`chapter 03`",
+        "# chapter 03",
+        "    chapter 03",
+        "```\nchapter 03\n```",
+        "[chapter 03](x)",
+        "chapter 7",
+    ):
+        assert linked(text, CHAPTERS) == text
+    assert linked("Chapter\n03.", CHAPTERS) == "[Chapter\n03](03_act_halting.ipynb)."
+
+
+def test_a_chapter_that_was_never_executed_says_so(built):
+    html = body((built / f"{LAWS}.html").read_text())
+    assert "Not executed yet" in html and f"papermill book/{LAWS}.ipynb outputs/{LAWS}.ipynb" in html
+    assert "a result" in html and "<img" not in html
+
+
+def test_nothing_is_loaded_from_elsewhere(built):
+    pages = list(built.glob("*.html"))
+    assert len(pages) == 5
+    for page in pages:
+        html = page.read_text()
+        loaded = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=\"([^\"]+)\"", html)
+        assert len(loaded) > 5 and not [address for address in loaded if re.match(r"(\w+:)?//", address)]
+        assert not re.search(r"<script[^>]*(mathjax|require)", html, re.I)
+        for address in loaded:
+            assert (built / address.partition("?")[0].partition("#")[0]).exists(), address
+    for style in built.rglob("*.css"):
+        assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", style.read_text()), style
+
+
+def test_the_search_finds_a_word(built):
+    assert "stablemax" in (built / "searchindex.js").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="wants chromium")
+@pytest.mark.parametrize("page, seen", [(f"{TRAIN}.html", "<math"), ("search.html?q=stablemax", "found 3 pages")])
+def test_a_browser_finds_all_it_needs(built, tmp_path, page, seen):
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--virtual-time-budget=4000", "--dump-dom",
+        f"file://{built}/{page}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert seen in done.stdout
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "[PST]" not in line]
+    assert not said, said
+
+
+def test_the_newest_complete_notebook_is_taken(repository):
+    outputs = repository / "outputs"
+    executed(outputs / "b.ipynb", repository, TRAIN, printed="newer")
+    killed = "run 0123abc in x"
+    executed(outputs / "c.ipynb", repository, TRAIN, printed="newest, killed", said=killed)
+    executed(outputs / "d.ipynb", repository, TRAIN, printed="failed later", exception=True)
+    executed(outputs / "paused.ipynb", repository, TRAIN, said="paused: the same command ... ({folder})")
+    (outputs / "half.ipynb").write_text('{"cells": [')
+    for folder in ("report/_sources", "sweeps/x/p", ".report/source", "my_sweep/p"):
+        executed(outputs / folder / "run.ipynb", repository, TRAIN, printed="no candidate")
+    (outputs / "my_sweep" / "p" / "point.json").write_text("{}")
+    found = newest(outputs, CHAPTERS)
+    assert {name: one.path.name for name, one in found.items()} == {TRAIN: "b.ipynb", HALTING: "03.ipynb"}
+
+
+def test_params_json_counts_while_it_is_of_the_same_run(repository):
+    path = repository / "outputs" / "deep" / "run.ipynb"
+    about = {"run_id": "0123abc", "code": "c0de", "params": {"hidden_size": 96, "lr": 0.001}}
+    (path.parent / "params.json").write_text(json.dumps(about))
+    one = read(path, CHAPTERS)
+    assert one.about["code"] == "c0de" and one.params["lr"] == 0.001
+    (path.parent / "params.json").write_text(json.dumps(about | {"run_id": "another"}))
+    one = read(path, CHAPTERS)
+    assert one.about == {} and one.params == {"hidden_size": 96, "lr": 0.004, "output_dir": "/a/b|c"}
+
+
+def test_only_what_has_changed_is_built_again(repository, capsys):
+    pages = repository / "outputs" / "report"
+
+    def build(*words):
+        assert report.main([*map(str, words)], repository) == 0
+        said = capsys.readouterr()
+        assert not said.err, said.err
+        return said.out.splitlines()[0], {path.name: path.stat().st_mtime_ns for path in pages.glob("[0-9]*.html")}
+
+    _, first = build()
+    assert build() == ("nothing has changed", first)
+    executed(repository / "outputs" / "04.ipynb", repository, TRAIN, printed="another result")
+    said, second = build()
+    assert "another result" in (pages / f"{TRAIN}.html").read_text()
+    assert {name for name in first if first[name] != second[name]} == {f"{TRAIN}.html"}
+    assert TRAIN in said and HALTING not in said and LAWS not in said
+    # one that is named goes before the newest
+    elsewhere = executed(repository / "elsewhere.ipynb", repository, TRAIN, printed="from elsewhere")
+    executed(repository / "outputs" / "04.ipynb", repository, TRAIN)
+    build(elsewhere)
+    assert "from elsewhere" in (pages / f"{TRAIN}.html").read_text()
+    # the source goes on: its page says so, and a new title reaches every page
+    source = repository / "book" / f"{TRAIN}.py"
+    source.write_text(source.read_text().replace("a result", "other code"))
+    laws = repository / "book" / f"{LAWS}.py"
+    laws.write_text(laws.read_text().replace("scaling laws", "a new title"))
+    build()
+    assert "The chapter has changed since" in (pages / f"{TRAIN}.html").read_text()
+    assert "a new title" in (pages / f"{HALTING}.html").read_text()
+    # so does a new style
+    with open(repository / "book" / "_static" / "book.css", "a") as style:
+        style.write(".new {}")
+    said, _ = build()
+    assert HALTING in said and ".new" in (pages / "_static" / "book.css").read_text()
+
+
+def test_what_is_no_executed_chapter_is_refused_in_one_line(repository, capsys):
+    outputs = repository / "outputs"
+    (outputs / "text.ipynb").write_text("no json")
+    (outputs / "list.ipynb").write_text("[]")
+    other = executed(outputs / "other.ipynb", repository, TRAIN)
+    other.write_text(other.read_text().replace(f"book/{TRAIN}", "book/99_other"))
+    killed = executed(outputs / "killed.ipynb", repository, TRAIN, said="")
+    wrong = {
+        outputs / "text.ipynb": "is not a notebook", outputs / "list.ipynb": "is not a notebook",
+        outputs / "missing.ipynb": "cannot be read: No such file", other: "is of '99_other', which is no chapter",
+        killed: "is not complete",
+    }  # fmt: skip
+    for path, message in wrong.items():
+        with pytest.raises(NotebookError, match=message):
+            read(path, CHAPTERS)
+        assert report.main([str(path)], repository) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    assert not (outputs / "report").exists()
+
+
+def test_a_missing_package_and_a_faulty_page_are_told(repository, capsys, monkeypatch):
+    source = repository / "book" / f"{LAWS}.py"
+    source.write_text(source.read_text() + '\n# %% [markdown]\n# $\\nonsense$ <img src="https://example.org/x.png">\n')
+    assert report.main([], repository) == 0
+    said = capsys.readouterr().err
+    assert r"no MathML for \nonsense" in said and f"page {LAWS} loads https://example.org/x.png" in said
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    assert report.main([], repository) == 2
+    assert "pip install -r requirements.txt" in capsys.readouterr().err
+
+
+def test_chapters_that_lack_a_run_are_executed(repository, capsys):
+    (repository / "params").mkdir()
+    (repository / "params" / "10_smoke.yaml").write_text("hidden_size: 7\n")
+    done = '\n# %%\nprint(f"complete: {output_dir}/metrics.json")\n'
+    for chapter, ending in ((LAWS, done), (TRAIN, "\n# %%\n1 / 0\n"), (HALTING, "")):
+        source = repository / "book" / f"{chapter}.py"
+        source.write_text(source.read_text() + ending)
+        jupytext.write(jupytext.read(source), source.with_suffix(".ipynb"))
+    (repository / "outputs" / "deep" / "run.ipynb").unlink()
+    (repository / "params" / "04_smoke.yaml").write_text("hidden_size: 7\n")
+    assert report.main(["--execute", "smoke"], repository) == 1
+    said = capsys.readouterr()
+    assert f"error: {TRAIN}: ZeroDivisionError: division by zero" in said.err
+    assert f"not executed yet: {TRAIN}" in said.out and HALTING not in said.out.partition("refreshed")[0]
+    html = (repository / "outputs" / "report" / f"{LAWS}.html").read_text()
+    assert "2 of 3 parameters" in html and "no longer a parameter" in html, "its schema has neither width nor rate"
+    assert {path.name for path in repository.iterdir()} == {"book", "outputs", "params"}
+
+
+def test_the_command_line_explains_itself(capsys):
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    assert "--execute" in capsys.readouterr().out
+
+
+def test_durations():
+    assert [duration(s) for s in (0.4, 59.6, 192.4, 7500)] == ["0 s", "1 min 0 s", "3 min 12 s", "2 h 5 min"]

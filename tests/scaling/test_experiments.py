@@ -1,0 +1,116 @@
+"""The experiments of the suites: tables by hand, and what is said of files that are none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trm.errors import UserError
+from trm.scaling import experiments, pareto
+from trm.scaling import figures as scaling_plots
+from trm.scaling.verdict import study
+from trm.stats import error_odds
+from trm.sweep.definition import read_sweeps
+
+
+def runs(accuracies, **columns):
+    """A table of runs: case -> accuracies of seeds 0, 1, ..."""
+    rows = [
+        {"sweep": "s", "case": case, "cell": "", "seed": seed, "run_id": f"{case}{seed}", "test/exact_accuracy": value,
+         "test/puzzles": 1000, "flops/training": 1e9 * (1 + i), "flops/answer": 1e6, "model/parameters": 1000 * 2**i,
+         "train/puzzles": 100 * 2**i, "L_cycles": i + 1, "H_cycles": 1, "num_layers": 1, "num_aug": 1, "halt_max_steps": 1,
+         "batch_size": 1, "ema_decay": i / 10} | columns
+        for i, (case, values) in enumerate(accuracies.items())
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_an_axis_by_hand():
+    # means 0.5 and 0.8, deviations 0.1 each; between: 6 * 0.15^2 = 0.135, within: 4 * 0.01 = 0.04
+    table = experiments.axis_table(runs({"exp02a": [0.4, 0.5, 0.6], "exp02b": [0.7, 0.8, 0.9], "other": [0.1]}))
+    row = table.loc["exp02"]
+    assert list(table.index) == ["exp02"] and (row["best"], row["worst"]) == ("exp02b", "exp02a")
+    assert row["difference"] == pytest.approx(30) and row["deviation over seeds"] == pytest.approx(10)
+    assert row["explained"] == pytest.approx((0.135 - 0.01) / (0.175 + 0.01))  # omega squared, noise 0.04 / 4
+    # F(1, 4) = 0.135 / (0.04 / 4) = 13.5: between the 2.5 % (12.22) and the 1 % (21.20) point of the tables
+    assert 0.01 < row["p"] < 0.025
+    assert "exp02 (30.0 points against 10.0)" in experiments.say_axes(table)
+    flat = experiments.axis_table(runs({"exp02a": [0.4, 0.6], "exp02b": [0.4, 0.6]}))
+    said = experiments.say_axes(flat)
+    assert flat.loc["exp02", "difference"] == 0 and "no difference that is sure** in exp02" in said
+    assert "does not explain" not in said and flat.loc["exp02", "explained"] == 0
+    for alone in ({"exp02a": [0.1], "exp02b": [0.9]}, {"exp02a": [0.1] * 3, "exp02b": [0.9] * 3}):
+        assert experiments.say_axes(experiments.axis_table(runs(alone))).startswith("Not to be judged")
+
+
+def test_cases_against_a_baseline_seed_by_seed():
+    table = runs({"baseline": [0.5, 0.6, 0.7], "contrib01a": [0.6, 0.72, 0.8], "contrib02a": [0.9]})
+    experiment = next(e for e in experiments.EXPERIMENTS if e.name == "contributions")
+    found = experiments.against_baseline(table, experiment, "baseline", 0.95)
+    assert list(found.index) == ["contrib01a"]  # one seed makes no pair
+    row = found.loc["contrib01a"]
+    # differences 10, 12, 10 points: mean 32/3, standard error sqrt(4/3)/sqrt(3) = 2/3, t(0.975, 2) = 4.3027
+    assert row["mean"] == pytest.approx(32 / 3) and row["low"] == pytest.approx(32 / 3 - 4.3027 * 2 / 3, abs=1e-3)
+    assert row["FLOPs"] == 2
+
+
+def test_equal_configurations_count_once():
+    table = runs({"baseline": [0.5, 0.6], "exp01a": [0.7, 0.8]})
+    again = table[table["case"] == "baseline"].assign(case="exp01e", run_id=["new0", "new1"], code="other")
+    more = again.head(1).assign(seed=7, run_id="new2")
+    distinct = experiments.configurations(pd.concat([table, again, more]))
+    assert distinct["case"].value_counts().to_dict() == {"baseline": 3, "exp01a": 2}  # seeds 0, 1 and 7
+    assert len(experiments.EXPERIMENTS[0].of(pd.concat([table, again]))) == 4
+
+
+def test_every_case_of_the_suites_belongs_to_an_experiment_of_the_name():
+    suites = read_sweeps()
+    groups = {"exp05": ["exp05", "exp05 aug"]}
+    for group in [f"exp{i:02}" for i in range(1, 11)]:
+        chosen = [e for e in experiments.EXPERIMENTS if e.name in groups.get(group, [group])]
+        cases = pd.DataFrame({"case": suites["scaling_research"].cases_of(group)})
+        assert sum(len(e.of(cases)) for e in chosen) == len(cases), group
+    tn = next(e for e in experiments.EXPERIMENTS if e.name == "tn_sweep")
+    assert set(tn.of(pd.DataFrame({"case": list(suites["tpu_quickstart"].cases)}))["case"]) == set(
+        suites["tpu_quickstart"].cases_of("tn_sweep")
+    )
+
+
+def test_tables_are_read_and_bad_ones_refused(tmp_path):
+    good = tmp_path / "good.csv"
+    runs({"exp01a": [0.5], "exp01b": [0.6]}).to_csv(good, index=False)
+    assert len(experiments.read_runs([good, good])) == 4
+    for change, message in (
+        ({"test/exact_accuracy": 1.5}, r"bad.csv, line 2: test/exact_accuracy = 1.5 cannot be right"),
+        ({"flops/training": np.nan}, r"bad.csv, line 2: flops/training = .*nan.* cannot be right"),
+        ({"test/puzzles": 0}, r"bad.csv, line 2: test/puzzles = 0 cannot be right"),
+        ({"L_cycles": "x"}, r"bad.csv, line 2: L_cycles = x cannot be right"),
+    ):
+        runs({"exp01a": [0.5]}, **change).to_csv(tmp_path / "bad.csv", index=False)
+        with pytest.raises(UserError, match=message):
+            experiments.read_runs([tmp_path / "bad.csv"])
+    runs({"exp01a": [0.5]}).head(0).to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(UserError, match="bad.csv: no runs after the header"):
+        experiments.read_runs([tmp_path / "bad.csv"])
+    (tmp_path / "bad.csv").write_text("case,seed\na,1\n")
+    with pytest.raises(UserError, match="bad.csv: no column sweep, run_id"):
+        experiments.read_runs([tmp_path / "bad.csv"])
+    with pytest.raises(UserError, match="none.csv: cannot be read"):
+        experiments.read_runs([tmp_path / "none.csv"])
+    with pytest.raises(UserError, match="no table"):
+        experiments.read_runs([])
+
+
+def test_figures_show_what_is_there():
+    table = runs({f"exp02{c}": [0.5 + i / 20, 0.52 + i / 20] for i, c in enumerate("abcdef")})
+    found = experiments.present(table)
+    [panel] = [ax for ax in scaling_plots.axes_of(table, found).axes if ax.get_visible()]
+    assert panel.get_title() == "2 · latent steps" and panel.get_xlabel() == "L_cycles"
+    assert [t.get_text() for t in panel.get_xticklabels()] == list("123456")
+    x, y = table["L_cycles"].to_numpy(float), error_odds(table[experiments.ACCURACY], table[experiments.ITEMS])
+    [panel] = scaling_plots.laws({"2": (x, y, study(x, y, resamples=20))}, ["L_cycles"]).axes
+    assert len(panel.get_yticklabels()) > 1 and panel.get_xscale() == panel.get_yscale() == "log"
+    by_cost = table.assign(error=1 - table[experiments.ACCURACY])
+    args = (by_cost, "case", "flops/training", "error")
+    [panel] = scaling_plots.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))}).axes
+    assert [t.get_text() for t in panel.texts][0].startswith("exp02a (100%)")

@@ -1,0 +1,341 @@
+"""Scaling: laws that are known beforehand, gradients by differences, the criterion by hand, and coverage by simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, optimize, stats
+
+from trm import stats as of_runs
+from trm.errors import UserError
+from trm.scaling import laws as scaling
+from trm.scaling import verdict as scaling_verdict
+
+SIZES = np.repeat(np.geomspace(1e3, 1e6, 6), 3)  # six sizes, three seeds
+GRID = np.stack(np.meshgrid(np.geomspace(1e6, 1e9, 4), np.geomspace(1e8, 1e11, 4)), -1).reshape(-1, 2)
+
+
+def noisy(y, spread, seed):
+    return y * np.exp(spread * np.random.default_rng(seed).standard_normal(len(y)))
+
+
+def floored(x):
+    return 0.3 + 20 * x**-0.4
+
+
+# --- one fit ------------------------------------------------------------------------------------------------------
+
+
+def test_a_power_law_is_recovered():
+    law = scaling.fit(SIZES, floored(SIZES))
+    assert law.params == pytest.approx({"E": 0.3, "A": 20, "alpha": 0.4}, rel=1e-3)
+    assert law.predict([1e8]) == pytest.approx(floored(1e8), rel=1e-3)
+
+
+def test_chinchilla_is_recovered():
+    """The published constants (arXiv 2203.15556, equation 10)."""
+    published = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
+    law = scaling.fit(GRID, 1.69 + 406.4 * GRID[:, 0] ** -0.34 + 410.7 * GRID[:, 1] ** -0.28)
+    assert law.params == pytest.approx(published, rel=5e-3)
+    assert law.predict([[70e9, 1.4e12]]) == pytest.approx(1.69 + 406.4 * 70e9**-0.34 + 410.7 * 1.4e12**-0.28, rel=1e-3)
+
+
+@pytest.mark.parametrize("form", scaling.FORMS)
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("delta", [1e-3, 0.3, 100.0])
+def test_gradient_against_finite_differences(form, k, delta):
+    rng = np.random.default_rng(k)
+    for _ in range(5):
+        z, log_y = rng.standard_normal((9, k)), rng.standard_normal(9)
+        theta = rng.standard_normal(len(scaling.NAMES[form, k]))
+        gradient = scaling.objective(theta, z, log_y, form, delta)[1]
+        steps = 1e-6 * np.eye(len(theta))
+        ahead, back = ([scaling.objective(theta + s * d, z, log_y, form, delta)[0] for d in steps] for s in (1, -1))
+        np.testing.assert_allclose(gradient, (np.array(ahead) - back) / 2e-6, rtol=1e-4, atol=1e-4 / delta)
+
+
+def test_log_linear_is_a_median_fit_for_small_delta_and_least_squares_for_large():
+    """Against the linear program of least absolute deviations, and against polyfit."""
+    y = noisy(20 * SIZES**-0.2, 0.1, 0)
+    n, design = len(y), np.column_stack((np.ones(len(y)), -np.log(SIZES)))
+    program = optimize.linprog(
+        np.r_[0, 0, np.ones(2 * n)],
+        A_eq=np.column_stack((design, np.eye(n), -np.eye(n))),
+        b_eq=np.log(y),
+        bounds=[(None, None)] * 2 + [(0, None)] * 2 * n,
+    )
+    law = scaling.fit(SIZES, y, "log-linear", 1e-4)
+    assert np.abs(np.log(law.predict(SIZES) / y)).sum() == pytest.approx(program.fun, abs=n * 1e-4)
+    slope, intercept = np.polyfit(np.log(SIZES), np.log(y), 1)
+    squares = scaling.fit(SIZES, y, "log-linear", 1e3)
+    assert squares.params == pytest.approx({"a": intercept, "b": -slope}, rel=1e-6)
+    both = scaling.fit(GRID, noisy(3 * GRID[:, 0] ** -0.1 * GRID[:, 1] ** 0.2, 0, 0), "log-linear").params
+    assert both == pytest.approx({"a": np.log(3), "b": 0.1, "c": -0.2}, rel=1e-4)
+
+
+def test_a_constant_is_the_median_or_the_geometric_mean():
+    y = np.array([1.0, 2.0, 3.0, 5.0, 80.0])
+    assert scaling.fit(y, y, "constant").params["E"] == pytest.approx(3, rel=1e-3)
+    assert scaling.fit(y, y, "constant", 1e3).params["E"] == pytest.approx(stats.gmean(y), rel=1e-6)
+
+
+def test_one_failed_run_moves_the_law_little():
+    y = noisy(floored(SIZES), 0.01, 3)
+    y[-1] *= 10
+    assert scaling.fit(SIZES, y).params["alpha"] == pytest.approx(0.4, abs=0.04)
+    assert scaling.fit(SIZES, y, delta=1e3).params["alpha"] > 0.5  # least squares is carried away
+
+
+# --- the criterion ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", scaling.FORMS)
+def test_aicc_by_hand_where_the_likelihood_is_gaussian_or_laplace(form):
+    y, n = noisy(floored(SIZES), 0.1, 4), len(SIZES)
+    q = {"constant": 2, "log-linear": 3, "power law": 4}[form]  # with the spread
+    correction = 2 * q + 2 * q * (q + 1) / (n - q - 1)
+    gaussian = scaling.fit(SIZES, y, form, 1e3)
+    variance = np.mean(np.log(gaussian.predict(SIZES) / y) ** 2)
+    assert gaussian.aicc == pytest.approx(n * np.log(2 * np.pi * variance) + n + correction, abs=1e-4)
+    laplace = scaling.fit(SIZES, y, form, 1e-6)
+    width = np.mean(np.abs(np.log(laplace.predict(SIZES) / y)))
+    assert laplace.aicc == pytest.approx(2 * n * np.log(2 * width) + 2 * n + correction, abs=1e-2)
+
+
+def test_aicc_between_the_two_by_quadrature():
+    delta = 0.1
+    y, n = noisy(floored(SIZES), 0.1, 5), len(SIZES)
+    law = scaling.fit(SIZES, y, "log-linear", delta)
+    residuals = np.log(law.predict(SIZES) / y)
+
+    def huber(r):
+        return np.where(np.abs(r) < delta, r * r / 2, delta * (np.abs(r) - delta / 2))
+
+    def minus_twice_log_likelihood(tau):
+        area = 2 * integrate.quad(lambda r: np.exp(-huber(r) / tau), 0, 5, points=[delta])[0]
+        return 2 * (n * np.log(area) + huber(residuals).sum() / tau)
+
+    best = min(minus_twice_log_likelihood(tau) for tau in np.geomspace(1e-3, 1e-1, 200))
+    assert law.aicc == pytest.approx(best + 6 + 24 / (n - 4), abs=1e-2)
+
+
+def test_aicc_needs_runs_to_spare():
+    y = noisy(floored(SIZES[::3]), 0.1, 0)  # six runs
+    assert np.isfinite(scaling.fit(SIZES[::3], y).aicc) and np.isinf(scaling.fit(SIZES[:15:3], y[:5]).aicc)
+
+
+def test_flat_runs_seldom_look_like_a_law():
+    """12 flat data sets: AICc lets a needless parameter in by chance about once in ten, a floor with a slope hardly."""
+    fooled = {"log-linear": 0, "power law": 0}
+    for seed in range(12):
+        y = noisy(np.ones(len(SIZES)), 0.1, seed)
+        table = scaling_verdict.compare([scaling.fit(SIZES, y, form) for form in scaling.FORMS])
+        for form in fooled:
+            fooled[form] += table["AICc"]["constant"] - table["AICc"][form] > 2
+    assert fooled["power law"] <= 2 and fooled["log-linear"] <= stats.binom(12, 0.1).ppf(0.999)
+
+
+# --- intervals and the held-out point -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form, law, name, truth, coverage", [
+    ("power law", floored, "alpha", 0.4, 0.9),
+    ("log-linear", lambda x: 20 * x**-0.2, "b", 0.2, 0.5),
+])  # fmt: skip
+def test_intervals_cover_the_truth_as_often_as_they_say(form, law, name, truth, coverage):
+    sets, hits = 40, 0
+    for seed in range(sets):
+        y = noisy(law(SIZES), 0.05, 100 + seed)
+        row = scaling.bootstrap(scaling.fit(SIZES, y, form), SIZES, y, coverage, resamples=30, seed=seed).loc[name]
+        hits += row["low"] <= truth <= row["high"]
+    low, high = stats.binom(sets, coverage).interval(0.999)
+    assert low <= hits <= high
+
+
+def test_one_resample_by_hand():
+    """A search that starts from the law finds what a search from the whole grid finds."""
+    y = noisy(floored(SIZES), 0.05, 6)
+    rows = np.random.default_rng(9).integers(len(y), size=len(y))
+    row = scaling.bootstrap(scaling.fit(SIZES, y), SIZES, y, resamples=1, seed=9)
+    assert row["low"].to_dict() == row["high"].to_dict()
+    assert row["low"].to_dict() == pytest.approx(scaling.fit(SIZES[rows], y[rows]).params, rel=1e-2)
+
+
+def test_intervals_repeat_and_widen_with_coverage():
+    y = noisy(20 * SIZES**-0.2, 0.05, 7)
+    law = scaling.fit(SIZES, y, "log-linear")
+    narrow, again, wide = (scaling.bootstrap(law, SIZES, y, c, 30, seed=1) for c in (0.5, 0.5, 0.95))
+    pd.testing.assert_frame_equal(narrow, again)
+    assert (wide["low"] < narrow["low"]).all() and (wide["high"] > narrow["high"]).all()
+    assert narrow["estimate"].to_dict() == law.params
+
+
+def test_the_largest_point_is_held_out():
+    y = floored(SIZES)
+    y[-3:] *= [1.0, 1.1, 1.21]  # geometric mean 1.1
+    held = scaling.hold_out(SIZES, y)
+    assert held["size"] == pytest.approx(1e6) and held["runs"] == 3
+    assert held["log_error"] == pytest.approx(-np.log(1.1), abs=1e-3)
+    assert held["observed"] == pytest.approx(1.1 * floored(1e6)) and held["predicted"] == pytest.approx(
+        floored(1e6), rel=1e-3
+    )
+    isoflop = np.array([(1, 1), (2, 1), (1, 2), (2, 2), (4, 2), (2, 4), (4, 4), (8, 2), (2, 8)], dtype=float)
+    held = scaling.hold_out(isoflop, 5 * isoflop[:, 0] ** -0.2, "log-linear")
+    assert held["runs"] == 3 and held["size"] == pytest.approx(16) and held["log_error"] == pytest.approx(0, abs=1e-4)
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def test_verdicts_on_laws_that_are_known():
+    power = scaling_verdict.study(SIZES, noisy(floored(SIZES), 0.02, 0), resamples=20)
+    text, alpha = scaling_verdict.verdict(power), power.intervals.loc["alpha"]
+    assert power.supported == "power law" and (power.table["behind"][["constant", "log-linear"]] > 2).all()
+    assert "a power law with a floor" in text and f"alpha = {alpha['estimate']:.3g} ({alpha['low']:.3g} to" in text
+    assert f"{power.held_out['log_error']:+.1%} in log" in text and "90%" in text
+
+    line = scaling_verdict.study(SIZES, noisy(20 * SIZES**-0.2, 0.02, 0), resamples=20)
+    assert line.supported == "log-linear" and "a trend, and no floor is needed" in scaling_verdict.verdict(line)
+    rise = scaling_verdict.study(SIZES, noisy(SIZES**0.1, 0.02, 0), resamples=20)
+    assert rise.supported == "log-linear" and "a trend, but no fall" in scaling_verdict.verdict(rise)
+
+    law = scaling_verdict.study(
+        GRID, noisy(1.69 + 406.4 * GRID[:, 0] ** -0.34 + 410.7 * GRID[:, 1] ** -0.28, 0.005, 1), resamples=5
+    )
+    assert law.supported == "power law" and "beta = " in scaling_verdict.verdict(law)
+
+
+def test_no_trend():
+    exact = scaling_verdict.study(SIZES, np.full(len(SIZES), 2.0), resamples=20)  # no spread at all
+    assert exact.supported == "constant" and "Measured: no trend." in scaling_verdict.verdict(exact)
+    symmetric = np.tile([1.0, 1.1, 0.9], 6)
+    text = scaling_verdict.verdict(scaling_verdict.study(SIZES, symmetric, resamples=20))
+    assert "Measured: no trend." in text and "b = " in text
+
+
+def test_a_difference_below_two_is_none():
+    """The slope is made as large as it may be before log-linear is two ahead; the constant still stands."""
+    shape = noisy(np.ones(len(SIZES)), 0.1, 1)
+    for slope in np.linspace(0, -0.1, 101):
+        y = shape * (SIZES / 3e4) ** slope
+        table = scaling_verdict.compare([scaling.fit(SIZES, y, form) for form in scaling.FORMS[:2]])
+        if 0.2 < table["behind"]["constant"] < 2:
+            break
+    found = scaling_verdict.study(SIZES, y, resamples=20)
+    text = scaling_verdict.verdict(found)
+    assert found.supported == "constant" and "no trend that is sure" in text and "less than 2 is no difference" in text
+
+
+def test_too_little_is_said():
+    two = scaling_verdict.study(SIZES[:6], floored(SIZES[:6]))
+    assert scaling_verdict.verdict(two) == (
+        "**Measured: nothing about a trend**: too few points for log-linear: 2 distinct, and it takes 3."
+    )
+    assert "too few runs for log-linear: 4" in scaling_verdict.verdict(
+        scaling_verdict.study([1, 2, 3, 4], [4, 3, 2, 1])
+    )
+    four = scaling_verdict.study(SIZES[:12], noisy(floored(SIZES[:12]), 0.02, 0), resamples=20)
+    assert list(four.fits) == ["constant", "log-linear"]
+    assert "too few points for power law: 4 distinct, and it takes 5" in scaling_verdict.verdict(four)
+    three = scaling_verdict.study(SIZES[:9], noisy(floored(SIZES[:9]), 0.02, 0), resamples=20)
+    assert "Nothing was held out: too few points for log-linear: 2" in scaling_verdict.verdict(three)
+
+
+@pytest.mark.parametrize("x, y, message", [
+    ([1, 2, 3], [1, np.nan, 2], "y is not finite in 1 places"),
+    ([1, np.inf, 3], [1, 1, 2], "x is not finite"),
+    ([1, 2, 3], [1, 0, 2], "y must be positive, not 0; of an accuracy, fit its error_odds"),
+    ([0, 2, 3], [1, 1, 2], "x must be positive"),
+    ([1, 2, 3], [1, 2], r"x must be \(n,\)"),
+    ([], [], "n of 1 or more"),
+    (np.ones((4, 3)), np.ones(4), r"or \(n, 2\)"),
+    ([1, 2, 3, 3], [3, 2, 1, 1], "too few points for power law: 3 distinct, and it takes 4"),
+    (GRID[GRID[:, 0] < 1e8], np.arange(8) + 1.0, "N takes 2 values, D 4"),
+    (np.geomspace(1, 9, 8)[:, None] * [1, 20], np.arange(8) + 1.0, "D is a power of N"),
+])  # fmt: skip
+def test_what_cannot_be_fitted(x, y, message):
+    with pytest.raises(UserError, match=message):
+        scaling.fit(x, y)
+
+
+def test_what_cannot_be_asked():
+    y = floored(SIZES)
+    with pytest.raises(UserError, match="no form 'cubic'; there are constant, log-linear, power law"):
+        scaling.fit(SIZES, y, "cubic")
+    with pytest.raises(UserError, match="delta must be positive"):
+        scaling.fit(SIZES, y, delta=0)
+    law = scaling.fit(SIZES, y, "log-linear")
+    with pytest.raises(UserError, match="coverage must lie between"):
+        scaling.bootstrap(law, SIZES, y, coverage=90)
+    with pytest.raises(UserError, match="0 of 20 draws of the runs have points enough"):
+        scaling.bootstrap(law, np.ones(3), [1, 2, 3], resamples=1)
+    with pytest.raises(UserError, match="one size only"):
+        scaling.hold_out(np.ones(3), [1, 2, 3])
+
+
+# --- from runs to numbers -----------------------------------------------------------------------------------------
+
+
+def test_errors_of_accuracies_by_hand():
+    assert of_runs.error_rate([0, 0.9, 1], 100) == pytest.approx([100.5 / 101, 10.5 / 101, 0.5 / 101])
+    assert of_runs.error_odds([0, 0.9, 1], 100) == pytest.approx([201, 10.5 / 90.5, 1 / 201])
+    assert of_runs.logit_error([0.5, 1], [10, 100]) == pytest.approx([0, -np.log(201)], abs=1e-12)
+    for accuracy in (-0.1, 1.1, 90, np.nan):
+        with pytest.raises(UserError, match="share from 0 to 1"):
+            of_runs.error_rate(accuracy, 100)
+    for items in (0, np.nan, np.inf):
+        with pytest.raises(UserError, match="number of test items"):
+            of_runs.error_rate(0.5, items)
+
+
+def test_logit_residuals_are_what_a_fit_of_odds_sees():
+    accuracy = np.array([0.2, 0.3, 0.5, 0.8])
+    law = scaling.fit([1, 2, 4, 8], of_runs.error_odds(accuracy, 1000), "log-linear", 1e3)
+    slope, intercept = np.polyfit(np.log([1, 2, 4, 8]), of_runs.logit_error(accuracy, 1000), 1)
+    assert law.params == pytest.approx({"a": intercept, "b": -slope}, rel=1e-6)
+
+
+def test_summary_over_seeds():
+    runs = pd.DataFrame({"size": [2, 1, 2, 1, 3], "depth": [1] * 5, "seed": [0, 0, 1, 1, 0], "loss": [4.0, 1, 6, 2, 9]})
+    table = of_runs.summarise(runs, ["size", "depth"], "loss")
+    assert list(table.index) == [(2, 1), (1, 1), (3, 1)] and list(table["n"]) == [2, 2, 1]
+    assert list(table["mean"]) == [5, 1.5, 9]
+    assert table["std"].tolist() == pytest.approx([2**0.5, 0.5**0.5, np.nan], nan_ok=True)
+    for values in ([0.1] * 3, [0.1] * 10, [1e17 / 3] * 7):  # equal values have exactly that mean
+        runs = pd.DataFrame({"arm": "a", "cost": values})
+        assert of_runs.summarise(runs, "arm", "cost")["mean"].tolist() == values[:1]
+
+
+def test_what_cannot_be_summarised():
+    runs = pd.DataFrame({"arm": ["a", "a"], "seed": [0, 0], "loss": [1.0, np.nan]})
+    with pytest.raises(UserError, match="no column size in the runs; there are arm, seed, loss"):
+        of_runs.summarise(runs, "size", "loss")
+    with pytest.raises(UserError, match="loss is not a finite number in 1 of 2 runs"):
+        of_runs.summarise(runs, "arm", "loss")
+    with pytest.raises(UserError, match="a seed is there twice"):
+        of_runs.summarise(runs.assign(loss=1.0), "arm", "loss")
+
+
+def test_paired_difference_by_hand_and_against_scipy():
+    rng = np.random.default_rng(0)
+    a, b = (pd.Series(rng.normal(m, 1, 6), index=range(6)) for m in (1.0, 0.5))
+    found = of_runs.paired_difference(a, b.sample(frac=1, random_state=0))  # in another order
+    gain = a - b
+    half = stats.t.ppf(0.975, 5) * gain.std() / 6**0.5
+    assert [found["low"], found["high"]] == pytest.approx([gain.mean() - half, gain.mean() + half])
+    assert found["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue) and found["mean"] == pytest.approx(gain.mean())
+    fewer = of_runs.paired_difference(a, b.drop(index=[0, 3]))
+    assert fewer["n"] == 4 and fewer["unmatched"] == 2
+    assert fewer["p"] == pytest.approx(stats.ttest_rel(a[[1, 2, 4, 5]], b[[1, 2, 4, 5]]).pvalue)
+
+
+def test_pairs_that_cannot_be_judged():
+    a = pd.Series([0.3, 0.5, 0.7], index=[0, 1, 2])
+    same = of_runs.paired_difference(a, a - 0.1)
+    assert same["mean"] == pytest.approx(0.1) and np.isnan([same["low"], same["high"], same["p"]]).all()
+    assert np.isnan(of_runs.paired_difference(a, a)["p"])
+    with pytest.raises(UserError, match="two seeds or more that both arms have; there are 1"):
+        of_runs.paired_difference(a, pd.Series([1.0, 2.0], index=[2, 3]))
+    with pytest.raises(UserError, match="a seed is there twice"):
+        of_runs.paired_difference(a, pd.Series([1.0, 2.0], index=[1, 1]))
+    with pytest.raises(UserError, match="finite values"):
+        of_runs.paired_difference(a, a.where(a > 0.4))

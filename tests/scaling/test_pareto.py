@@ -1,0 +1,152 @@
+"""Pareto: fronts against the definition point by point, ties, invariances, and membership against all resamples."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from trm.errors import UserError
+from trm.scaling import pareto
+
+POINTS = st.lists(st.tuples(st.integers(-6, 6), st.integers(-6, 6)), min_size=1, max_size=25)  # few values: many ties
+
+
+def by_definition(points):
+    """O(n^2): on the front is what no other point dominates."""
+    return [not any(c <= cost and e <= error and (c < cost or e < error) for c, e in points) for cost, error in points]
+
+
+def on_front(points):
+    return pareto.non_dominated(*np.array(points, dtype=float).T).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(POINTS)
+def test_front_against_the_definition(points):
+    assert on_front(points) == by_definition(points)
+
+
+def test_front_of_many_points_against_the_definition():
+    points = np.random.default_rng(0).random((300, 2))
+    assert on_front(points) == by_definition(points.tolist())
+
+
+def test_ties():
+    assert on_front([(1, 2), (1, 2), (2, 1), (2, 1)]) == [True] * 4  # copies are on it together
+    assert on_front([(1, 2), (1, 1)]) == [False, True]  # equal cost: the smaller error
+    assert on_front([(2, 1), (1, 1)]) == [False, True]  # equal error: the cheaper
+    assert on_front([(1, 1), (1, 2), (0, 3), (0, 3), (2, 1)]) == [True, False, True, True, False]
+
+
+@settings(max_examples=100, deadline=None)
+@given(POINTS)
+def test_front_is_invariant_to_rising_transforms(points):
+    moved = [(c**3 + 2 * c + 7, 2.0**e) for c, e in points]
+    assert on_front(moved) == on_front(points)
+
+
+@settings(max_examples=100, deadline=None)
+@given(POINTS, st.integers(0, 24), st.integers(0, 3), st.integers(1, 3), st.booleans())
+def test_a_dominated_point_changes_nothing(points, which, more, better, swap):
+    cost, error = points[which % len(points)]
+    worse = (cost + better, error + more) if swap else (cost + more, error + better)
+    assert on_front([*points, worse]) == [*on_front(points), False]
+
+
+@settings(max_examples=50, deadline=None)
+@given(POINTS, st.randoms(use_true_random=False))
+def test_order_does_not_matter(points, random):
+    order = random.sample(range(len(points)), len(points))
+    front = on_front(points)
+    assert on_front([points[i] for i in order]) == [front[i] for i in order]
+
+
+def test_degenerate_arrays():
+    assert pareto.non_dominated([], []).tolist() == []
+    assert on_front([(3, 3)]) == [True]
+    assert on_front([(1, np.inf), (2, 5), (np.inf, 5)]) == [True, True, False]
+    with pytest.raises(UserError, match="NaN"):
+        pareto.non_dominated([1, np.nan], [1, 2])
+    with pytest.raises(UserError, match=r"both be \(n,\)"):
+        pareto.non_dominated([1, 2], [1])
+
+
+# --- configurations -------------------------------------------------------------------------------------------------
+
+
+def table(**arms):
+    """A row a run; an arm is a list of (cost, error), a pair a seed."""
+    rows = [(arm, seed, *pair) for arm, pairs in arms.items() for seed, pair in enumerate(pairs)]
+    return pd.DataFrame(rows, columns=["arm", "seed", "cost", "error"])
+
+
+def test_front_of_means():
+    runs = table(slow=[(9, 0.1), (9, 0.3)], poor=[(5, 0.5), (7, 0.7)], quick=[(1, 0.4), (1, 0.5), (1, 0.6)])
+    front = pareto.front(runs, "arm")
+    assert front.index.tolist() == ["quick", "poor", "slow"] and front["on_front"].tolist() == [True, False, True]
+    assert front["cost"].tolist() == [1, 6, 9] and front["error"].tolist() == pytest.approx([0.5, 0.6, 0.2])
+    assert front["error_std"].tolist() == pytest.approx([0.1, 0.02**0.5, 0.02**0.5]) and front["n"].tolist() == [
+        3,
+        2,
+        2,
+    ]
+
+
+def test_configurations_of_several_columns_some_empty():
+    runs = table(a=[(1, 0.5)], b=[(2, 0.3)], c=[(2, 0.6)]).assign(ponder_coef=[np.nan, 0.1, 0.1])
+    front = pareto.front(runs, ["arm", "ponder_coef"])
+    assert front["on_front"].tolist() == [True, True, False]
+    assert pareto.membership(runs, ["arm", "ponder_coef"], resamples=5).tolist() == [1, 1, 0]
+
+
+def test_equal_costs_stay_equal_whatever_the_number_of_seeds():
+    """Ten runs of cost 0.1 have a mean a rounding below 0.1; that must not make the worse arm the cheaper one."""
+    for few, many in itertools.product((1, 3), (3, 6, 10)):
+        runs = table(good=[(0.1, 0.2)] * few, bad=[(0.1, 0.3)] * many)
+        assert not pareto.front(runs, "arm").loc["bad", "on_front"]
+        assert pareto.membership(runs, "arm", resamples=3)["bad"] == 0
+
+
+def test_membership_against_all_resamples():
+    arms = {"a": [(1, 0.5), (1, 0.7)], "b": [(2, 0.4), (2, 0.6)], "c": [(3, 0.45), (4, 0.55)], "d": [(9, 0.9)]}
+    counts = dict.fromkeys(arms, 0)
+    draws = []
+    for arm in arms.values():
+        means = [np.mean(pairs, axis=0) for pairs in itertools.product(arm, repeat=len(arm))]
+        stretch = (len(arm) / (len(arm) - 1)) ** 0.5 if len(arm) > 1 else 1
+        draws.append([np.mean(arm, axis=0) + stretch * (mean - np.mean(arm, axis=0)) for mean in means])
+    worlds = list(itertools.product(*draws))
+    for world in worlds:
+        rounded = [tuple(np.round(point, 9)) for point in world]
+        for arm, member in zip(arms, by_definition(rounded)):
+            counts[arm] += member
+    found = pareto.membership(table(**arms), "arm", resamples=2000, seed=3)
+    assert found.index.tolist() == ["a", "b", "c", "d"] and found["a"] == 1 and found["d"] == 0
+    for arm in arms:
+        low, high = stats.binom(2000, counts[arm] / len(worlds)).interval(0.9999)
+        assert low <= 2000 * found[arm] <= high
+    assert 0.1 < found["c"] < found["b"] < 0.9
+
+
+def test_membership_repeats_and_keeps_the_order_of_the_front():
+    rng = np.random.default_rng(1)
+    runs = table(**{f"arm{i}": [(10 - i, e) for e in rng.normal(0.5 + 0.02 * i, 0.05, 3)] for i in range(6)})
+    one, two = (pareto.membership(runs, "arm", resamples=50, seed=s) for s in (0, 0))
+    pd.testing.assert_series_equal(one, two)
+    assert one.index.equals(pareto.front(runs, "arm").index) and one.iloc[0] == 1  # nothing is cheaper
+
+
+def test_what_has_no_front():
+    runs = table(a=[(1, 0.5), (1, np.nan)])
+    with pytest.raises(UserError, match="error is not a finite number in 1 of 2 runs"):
+        pareto.front(runs, "arm")
+    with pytest.raises(UserError, match="no column flops"):
+        pareto.membership(runs, "arm", cost="flops")
+    with pytest.raises(UserError, match="resamples must be 1 or more"):
+        pareto.membership(table(a=[(1, 0.5)]), "arm", resamples=0)
+    with pytest.raises(UserError, match="a seed is there twice"):
+        pareto.front(runs.fillna(0.5).assign(seed=0), "arm")

@@ -1,0 +1,257 @@
+"""The trainer: resuming to the bit, several processes, bad losses, stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import ROOT, TWO_PROCESSES
+from trm.checkpoint import checkpoints
+from trm.params import ParameterError, read_yaml
+from trm.puzzles.dataset import load
+from trm.puzzles.params import TrmTrain
+from trm.puzzles.train import make_model, make_trainer
+from trm.run import Run
+from trm.trainer import TrainingError
+
+SMOKE = read_yaml(ROOT / "params" / "04_smoke.yaml")
+TIMES = ("train/seconds", "train/seconds_per_step")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("6x6", valid_size=16, test_size=32)
+
+
+def trainer_for(folder, data, **values):
+    params = TrmTrain.create({**SMOKE, "output_dir": str(folder), **values})
+    run = Run(params, "04_trm_train")
+    return make_trainer(make_model(params, data), params, run, data)
+
+
+def numbers(folder):
+    """History without times, and the averaged weights at the end."""
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    history = [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+    return history, load_file(checkpoints(folder / "checkpoints")[-1] / "ema.safetensors")
+
+
+def assert_same(one, two, **tolerance):
+    assert one[0] == two[0]
+    for name in one[1]:
+        torch.testing.assert_close(one[1][name], two[1][name], rtol=0, atol=0)
+
+
+def test_the_loss_falls_and_every_promised_metric_is_there(tmp_path, data):
+    trainer = trainer_for(tmp_path, data, max_steps=40, lr=0.01)
+    measured = trainer.fit()
+    records = trainer.run.history()
+    logged = [r for r in records if "train/total_loss" in r]
+    assert logged[-1]["train/total_loss"] < logged[0]["train/total_loss"]
+    promised = {
+        "train/total_loss", "train/act_loss", "train/supervised_loss", "train/deep_supervision/step_0_loss",
+        "train/deep_supervision/step_1_loss", "train/gradients/step_0_grad_norm_mean",
+        "train/gradients/step_1_grad_norm_mean", "train/curriculum_weight", "train/lr", "train/seconds_per_step",
+    }  # fmt: skip
+    assert promised <= set(logged[0])
+    for r in logged:
+        assert r["train/total_loss"] == pytest.approx(r["train/act_loss"] + r["train/supervised_loss"], rel=1e-5)
+    assert measured["train/steps"] == 40 and measured["train/examples_per_second"] > 0
+    assert (tmp_path / "best" / "model.safetensors").exists()
+
+
+def test_same_seed_same_numbers_other_seed_other_numbers(tmp_path, data):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        trainer_for(tmp_path / name, data, seed=seed).fit()
+    assert_same(numbers(tmp_path / "a"), numbers(tmp_path / "b"))
+    assert numbers(tmp_path / "a")[0] != numbers(tmp_path / "c")[0]
+
+
+def test_gradient_stats_are_gradients(tmp_path, data):
+    """step_1's norm against a finite difference of the loss along its own direction is dear; its scale is checked by
+    hand: with one H-cycle supervised alone the gradient at the last answer does not depend on the batch size."""
+    norms = []
+    for batch_size, accumulation in ((16, 1), (16, 4)):
+        trainer = trainer_for(
+            tmp_path / str(accumulation), data, batch_size=batch_size, grad_accumulation=accumulation, max_steps=1,
+            log_interval=1, eval_interval=1,
+        )  # fmt: skip
+        trainer.fit()
+        norms.append(trainer.run.history()[0]["train/gradients/step_1_grad_norm_mean"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path, data):
+    for parts in (1, 4):
+        trainer_for(tmp_path / str(parts), data, grad_accumulation=parts, ema_decay=0.5).fit()
+    one, four = (numbers(tmp_path / str(p)) for p in (1, 4))
+    for name in one[1]:
+        torch.testing.assert_close(one[1][name], four[1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_kill_9_at_any_moment_then_resume_ends_with_the_same_numbers(tmp_path, data):
+    """The script is killed twice, at moments that depend on the machine, and resumed."""
+    options = {"max_steps": 400, "checkpoint_interval": 20, "log_interval": 7, "eval_interval": 30}
+    common = [a for k, v in options.items() for a in ("-p", k, str(v))]
+    command = [
+        sys.executable,
+        str(ROOT / "book" / "04_trm_train.py"),
+        "-f",
+        str(ROOT / "params" / "04_smoke.yaml"),
+        *common,
+    ]
+    env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*command, "-p", "output_dir", str(whole)], check=True, env=env, capture_output=True)
+    resumed = [*command, "-p", "output_dir", str(broken), "-p", "resume", "True"]
+    for kill_after in (2, 5):  # checkpoints seen
+        process = subprocess.Popen(resumed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen: set = set()
+        while len(seen) < kill_after and process.poll() is None:
+            seen |= set(checkpoints(broken / "checkpoints"))
+            time.sleep(0.01)
+        assert process.poll() is None, "it should still be running"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (broken / "metrics.json").exists()
+    subprocess.run(resumed, check=True, env=env, capture_output=True)
+    assert_same(numbers(whole), numbers(broken))
+    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, broken))
+    assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
+
+
+def test_time_limit_pauses_and_resume_ends_with_the_same_numbers(tmp_path, data):
+    trainer_for(tmp_path / "whole", data).fit()
+    paused = trainer_for(tmp_path / "paused", data, time_limit=1e-9)
+    paused.fit()
+    assert paused.paused and paused.step < 30
+    resumed = trainer_for(tmp_path / "paused", data, resume=True)
+    resumed.fit()
+    assert not resumed.paused
+    assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "paused"))
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_path, data):
+    trainer = trainer_for(tmp_path, data)
+    batches = trainer.batches
+
+    def poisoned(step):
+        if step == 16:  # the seventeenth step
+            with torch.no_grad():
+                trainer.plain_model.lm_head.weight.fill_(float("nan"))
+        return batches(step)
+
+    trainer.batches = poisoned
+    with pytest.raises(TrainingError, match="not finite at step 17.*step_00000010"):
+        trainer.fit()
+    assert [p.name for p in checkpoints(tmp_path / "checkpoints")] == ["step_00000010"]
+
+
+def test_gradients_that_are_not_finite_never_reach_a_checkpoint(tmp_path, data):
+    """Finite loss, infinite gradient at the tenth step, where a checkpoint is due."""
+    trainer = trainer_for(tmp_path, data, grad_clip=0.0)
+    weight = trainer.plain_model.lm_head.weight
+    weight.register_hook(lambda grad: grad * float("inf") if trainer.step == 9 else grad)
+    with pytest.raises(TrainingError, match="not finite at step 10"):
+        trainer.fit()
+    assert not checkpoints(tmp_path / "checkpoints")
+
+
+def test_resuming_after_early_stopping_takes_no_step(tmp_path, data):
+    first = trainer_for(tmp_path, data, early_stopping_patience=1)
+    first.evaluate = lambda model: {"valid/exact_accuracy": 0.5}
+    again = trainer_for(tmp_path, data, early_stopping_patience=1, resume=True) if first.fit() else None
+    assert again.fit()["train/steps"] == 20
+
+
+def test_exploding_gradients_are_said(tmp_path, data, capsys):
+    trainer_for(tmp_path, data, act_weight=1e6, max_steps=5).fit()
+    assert "exploding gradients" in capsys.readouterr().out
+
+
+def test_early_stopping(tmp_path, data):
+    trainer = trainer_for(tmp_path, data, early_stopping_patience=1, max_steps=30)
+    trainer.evaluate = lambda model: {"valid/exact_accuracy": 0.5}
+    assert trainer.fit()["train/steps"] == 20  # the second evaluation brings no gain
+
+
+def test_float16_is_refused_on_a_cpu_and_bfloat16_trains(tmp_path, data):
+    with pytest.raises(ParameterError, match="float16.*CUDA"):
+        trainer_for(tmp_path, data, precision="float16", backend="cpu")
+    trainer = trainer_for(tmp_path, data, precision="bfloat16", backend="cpu", max_steps=10)
+    trainer.fit()
+    assert trainer.plain_model.lm_head.weight.dtype == torch.float32
+
+
+def test_unknown_trackers_are_named(tmp_path, data):
+    with pytest.raises(ParameterError, match="log_with.*tensorboard"):
+        trainer_for(tmp_path, data, log_with="tensorbord")
+
+
+def test_wandb_gets_the_best_model_as_an_artifact(tmp_path, data, monkeypatch):
+    sent = []
+
+    class Wandb:  # stands in for accelerate's tracker, whose `tracker` is wandb's own run
+        name, tracker = "wandb", property(lambda self: self)
+
+        def log_artifact(self, path, name, type):
+            sent.append((Path(path), name, type, (Path(path) / "model.safetensors").exists()))
+
+        def log(self, values, step):
+            pass
+
+        def finish(self):
+            sent.append("finished")
+
+    trainer = trainer_for(tmp_path, data)
+    trainer.accelerator.trackers = [Wandb()]
+    trainer.fit()
+    run = trainer.run
+    assert sent == [(run.dir / "best", f"{run.chapter}-{run.id}", "model", True), "finished"]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path, data):
+    trainer = trainer_for(tmp_path, data, log_with="tensorboard")
+    trainer.fit()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    readers = [EventAccumulator(str(path)).Reload() for path in tmp_path.rglob("events.out*")]
+    (reader,) = [r for r in readers if "train/total_loss" in r.Tags()["scalars"]]
+    logged = {e.step: e.value for e in reader.Scalars("train/total_loss")}
+    ours = {r["step"]: r["train/total_loss"] for r in trainer.run.history() if "train/total_loss" in r}
+    assert logged == pytest.approx(ours, rel=1e-6)
+
+
+def test_torch_xla_is_not_picked_up_unless_asked():
+    assert os.environ["USE_TORCH_XLA"] == "0"
+
+
+def test_two_processes_equal_one_at_the_same_global_batch(tmp_path):
+    """As `accelerate launch` starts them on several GPUs: by torch's own launcher."""
+    script = [
+        str(ROOT / "book" / "04_trm_train.py"),
+        "-f",
+        str(ROOT / "params" / "04_smoke.yaml"),
+        "-p",
+        "backend",
+        "cpu",
+    ]
+    script += ["-p", "max_steps", "12", "-p", "step_schedule", "decay"]
+    env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *script, "-p", "output_dir", str(tmp_path / "one")], check=True, env=env)
+    whole = [sys.executable, *TWO_PROCESSES, *script, "-p", "output_dir", str(tmp_path / "two")]
+    done = subprocess.run(whole, check=True, env=env, capture_output=True, text=True)
+    assert done.stdout.count(f" in {tmp_path / 'two'}\n") == 2  # each process says where it runs
+    one, two = (numbers(tmp_path / n) for n in ("one", "two"))
+    for a, b in zip(one[0], two[0], strict=True):
+        for name in a:
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
+    for name in one[1]:
+        torch.testing.assert_close(one[1][name], two[1][name], atol=1e-5, rtol=0)

@@ -1,0 +1,128 @@
+"""Compressors of hidden states: (B, T, D) -> compress -> (B, T, K) -> decompress -> (B, T, D), position by position.
+
+tied        z = W x,            x^ = W' z               the guide's DimensionCompressor
+affine      z = W (x - m),      x^ = W' z + m
+linear      z = E (x - m),      x^ = D z + m            two matrices: what a metric other than the mean square wants
+nonlinear   as linear, and an MLP of its own added on either side, which begins at nothing
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from trm.compressor.optimum import LogitMetric, SecondMoment
+from trm.errors import UserError
+from trm.protocol import StepOutput
+
+KINDS = ("tied", "affine", "linear", "nonlinear")
+
+
+class Compressor(nn.Module, PyTorchModelHubMixin):
+    """See the top of this file.
+
+    Args:
+        hidden_size: D. d_compressed: K. kind: one of `KINDS`. expansion: inner width of the MLPs as a multiple of D.
+
+    Raises:
+        UserError: K is not 1 to D, or no such kind.
+    """
+
+    def __init__(self, hidden_size: int, d_compressed: int, kind: str = "tied", expansion: float = 2.0):
+        super().__init__()
+        if kind not in KINDS:
+            raise UserError(f"no compressor {kind!r}; there are {', '.join(KINDS)}")
+        self.check_size(hidden_size, d_compressed)
+        self.kind, self.d_compressed = kind, d_compressed
+        self.encoder = nn.Parameter(torch.randn(d_compressed, hidden_size) * hidden_size**-0.5)  # (K, D)
+        self.bias = None if kind == "tied" else nn.Parameter(torch.zeros(hidden_size))
+        self.own_decoder = None  # (D, K)
+        if kind in ("linear", "nonlinear"):
+            self.own_decoder = nn.Parameter(self.encoder.detach().T.clone())
+        if kind == "nonlinear":
+            inner = int(expansion * hidden_size)
+            self.before = _mlp(hidden_size, inner, d_compressed)
+            self.after = _mlp(d_compressed, inner, hidden_size)
+        self.reads: Callable[[Tensor, Tensor], Tensor] | None = None  # for batches that do not bring their states
+        self.says: Callable[[Tensor], Tensor] | None = None  # states -> logits: set to train on what the model says
+
+    @staticmethod
+    def check_size(hidden_size: int, d_compressed: int) -> None:
+        """Raise UserError unless 1 <= K <= D."""
+        if not 1 <= d_compressed <= hidden_size:
+            raise UserError(
+                f"d_compressed {d_compressed} is not between 1 and the size of the hidden states, {hidden_size}"
+            )
+
+    @property
+    def decoder(self) -> Tensor:
+        """The linear map back: (D, K)."""
+        return self.encoder.T if self.own_decoder is None else self.own_decoder
+
+    def compress(self, states: Tensor) -> Tensor:
+        """(..., D) -> (..., K)."""
+        x = states if self.bias is None else states - self.bias
+        z = x @ self.encoder.T
+        return z + self.before(x) if self.kind == "nonlinear" else z
+
+    def decompress(self, z: Tensor) -> Tensor:
+        """(..., K) -> (..., D)."""
+        x = z @ self.decoder.T
+        if self.kind == "nonlinear":
+            x = x + self.after(z)
+        return x if self.bias is None else x + self.bias
+
+    def forward(self, batch, state: None = None, detail: bool = False):
+        """States (..., D) there and back; of a batch (a dict), its loss."""
+        if isinstance(batch, dict):
+            return self.loss(batch, state, detail)
+        return self.decompress(self.compress(batch))
+
+    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
+        """Mean squared error an element; KL(what the model says of x || of x^) in nats a position where `says` is set.
+
+        batch: mask (B, T), the positions that count; positions (B,), whose sum is what the loss is divided by, so that the
+        mean over the processes of a training is the mean over all positions; states (B, T, D), or input_ids and attention
+        (B, T), of which `reads` makes them.
+        """
+        states = batch["states"] if "states" in batch else self.reads(batch["input_ids"], batch["attention"])
+        states = states[batch["mask"]].float()  # (N, D)
+        back, count = self(states), batch["positions"].sum()
+        mse = F.mse_loss(back, states, reduction="sum") / (count * states.shape[1])
+        metrics, loss = {"mse": mse.detach()}, mse
+        if self.says is not None:
+            with torch.no_grad():
+                wanted = self.says(states).float().log_softmax(-1)
+            said = self.says(back).float().log_softmax(-1)
+            loss = F.kl_div(said, wanted, log_target=True, reduction="sum") / count
+            metrics["kl"] = loss.detach()
+        return StepOutput(loss, None, metrics | {"total_loss": loss.detach()})
+
+    @torch.no_grad()
+    def set_linear(self, encoder: Tensor, decoder: Tensor | None = None, bias: Tensor | None = None) -> Self:
+        """Put in an encoder (K, D), and a decoder (D, K) and a bias (D,) where this kind has them."""
+        self.encoder.copy_(encoder)
+        if self.own_decoder is not None:
+            self.own_decoder.copy_(encoder.T if decoder is None else decoder)
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)
+        return self
+
+    def set_optimum(self, moment: SecondMoment, metric: LogitMetric | None = None) -> Self:
+        """Put in the linear optimum for the states in `moment`: for the mean square, or, with `metric`, for what the model
+        says (kinds with two matrices only)."""
+        if metric is not None:
+            return self.set_linear(*metric.best(moment.matrix(centred=True), self.d_compressed), moment.mean)
+        _, vectors = moment.eigen(centred=self.kind != "tied")
+        return self.set_linear(vectors[: self.d_compressed], None, moment.mean)
+
+
+def _mlp(size: int, inner: int, out: int) -> nn.Sequential:
+    """One hidden layer; its output is zero at first."""
+    layers = nn.Sequential(nn.Linear(size, inner), nn.GELU(), nn.Linear(inner, out))
+    nn.init.zeros_(layers[2].weight)
+    nn.init.zeros_(layers[2].bias)
+    return layers

@@ -1,0 +1,129 @@
+"""Parameters of chapter 01, a compressor of hidden states, and of the language model that ships."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trm.params import Params, Training, arm_names
+
+
+class ReasoningLM(Training):
+    """The language model that ships: `python -m trm.language.pretrain`."""
+
+    hidden_size: int = Field(192, ge=32, description="width D")
+    num_layers: int = Field(4, ge=1, description="blocks")
+    min_steps: int = Field(2, ge=1, description="fewest steps of a problem")
+    max_problem_steps: int = Field(6, ge=1, description="most steps of a problem")
+    question_weight: float = Field(0.1, ge=0, le=1, description="weight of the prompt's tokens in the loss")
+    valid_size: int = Field(100, ge=1, description="problems, kept out of training, for the live curve")
+    test_size: int = Field(2000, ge=1, description="problems of the final test")
+    batch_size: int = Field(64, ge=1, description="examples an optimizer step, over all processes")
+    max_steps: int = Field(4000, ge=1, description="optimizer steps; what ends a run")
+    lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay")
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
+    eval_interval: int = Field(250, ge=1, description="steps between evaluations on the validation part")
+    checkpoint_interval: int = Field(500, ge=1, description="steps between checkpoints")
+    early_stopping_patience: int = Field(1, ge=0, description="evaluations without gain that end a run; 0: never")
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> Self:
+        if self.min_steps > self.max_problem_steps:
+            raise ValueError(
+                f"parameter 'min_steps' = {self.min_steps} must not exceed max_problem_steps = {self.max_problem_steps}"
+            )
+        return self
+
+
+COMPRESSORS = ("tied", "untied", "affine", "nonlinear", "task_aware")
+
+
+class Compression(Training):
+    """Chapter 01: compress the hidden states of a language model."""
+
+    lm: str = Field("", description="language model, hub name or path, or package:NAME; empty: the one that ships")
+    layer: int = Field(-1, description="whose states: 1 the first block's, -1 what the head reads")
+    stage: Literal["1a", "1b", "both"] = Field(
+        "both", description="1a: ordinary text; 1b: thinking, from the 1a compressor; both: 1a, then 1b at d_compressed"
+    )
+    init_from: str = Field("", description="run folder of the 1a compressors that 1b begins with; empty: this run's")
+    text_path: str = Field(
+        "", description="ordinary text: .txt, .jsonl or hub:NAME; empty: answers of the shipped generator"
+    )
+    cot_path: str = Field("", description="thinking: .txt, .jsonl or hub:NAME; empty: chains of the shipped generator")
+    text_column: str = Field("", description="field of the texts; empty: text, question or generations")
+    num_samples: int = Field(2000, ge=1, description="sequences to train on")
+    eval_samples: int = Field(200, ge=1, description="sequences to watch, and as many to test on")
+    max_seq_length: int = Field(128, ge=2, description="most tokens of a sequence")
+    skip_first: int = Field(1, ge=0, description="first tokens of a sequence whose states do not count")
+    cache: bool = Field(True, description="keep the states on disk; else they are computed again each epoch")
+    cache_dir: str = Field("", description="where, for other runs to find; empty: in this run's folder, until it ends")
+
+    d_compressed: int = Field(32, ge=1, description="size K of the compressed state")
+    sweep_d_values: str = Field(
+        "4, 8, 16, 32, 64", description="sizes K of the trade-off curve; empty: d_compressed alone"
+    )
+    arms: str = Field("tied, nonlinear, task_aware", description="compressors trained by gradient descent at each K")
+    expansion: float = Field(2.0, gt=0, description="inner width of the MLPs of nonlinear, in D")
+    num_epochs: int = Field(5, ge=1, description="most passes over the sequences")
+    batch_size: int = Field(32, ge=1, description="sequences an optimizer step, over all processes")
+    lr: float = Field(2e-2, gt=0, le=1, description="peak learning rate")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
+    max_steps: int = Field(0, ge=0, description="optimizer steps of each compressor; 0: num_epochs says")
+    eval_interval: int = Field(0, ge=0, description="steps between evaluations on the validation part; 0: an epoch")
+    checkpoint_interval: int = Field(0, ge=0, description="steps between checkpoints; 0: an epoch")
+    early_stopping: bool = Field(True, description="stop after early_stopping_patience epochs without gain")
+    early_stopping_patience: int = Field(3, ge=1, description="evaluations without gain that end a run")
+    use_wandb: bool = Field(False, description="the same as log_with wandb")
+    problems: int = Field(64, ge=1, description="arithmetic problems that the shipped language model is tried on")
+
+    @field_validator("sweep_d_values")
+    @classmethod
+    def _sizes(cls, value: str) -> str:
+        try:
+            sizes = [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError("wanted are whole numbers with commas, such as 4, 8, 16") from None
+        if any(size < 1 for size in sizes) or len(set(sizes)) < len(sizes):
+            raise ValueError("each size must be at least 1, and be named once")
+        return value
+
+    @field_validator("arms")
+    @classmethod
+    def _known_compressors(cls, value: str) -> str:
+        for arm in arm_names(value):
+            if arm not in COMPRESSORS:
+                raise ValueError(f"no compressor {arm!r}; there are {', '.join(COMPRESSORS)}")
+            if arm_names(value).count(arm) > 1:
+                raise ValueError(f"compressor {arm!r} is named twice")
+        return value
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes K that are compared, smallest first."""
+        return sorted(int(part) for part in self.sweep_d_values.split(",") if part.strip()) or [self.d_compressed]
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages whose texts are read, in order."""
+        return ["1a", "1b"] if self.stage == "both" else [self.stage]
+
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Params.NOT_IN_RUN_ID | {"use_wandb", "cache", "cache_dir"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wandb(cls, values: dict) -> dict:
+        wanted = str(values.get("use_wandb", False)).strip().lower() in ("true", "t", "1", "yes", "y", "on")
+        if wanted and values.get("log_with", "none") not in ("none", "wandb"):
+            raise ValueError("parameter 'use_wandb' = True says wandb, and 'log_with' another tracker; choose one")
+        return values | ({"log_with": "wandb"} if wanted else {})
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if self.init_from and self.stage != "1b":
+            raise ValueError("parameter 'init_from' is where stage 1b begins; give stage 1b with it")
+        return self

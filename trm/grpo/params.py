@@ -1,0 +1,93 @@
+"""Parameters of chapter 08, reinforcement learning with nothing but the right answer."""
+
+import difflib
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trm.grpo import rewards
+from trm.params import Training, world_size
+
+
+class Grpo(Training):
+    """Chapter 08: a language model that is rewarded for right answers."""
+
+    policy: Literal["tokens", "latents"] = Field(
+        "tokens",
+        description="tokens: the language model learns to write chains; latents: a reasoner learns to think for it",
+    )
+    lm: str = Field(
+        "", description="language model, hub name or path; empty: one that ships, for tokens the one stopped early"
+    )
+    reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
+    latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, as a share of that of words")
+    algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
+    reward: str = Field("right", description="what an answer earns, a name of trm.grpo.rewards")
+    latent_gradient: Literal["density", "answer"] = Field(
+        "density", description="latents: learn by the density of what is drawn, or through the answer's tokens"
+    )
+    group_size: int = Field(8, ge=2, description="answers to each problem")
+    updates_per_batch: int = Field(1, ge=1, description="optimizer steps on the same answers")
+    clip_low: float = Field(0.2, gt=0, lt=1, description="how far a probability may fall in an update")
+    clip_high: float = Field(0.2, gt=0, description="how far a probability may rise in an update")
+    kl_coef: float = Field(0.01, ge=0, description="price of a nat of KL to the model that it began as")
+    resample: int = Field(0, ge=0, description="times that dead groups are replaced by other problems")
+    temperature: float = Field(1.0, gt=0, description="of sampling")
+    max_new_tokens: int = Field(40, ge=1, description="most tokens of an answer")
+    min_steps: int = Field(4, ge=1, description="fewest steps of a problem")
+    max_problem_steps: int = Field(4, ge=1, description="most steps of a problem")
+    valid_size: int = Field(200, ge=1, description="problems, kept out of training, for the live curve")
+    test_size: int = Field(1000, ge=2, description="unseen problems, judged before and after")
+
+    batch_size: int = Field(128, ge=2, description="answers an optimizer step, over all processes")
+    max_steps: int = Field(80, ge=1, description="optimizer steps; what ends a run")
+    lr: float = Field(5e-5, gt=0, le=1, description="peak learning rate")
+    warmup_steps: int = Field(5, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay; it moves weights without any reward")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
+    eval_interval: int = Field(20, ge=1, description="steps between evaluations on the validation part")
+    log_interval: int = Field(5, ge=1, description="steps between records of history.jsonl")
+    checkpoint_interval: int = Field(60, ge=1, description="steps between checkpoints")
+
+    @field_validator("reward")
+    @classmethod
+    def _known_reward(cls, value: str) -> str:
+        if value not in rewards.REWARDS:
+            near = difflib.get_close_matches(value, rewards.REWARDS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"no such reward; {hint}There are {', '.join(rewards.REWARDS)}")
+        return value
+
+    @property
+    def groups(self) -> int:
+        """Problems an optimizer step."""
+        return self.batch_size // self.group_size
+
+    @model_validator(mode="after")
+    def _groups_stay_whole(self) -> Self:
+        parts = self.group_size * self.grad_accumulation * world_size()
+        if self.batch_size % parts:
+            raise ValueError(
+                f"parameter 'batch_size' = {self.batch_size} must be a multiple of group_size * grad_accumulation * "
+                f"processes = {parts}, for a group to stay together"
+            )
+        if self.prefetch:
+            raise ValueError(
+                f"parameter 'prefetch' = {self.prefetch}: answers are sampled by the weights that the step before leaves, and "
+                "so cannot be made ahead; leave it at 0"
+            )
+        if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
+            raise ValueError(
+                f"parameter 'kl_coef' = {self.kl_coef}: densities of vectors drift apart by nats; give 0 with latents"
+            )
+        if self.min_steps > self.max_problem_steps:
+            raise ValueError(
+                f"parameter 'min_steps' = {self.min_steps} must not exceed max_problem_steps = {self.max_problem_steps}"
+            )
+        for name in ("log_interval", "eval_interval", "checkpoint_interval"):  # where a run may stop and go on later
+            if getattr(self, name) % self.updates_per_batch:
+                raise ValueError(
+                    f"parameter {name!r} = {getattr(self, name)} must be a multiple of updates_per_batch = "
+                    f"{self.updates_per_batch}: the answers of a batch are not kept"
+                )
+        return self

@@ -1,0 +1,73 @@
+"""Rewards of sampled answers, by name; what reinforcement learning has to go by. Add your own from a notebook cell:
+
+@register_reward("short")
+def short(texts, problems):
+    return [len(text) < 60 for text in texts]
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trm.errors import UserError
+from trm.language.stories import Problem, read_answer
+
+Reward = Callable[[Sequence[str], Sequence[Problem]], Sequence[float]]
+REWARDS: dict[str, Reward] = {}
+
+
+def register_reward(name: str) -> Callable[[Reward], Reward]:
+    """Decorator: make `function(texts, problems) -> a number for each text` known as reward `name`.
+
+    texts: completions, those of one problem beside each other; problems: the problem of each text, as long a list.
+    """
+
+    def register(function: Reward) -> Reward:
+        REWARDS[name] = function
+        return function
+
+    return register
+
+
+@register_reward("right")
+def right(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
+    """1 where the answer is exactly right, else 0; how it was come by does not matter."""
+    return [float(read_answer(text) == problem.answer) for text, problem in zip(texts, problems)]
+
+
+@register_reward("zero")
+def zero(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
+    """Always 0: a control, from which nothing can be learned."""
+    return [0.0] * len(texts)
+
+
+@register_reward("shuffled")
+def shuffled(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
+    """The rewards of `right`, dealt out anew among all texts: a control, as large and as varied, that says nothing."""
+    rewards = right(texts, problems)
+    random.Random("\n".join(texts)).shuffle(rewards)
+    return rewards
+
+
+def rewarded(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
+    """The rewards (len(texts),) that the function `name` gives.
+
+    Raises:
+        UserError: they are not one finite number for each text.
+    """
+    given = REWARDS[name](texts, problems)
+    try:
+        given = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"reward {name!r} gave no numbers ({error}); wanted is one for each text") from None
+    if given.shape != (len(texts),):
+        raise UserError(
+            f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; wanted is one number for each"
+        )
+    if not np.isfinite(given).all():
+        bad = int(np.flatnonzero(~np.isfinite(given))[0])
+        raise UserError(
+            f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; wanted is a finite number for each text"
+        )
+    return given

@@ -1,0 +1,322 @@
+"""The tiny recursive model: embeddings, one small network applied again and again, an answer head and a halting head.
+
+Different from the original class: one model instead of four near-copies, how far gradients flow is a parameter
+(`backprop`), the answer can be supervised after every H-cycle (`schedule`), and random draws come with the batch.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from trm import halting, supervision
+from trm.layers import Block, Linear, truncated_normal_
+from trm.losses import exactly_right, sequence_loss
+from trm.protocol import StepOutput
+from trm.recursion import checkpointed, recurse
+
+
+@dataclass(frozen=True)
+class TRMConfig:
+    """Everything that defines a TRM and how its loss is weighed; defaults are the paper's for Sudoku-Extreme."""
+
+    vocab_size: int = 11
+    seq_len: int = 81
+    hidden_size: int = 512
+    num_layers: int = 2
+    expansion: float = 4.0
+    inner_multiple: int = 256  # inner widths of the SwiGLUs are rounded up to a multiple of this
+    mixer: str = "mlp"  # how positions are mixed: mlp or attention
+    num_heads: int = 8
+    H_cycles: int = 3
+    L_cycles: int = 6
+    halt_max_steps: int = 16
+    halt_exploration_prob: float = 0.1
+    halt_exploration_end: float = 0.0  # what the exploration anneals to, over so many training steps (0: it does not)
+    halt_exploration_anneal_steps: int = 0
+    halting: str = "q"  # q (the paper), q_continue; act, ponder, graves: see `trm.puzzles.unrolled`
+    ponder_coef: float = 1e-3  # price of thinking in act, ponder and graves
+    ponder_prior: float = 0.2  # ponder: chance to halt at a step, a priori
+    every_step_weight: float = 1.0  # act, ponder, graves: weight of the loss of every step, whenever it halts
+    depth_stages: list = field(default_factory=list)  # [training step from which it holds, H_cycles, L_cycles], ...
+    puzzle_tokens: int = 0  # learned tokens put before the question (16 in the original), one set a puzzle id
+    num_puzzles: int = 1  # how many puzzle ids there are
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    loss_type: str = "stablemax"
+    act_weight: float = 0.5
+    backprop: str = "last"
+    activation_checkpointing: bool = False
+    schedule: str = "none"
+    supervision_weight: float = 0.5
+    step_schedule: str = "uniform"
+    step_weight: float = 0.5
+    curriculum_enabled: bool = False
+    curriculum_start_step: int = 0
+    curriculum_end_step: int = 0
+    initial_noise: float = 0.0  # deviation of the random part of the first z_H, in training and in restarts
+
+    @classmethod
+    def of(cls, params: Any, vocab_size: int, seq_len: int) -> Self:
+        """The configuration in a chapter's parameters, for a vocabulary and a length that the data give."""
+        known = {f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)}
+        stages = supervision.depth_stages(params.depth_curriculum, params.max_steps)
+        return cls(**known | {"vocab_size": vocab_size, "seq_len": seq_len, "depth_stages": stages})
+
+
+@dataclass
+class TRMState:
+    """What a batch carries from one supervision step to the next."""
+
+    z_H: Tensor  # (B, P + T, D) the answer
+    z_L: Tensor  # (B, P + T, D) the latent thought
+    inputs: Tensor  # (B, T) the question each row is at work on
+    labels: Tensor  # (B, T)
+    puzzle_ids: Tensor  # (B,)
+    steps: Tensor  # (B,) supervision steps taken
+    halted: Tensor  # (B,) bool: the row takes a new question at the next step
+    train_step: int  # optimizer steps taken, for the curriculum
+
+
+class TRM(nn.Module, PyTorchModelHubMixin):
+    """Tiny recursive model (arXiv 2510.04871). `save_pretrained` and `from_pretrained` keep it as safetensors + JSON.
+
+    Args:
+        config: a `TRMConfig`, or the same as a dict (which is how config.json stores it).
+    """
+
+    def __init__(self, config: TRMConfig | dict):
+        super().__init__()
+        self.config = c = config if isinstance(config, TRMConfig) else TRMConfig(**config)
+        length = c.puzzle_tokens + c.seq_len
+        self.embed = nn.Parameter(truncated_normal_(torch.empty(c.vocab_size, c.hidden_size), c.hidden_size**-0.5))
+        if c.puzzle_tokens:
+            self.puzzle_embed = nn.Parameter(torch.zeros(c.num_puzzles, c.puzzle_tokens, c.hidden_size))
+        self.net = nn.Sequential(
+            *(
+                Block(
+                    c.hidden_size, length, c.mixer, c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta
+                )
+                for _ in range(c.num_layers)
+            )
+        )
+        self.lm_head = Linear(c.hidden_size, c.vocab_size)
+        self.q_head = nn.Linear(c.hidden_size, 2 if c.halting == "q_continue" else 1)
+        nn.init.zeros_(self.q_head.weight)
+        nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
+        self.register_buffer("H_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
+        self.register_buffer("L_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
+        step_weights = supervision.step_weights(c.step_schedule, c.halt_max_steps, c.step_weight)
+        self.register_buffer("step_weights", torch.tensor(step_weights), persistent=False)  # on the device, for no wait
+
+    # --- one supervision step ---------------------------------------------------------------------------------
+
+    def embed_question(self, inputs: Tensor, puzzle_ids: Tensor | None = None) -> Tensor:
+        """Embedded question, scaled by sqrt(D), puzzle tokens first. (B, T) token ids -> (B, P + T, D)."""
+        x = F.embedding(inputs, self.embed)
+        if self.config.puzzle_tokens:
+            ids = torch.zeros(len(inputs), dtype=torch.long, device=x.device) if puzzle_ids is None else puzzle_ids
+            x = torch.cat((self.puzzle_embed[ids], x), dim=1)
+        return math.sqrt(self.config.hidden_size) * x
+
+    def think(
+        self, x: Tensor, z_H: Tensor, z_L: Tensor, depth: tuple[int, int] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """One supervision step on an embedded question: the answers z_H after each H-cycle, and z_L.
+
+        depth: (H_cycles, L_cycles), where not those of the configuration.
+        """
+        c = self.config
+        net = checkpointed(self.net) if c.activation_checkpointing else self.net
+        return recurse(net, x, z_H, z_L, *(depth or (c.H_cycles, c.L_cycles)), c.backprop)
+
+    def depth(self, train_step: int) -> tuple[int, int]:
+        """(H_cycles, L_cycles) at a training step: those of the newest of `depth_stages` (CGAR, arXiv 2511.08653)."""
+        begun = [(H, L) for start, H, L in self.config.depth_stages if start <= train_step]
+        return begun[-1] if begun else (self.config.H_cycles, self.config.L_cycles)
+
+    def read(self, z_H: Tensor) -> Tensor:
+        """Logits of the answer. (B, P + T, D) -> (B, T, V)."""
+        return self.lm_head(z_H[:, self.config.puzzle_tokens :])
+
+    def q_logits(self, z_H: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of "my answer is right" and of "going on will make it so" (zero for a model that was not taught the
+        latter), read at the first position. (B, P + T, D) -> two of (B,) float32."""
+        q = self.q_head(z_H[:, 0]).float()  # (B, 1 or 2)
+        return q[:, 0], q[:, 1] if q.shape[1] > 1 else torch.zeros_like(q[:, 0])
+
+    def answer_state(self, z_H: Tensor, memory: tuple[Tensor, ...] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The state that an answer given now is read from, and what must be remembered of this step: z_H, and nothing."""
+        return z_H, memory
+
+    def initial_thought(self, batch_size: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere, `noise` added to z_H."""
+        shape = (batch_size, self.config.puzzle_tokens + self.config.seq_len, self.config.hidden_size)
+        z_H = self.H_init.expand(shape)
+        return z_H if noise is None else z_H + noise, self.L_init.expand(shape)
+
+    # --- training ---------------------------------------------------------------------------------------------
+
+    def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
+        """What is random in a training step, drawn on the host: min_halt_steps (B,) (exploration of halting) and, where
+        the model has `initial_noise`, noise (B, P + T, D) for the rows that begin a new question."""
+        c = self.config
+        chance = halting.exploration_prob(
+            train_step, c.halt_exploration_prob, c.halt_exploration_end, c.halt_exploration_anneal_steps
+        )
+        draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, chance)}
+        if c.initial_noise:
+            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size, c.initial_noise)
+        return draws
+
+    def draw_noise(self, seed: list[int], batch_size: int, deviation: float) -> np.ndarray:
+        """Normal noise for the first z_H, drawn on the host: (B, P + T, D) float32."""
+        c = self.config
+        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.hidden_size)
+        return deviation * np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+    def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
+        """A state in which every row is waiting for its first question."""
+        device, T = self.embed.device, self.config.seq_len
+        z_H, z_L = self.initial_thought(batch_size)
+        blank = torch.zeros(batch_size, T, dtype=torch.long, device=device)
+        zeros = torch.zeros(batch_size, dtype=torch.long, device=device)
+        return TRMState(z_H, z_L, blank, blank, zeros, zeros, torch.ones_like(zeros, dtype=torch.bool), train_step)
+
+    def refill(self, state: TRMState, batch: dict[str, Tensor]) -> TRMState:
+        """Rows that have halted take the new question and a fresh state; the others go on. Shapes never change."""
+        new = state.halted
+        rows = new.view(-1, 1)
+        z_H, z_L = self.initial_thought(len(new), batch.get("noise"))
+        ids = batch.get("puzzle_ids", state.puzzle_ids)
+        return replace(
+            state,
+            z_H=torch.where(rows.unsqueeze(-1), z_H, state.z_H),
+            z_L=torch.where(rows.unsqueeze(-1), z_L, state.z_L),
+            inputs=torch.where(rows, batch["inputs"], state.inputs),
+            labels=torch.where(rows, batch["labels"], state.labels),
+            puzzle_ids=torch.where(new, ids, state.puzzle_ids),
+            steps=torch.where(new, 0, state.steps),
+        )
+
+    def loss(self, batch: dict[str, Tensor], state: TRMState | None = None, detail: bool = False) -> StepOutput:
+        """One supervision step and its loss; the state comes back detached, for the next one.
+
+        total_loss = supervised_loss + act_loss. `supervised_loss` is the weighted mean of the cross-entropies after
+        each H-cycle, the last cycle included; `act_loss` is `act_weight` times the halting head's cross-entropy.
+        Both are means over the examples of the batch, weighed by `step_schedule`. With `backprop="last"` the earlier
+        answers carry no gradient, so a loss on them reaches the output head alone.
+
+        Args:
+            batch: inputs and labels (B, T) token ids; min_halt_steps (B,) (`halting.exploration_steps`) if wanted;
+                puzzle_ids (B,) if the model has puzzle tokens.
+            state: what the previous step returned; None at the start.
+            detail: also the loss after every H-cycle and, after `backward`, its gradient (`StepOutput.answers`).
+        """
+        c = self.config
+        state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)
+        steps = state.steps + 1
+        depth = self.depth(state.train_step)
+        x = self.embed_question(state.inputs, state.puzzle_ids)
+        answers, z_L = self.think(x, state.z_H, state.z_L, depth)
+        if detail:
+            for z_H in answers:
+                if z_H.requires_grad:
+                    z_H.retain_grad()
+        logits, (q_halt, q_continue) = self.read(answers[-1]), self.q_logits(answers[-1])
+        predictions = logits.detach().argmax(-1)  # (B, T)
+        right = exactly_right(predictions, state.labels)
+
+        losses, supervised = self._supervised(answers, logits, state, detail)
+        act = c.act_weight * halting.q_halt_loss(q_halt, right)
+        if c.halting == "q_continue":
+            with torch.no_grad():  # one step ahead, to see what going on brings
+                ahead, _ = self.think(x, answers[-1], z_L, depth)
+                next_halt, next_continue = self.q_logits(ahead[-1])
+            last = steps >= c.halt_max_steps
+            act = act + c.act_weight * halting.q_continue_loss(q_continue, next_halt, next_continue, last)
+        weights = self.step_weights[steps - 1]  # (B,)
+        supervised, act = supervision.batch_mean(supervised, weights), supervision.batch_mean(act, weights)
+        total = supervised + act
+
+        margin = (q_halt - q_continue).detach()
+        halted = halting.should_halt(margin, steps, c.halt_max_steps, batch.get("min_halt_steps"))
+        metrics = {
+            "total_loss": total,
+            "supervised_loss": supervised,
+            "act_loss": act,
+            "exact_accuracy": right.float().mean(),
+            "halted": halted.float().mean(),
+            # would stop, were it not for exploration
+            "ready": ((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),
+            "step": steps.float().mean(),
+            "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),  # stays on the host
+        }
+        for i, loss in losses.items():
+            metrics[f"deep_supervision/step_{i}_loss"] = loss.mean()
+        new_state = replace(
+            state,
+            z_H=answers[-1].detach(),
+            z_L=z_L.detach(),
+            steps=steps,
+            halted=halted,
+            train_step=state.train_step + 1,
+        )
+        metrics = {name: value.detach() for name, value in metrics.items()}
+        return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
+
+    forward = loss  # what a wrapper for several processes calls
+
+    def _curriculum(self, state: TRMState) -> float:
+        c = self.config
+        if not c.curriculum_enabled:
+            return 1.0
+        return supervision.curriculum_factor(state.train_step, c.curriculum_start_step, c.curriculum_end_step)
+
+    def _supervised(
+        self, answers: list[Tensor], logits: Tensor, state: TRMState, detail: bool
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Loss of each example after the H-cycles that are supervised (all of them with `detail`), and their mean."""
+        c = self.config
+        curriculum = self._curriculum(state)
+        adaptive = c.schedule == supervision.ADAPTIVE
+        if adaptive:
+            weights = [c.supervision_weight * curriculum] * (len(answers) - 1) + [1.0]
+        else:
+            weights = supervision.step_weights(c.schedule, len(answers), c.supervision_weight, curriculum)
+        losses = {}
+        for i, z_H in enumerate(answers):
+            last = i == len(answers) - 1
+            if weights[i] > 0 or last or detail:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and weights[i] > 0):
+                    losses[i] = sequence_loss(logits if last else self.read(z_H), state.labels, c.loss_type)  # (B,)
+        kept = [i for i in losses if weights[i] > 0]
+        if adaptive:
+            stacked = torch.stack([losses[i] for i in kept], dim=-1)  # (B, kept)
+            used = supervision.adaptive_weights(stacked, c.supervision_weight * curriculum)
+            return losses, supervision.weighted_step_loss(stacked, used)
+        total = sum(weights[i] for i in kept)  # weights stay numbers of the host: nothing to copy to the device
+        return losses, sum(weights[i] / total * losses[i] for i in kept)
+
+    # --- files ------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write model.safetensors and config.json into `save_directory`."""
+        if self.embed.device.type not in ("cpu", "cuda"):  # safetensors asks a tensor where its memory is
+            with torch.random.fork_rng(devices=[]):
+                copy = type(self)(self.config)
+            copy.load_state_dict({name: value.cpu() for name, value in self.state_dict().items()})
+            return copy.save_pretrained(save_directory, **kwargs)
+        return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+
+    @classmethod
+    def from_official(cls, state_dict: dict[str, Tensor], config: dict) -> "TRM":
+        """A model with the weights of the official code; see `trm.puzzles.official`."""
+        from trm.puzzles.official import from_official
+
+        return from_official(state_dict, config)

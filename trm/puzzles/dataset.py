@@ -1,0 +1,346 @@
+"""Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation.
+
+One reader serves all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which packs are written too.
+"""
+
+import lzma
+import zlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trm.errors import UserError
+from trm.puzzles.grid import (
+    SHAPES,
+    Shape,
+    canonical_form,
+    grid_fingerprint,
+    hash_columns,
+    is_solution,
+    random_numbers,
+    tokens,
+    transform,
+)
+
+PACKS = Path(__file__).parent / "packs"
+ENDINGS = (".csv", ".csv.gz", ".csv.xz")
+COLUMNS = ("source", "question", "answer", "rating")
+LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
+
+
+class PuzzleFileError(UserError):
+    """A file of puzzles that cannot be used; the message names file, line and mend."""
+
+
+@dataclass(frozen=True)
+class PuzzleSet:
+    """Puzzles of one shape, row by row.
+
+    questions, answers: (N, T) uint8 digits, 0 = blank. ratings: (N,) float. sources: (N,) text. splits: (N,) text or
+    None, the file's own `split` column. given_groups: (N,) int64 or None, the file's own `grid_group` column.
+    """
+
+    shape: Shape
+    questions: np.ndarray
+    answers: np.ndarray
+    ratings: np.ndarray
+    sources: np.ndarray
+    splits: np.ndarray | None = None
+    given_groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    @cached_property  # computed when asked for: a split of millions of puzzles needs it for few of them
+    def groups(self) -> np.ndarray:
+        """What must stay on one side of a split: (N,) int64, equal for twins up to symmetry.
+
+        `given_groups` if there are any; else the solution grid's fingerprint (9x9), or a hash of the puzzle's canonical
+        form (smaller: 6x6 has only 49 solution grids up to symmetry, so there puzzles are kept apart, not grids).
+        """
+        if self.given_groups is not None:
+            return self.given_groups
+        if self.shape.size > 6:
+            return grid_fingerprint(self.shape, self.answers)
+        return hash_columns(*canonical_form(self.shape, self.questions).T).view(np.int64)
+
+    def subset(self, rows: np.ndarray) -> "PuzzleSet":
+        """The puzzles at `rows` (indices or a mask), in that order."""
+        names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
+        part = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        if "groups" in self.__dict__:  # known already
+            part["given_groups"] = self.groups[rows]
+        return replace(self, **part)
+
+    @property
+    def clues(self) -> np.ndarray:
+        """Clues of each puzzle: (N,)."""
+        return (self.questions > 0).sum(1)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three parts that share no group. `dropped`: training puzzles left out because a test puzzle has their group."""
+
+    train: PuzzleSet
+    valid: PuzzleSet
+    test: PuzzleSet
+    dropped: int = 0
+
+
+def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
+    """Read `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank; extra columns allowed).
+
+    Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). The shape is that
+    of the first puzzle unless given. Empty lines are passed over.
+
+    Raises:
+        PuzzleFileError: file, line (the header is line 1), what is wrong, and the mend.
+    """
+    path = Path(path)
+    parts, first_line = [], 2
+    try:
+        options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
+        for table in pd.read_csv(path, **options):
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
+                raise PuzzleFileError(f"{path}, line 2: more columns than the header has; every line wants those")
+            parts.append(_checked(table, str(path), first_line, shape))
+            shape, first_line = parts[0].shape, first_line + len(table)
+    except FileNotFoundError:
+        wanted = f"a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
+        raise PuzzleFileError(f"{path}: no such file; give {wanted}") from None
+    except UnicodeDecodeError as error:
+        raise PuzzleFileError(f"{path}: is no UTF-8 text ({error}); save it as a plain .csv") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise PuzzleFileError(f"{path}: cannot be read to its end ({error}); fetch the file again") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise PuzzleFileError(f"{path}: {error}; every line wants the columns of the header") from None
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise PuzzleFileError(f"{path}: no puzzles after the header")
+    return _joined(parts)
+
+
+def _joined(parts: list[PuzzleSet]) -> PuzzleSet:
+    """The puzzles of all parts, which have one shape and the same optional columns."""
+    names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
+    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    return PuzzleSet(parts[0].shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
+
+
+def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape | None = None) -> PuzzleSet:
+    """The puzzles in a table of text columns, after all checks; `name` is what messages call it."""
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise PuzzleFileError(f"{name}, line 1: no column {', '.join(missing)}; the header wants {','.join(COLUMNS)}")
+    table = table.fillna("")  # a line with too few columns
+    line = np.arange(first_line, first_line + len(table))
+    filled = (table[table.columns[0]] != "").to_numpy()
+    if not filled.all():  # an empty line has nothing in any column
+        filled = (table != "").any(axis=1).to_numpy()
+        table, line = table[filled], line[filled]
+    text = {column: table[column].tolist() for column in COLUMNS}
+
+    def fail(bad: np.ndarray, what) -> None:
+        if bad.any():
+            row = int(bad.argmax())
+            raise PuzzleFileError(f"{name}, line {line[row]}: {what(row)}")
+
+    if shape is None:
+        cells = len(text["question"][0]) if len(table) else SHAPES["6x6"].cells  # any, where there is no puzzle
+        shape = {shape.cells: shape for shape in SHAPES.values()}.get(cells)
+        if shape is None:
+            what = f"the question has {cells} characters; puzzles have 16, 36 or 81"
+            raise PuzzleFileError(f"{name}, line {line[0]}: {what}")
+
+    def grid(column: str, least: int) -> np.ndarray:  # (N, T) digits
+        length = np.array([len(puzzle) for puzzle in text[column]], np.int64)
+        fail(
+            length != shape.cells,
+            lambda row: f"the {column} has {length[row]} characters, {shape.cells} expected; mend or drop it",
+        )
+        letters = np.frombuffer("".join(text[column]).encode("ascii", "replace"), np.uint8).reshape(-1, shape.cells)
+        digits = np.where(letters == ord("."), 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
+        bad = (digits < least) | (digits > shape.size) | ((letters == ord(".")) & (least > 0))
+        allowed = f"[1-{shape.size}]" if least else f"[.0-{shape.size}]"
+        fail(
+            bad.any(1),
+            lambda row: (
+                f"the {column} has a character outside {allowed} at position {bad[row].argmax() + 1}; mend or drop it"
+            ),
+        )
+        return digits
+
+    questions, answers = grid("question", 0), grid("answer", 1)
+    clash = (questions > 0) & (questions != answers)
+    fail(
+        clash.any(1),
+        lambda row: f"the answer contradicts the question at position {clash[row].argmax() + 1}; mend or drop it",
+    )
+    fail(
+        ~is_solution(shape, questions, answers),
+        lambda row: "the answer repeats a digit in a row, column or box; mend or drop it",
+    )
+    ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
+    fail(~np.isfinite(ratings), lambda row: f"the rating {text['rating'][row]!r} is no number; write 0 if unknown")
+    groups = splits = None
+    if "grid_group" in table:
+        number = pd.to_numeric(table["grid_group"], errors="coerce").to_numpy(float)
+        whole = np.isfinite(number) & (number == np.round(number))
+        fail(~whole, lambda row: "the grid_group is no whole number; mend it or leave the column out")
+        groups = number.astype(np.int64)
+    if "split" in table:
+        splits = table["split"].to_numpy(str)
+    return PuzzleSet(shape, questions, answers, ratings, table["source"].to_numpy(str), splits, groups)
+
+
+def load(
+    puzzle: str = "6x6",
+    data_path: str = "",
+    train_size: int = 0,
+    valid_size: int = 256,
+    test_size: int = 1000,
+    seed: int = 0,
+) -> Splits:
+    """Puzzles to train on, to watch, and to test on.
+
+    Args:
+        puzzle: "4x4", "6x6" or "9x9"; what a file holds must agree.
+        data_path: empty: the pack that ships, with its fixed test part (the first `test_size` of it are taken); a file:
+            by its own `split` column, else split here, by group; a folder: its train.csv and test.csv (also .gz, .xz);
+            "hub:NAME": a data set of the hub, such as hub:sapientinc/sudoku-extreme, fetched by `datasets`.
+        train_size: so many of the training puzzles, drawn by `seed`; 0: all. The validation part is taken out before.
+        test_size: so many of the test puzzles; 0: all, where the test part is given. Which ones does not depend on
+            `seed`, so that runs with different seeds are tested alike.
+
+    No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left
+    out. The packs hold no two puzzles that are the same up to symmetry; 6x6 has only 49 solution grids up to symmetry,
+    so there puzzles, not grids, are kept apart.
+
+    Raises:
+        PuzzleFileError: unreadable or wrong data, or fewer puzzles than asked for.
+    """
+    if puzzle not in SHAPES:
+        raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
+    where, fixed = data_path or "the pack", True
+    if not data_path:
+        whole = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
+        train, test = _by_split(replace(whole, given_groups=np.arange(len(whole))))  # known to hold no twins
+    elif data_path.startswith("hub:"):
+        train, test = _from_hub(data_path.removeprefix("hub:"))
+    elif Path(data_path).is_dir():
+        train, test = (read_csv(_in_folder(Path(data_path), part)) for part in ("train", "test"))
+    else:
+        train = read_csv(data_path)
+        fixed = train.splits is not None and {"train", "test"} <= set(train.splits)
+        if fixed:
+            train, test = _by_split(train)
+    for part in (train, test) if fixed else (train,):
+        if part.shape != SHAPES[puzzle]:
+            raise PuzzleFileError(f"{data_path} holds {part.shape.name} puzzles; set the parameter puzzle to it")
+    if not fixed:
+        if not test_size:
+            raise PuzzleFileError(f"test_size 0: {where} has no test part; say how many puzzles to test on")
+        train, test = _take(train, test_size, np.random.default_rng(0), "test_size", where)
+    elif len(test) < test_size:
+        raise PuzzleFileError(f"test_size {test_size}: there are only {len(test)} test puzzles")
+    elif test_size and not data_path:
+        test = test.subset(np.arange(test_size))
+    elif test_size:  # files may be sorted, by source or rating
+        test = test.subset(np.random.default_rng(0).permutation(len(test))[:test_size])
+    if (train.given_groups is None) != (test.given_groups is None):  # numbers of one file mean nothing in another
+        train, test = replace(train, given_groups=None), replace(test, given_groups=None)
+    if train_size and len(train) > (enough := max(4 * (train_size + valid_size), 50_000)):  # spares grouping millions
+        train = train.subset(np.random.default_rng([seed, 1]).permutation(len(train))[:enough])
+    twins = np.isin(train.groups, test.groups)
+    train = train.subset(~twins)
+    train, valid = _take(train, valid_size, np.random.default_rng([seed, 2]), "valid_size", where)
+    if train_size > len(train):
+        raise PuzzleFileError(f"train_size {train_size}: only {len(train)} puzzles are left for training")
+    if train_size:
+        train = train.subset(np.random.default_rng([seed, 3]).permutation(len(train))[:train_size])
+    return Splits(train, valid, test, int(twins.sum()))
+
+
+def _by_split(puzzles: PuzzleSet) -> tuple[PuzzleSet, PuzzleSet]:
+    """The train and test parts that the file's own column names."""
+    return puzzles.subset(puzzles.splits == "train"), puzzles.subset(puzzles.splits == "test")
+
+
+def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
+    """(the others, `size` puzzles): whole groups are taken out, in random order, until there are `size` puzzles."""
+    if size >= len(puzzles):
+        raise PuzzleFileError(f"{name} {size}: {where} has only {len(puzzles)} puzzles to take them from")
+    if not size:
+        return puzzles, puzzles.subset(np.arange(0))
+    _, group = np.unique(puzzles.groups, return_inverse=True)
+    rank = rng.permutation(group.max() + 1)[group]  # (N,) a random rank for each group
+    order = rank.argsort(kind="stable")
+    cut = rank[order[size - 1]]  # what is left of the last group is on neither side
+    return puzzles.subset(rank > cut), puzzles.subset(order[:size])
+
+
+def _in_folder(folder: Path, part: str) -> Path:
+    for ending in ENDINGS:
+        if (folder / f"{part}{ending}").exists():
+            return folder / f"{part}{ending}"
+    raise PuzzleFileError(f"{folder} has no {part}.csv (nor .csv.gz, .csv.xz)")
+
+
+def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
+    """The train and test parts of a data set of the hub, which has the four columns and no others."""
+    from datasets import Features, Value, load_dataset
+
+    try:  # all text: an answer of 81 digits would be taken for a number, and one too large
+        found = load_dataset(name, features=Features({column: Value("string") for column in COLUMNS}))
+    except Exception as error:
+        what = f"hub:{name} could not be loaded ({error.__cause__ or error}); is there a network, is the name right?"
+        raise PuzzleFileError(what) from error
+    missing = {"train", "test"} - set(found)
+    if missing:
+        raise PuzzleFileError(f"hub:{name} has no part {' and '.join(sorted(missing))}, only {', '.join(found)}")
+    parts = []
+    for part in ("train", "test"):
+        pieces, line, shape = [], 2, None  # lines as in the file behind it
+        for table in found[part].to_pandas(batch_size=LINES_AT_ONCE, batched=True):
+            pieces.append(_checked(table.astype(str), f"hub:{name}, {part}", line, shape))
+            line, shape = line + len(table), pieces[0].shape
+        if not pieces:
+            raise PuzzleFileError(f"hub:{name}, {part}: no puzzles")
+        parts.append(_joined(pieces))
+    return tuple(parts)
+
+
+class PuzzleBatches:
+    """step -> the global batch of that step, {"inputs", "labels"}: (B, T) int64 token ids each.
+
+    A pure function of (seed, step): a resumed run needs no more than its step. Puzzles are drawn with replacement, each
+    under a symmetry: with `num_aug` 0 a fresh random one, else one of the puzzle itself and `num_aug` variants fixed by
+    (seed, puzzle's row, variant).
+
+    Raises:
+        UserError: no puzzles.
+    """
+
+    def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0):
+        if not len(puzzles):
+            raise UserError("no puzzles to make batches of")
+        self.puzzles, self.batch_size, self.seed, self.num_aug = puzzles, batch_size, seed, num_aug
+
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, step])
+        shape = self.puzzles.shape
+        numbers = random_numbers(shape)
+        rows = rng.integers(0, len(self.puzzles), self.batch_size)
+        grids = np.stack((self.puzzles.questions[rows], self.puzzles.answers[rows]), 1)  # (B, 2, T)
+        if self.num_aug == 0:
+            grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
+        else:
+            variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
+            bits = hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
+            turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
+            grids = np.where(variant[:, :, None] == 0, grids, turned)
+        return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

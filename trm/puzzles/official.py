@@ -1,0 +1,109 @@
+"""Weights of the official code (SamsungSAILMontreal/TinyRecursiveModels, models/recursive_reasoning/trm.py) as a `TRM`.
+
+The original's names, less the prefixes of its loss head (`model.`), of its wrapper (`inner.`) and of torch.compile
+(`_orig_mod.`), map one to one. Two things differ in form: the puzzle embedding is a row of `puzzle_emb_ndim` numbers,
+padded with zeros to whole tokens; and of the two outputs of `q_head` only the first, "halt", is used.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trm.errors import UserError
+from trm.model import TRM, TRMConfig
+
+
+class OfficialCheckpointError(UserError):
+    """A state dict or configuration that is not of the official TRM class."""
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in an official checkpoint file; read by torch's `weights_only` loader, so nothing is executed.
+
+    Raises:
+        OfficialCheckpointError: the file is missing, cut off, or holds anything but tensors.
+    """
+    try:
+        if str(path).endswith(".safetensors"):
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise OfficialCheckpointError(f"{path} is no readable state dict of tensors: {error}") from error
+
+
+def official_config(config: dict) -> TRMConfig:
+    """The `TRMConfig` of an official configuration (its `arch` block with vocab_size and seq_len).
+
+    Raises:
+        OfficialCheckpointError: a field is missing, or asks for what this model does not have.
+    """
+    missing = [
+        k for k in ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles") if k not in config
+    ]
+    if missing:
+        raise OfficialCheckpointError(f"official configuration without {', '.join(missing)}")
+    mlp = config.get("mlp_t", False)
+    if not mlp and config.get("pos_encodings", "rope") != "rope":
+        raise OfficialCheckpointError(f"pos_encodings {config['pos_encodings']!r}: only 'rope' is supported")
+    ndim, tokens = config.get("puzzle_emb_ndim", 0), config.get("puzzle_emb_len", 16)
+    if ndim == 0 and tokens:
+        raise OfficialCheckpointError("puzzle_emb_ndim 0 wants puzzle_emb_len 0 (the official class fails on it too)")
+    if ndim and not tokens:
+        tokens = -(-ndim // config["hidden_size"])
+    return TRMConfig(
+        vocab_size=config["vocab_size"],
+        seq_len=config["seq_len"],
+        hidden_size=config["hidden_size"],
+        num_layers=config["L_layers"],
+        expansion=config.get("expansion", 4),
+        mixer="mlp" if mlp else "attention",
+        num_heads=config.get("num_heads", 8),
+        H_cycles=config["H_cycles"],
+        L_cycles=config["L_cycles"],
+        halt_max_steps=config.get("halt_max_steps", 16),
+        halt_exploration_prob=config.get("halt_exploration_prob", 0.1),
+        puzzle_tokens=tokens if ndim else 0,
+        num_puzzles=config.get("num_puzzle_identifiers", 1),
+        norm_eps=config.get("rms_norm_eps", 1e-5),
+        rope_theta=config.get("rope_theta", 10000.0),
+    )
+
+
+def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
+    """A `TRM` that computes what the official class computes with these weights, in evaluation mode.
+
+    Raises:
+        OfficialCheckpointError: a tensor is missing, left over, or of another shape; the message names it.
+    """
+    model = TRM(official_config(config))
+    theirs = {re.sub(r"^(_orig_mod\.|model\.|inner\.)+", "", name): value for name, value in state_dict.items()}
+    weights = {}
+    for name, value in theirs.items():
+        if name == "puzzle_emb.weights" and model.config.puzzle_tokens:
+            rows, width = len(value), model.config.puzzle_tokens * model.config.hidden_size
+            padded = torch.nn.functional.pad(value.float(), (0, width - value.shape[1]))
+            weights["puzzle_embed"] = padded.view(rows, model.config.puzzle_tokens, -1)
+        elif name.startswith("q_head."):
+            weights[name] = value[:1]
+        else:
+            weights[_ours(name)] = value
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    faults = [f"missing {name}" for name in expected.keys() - weights.keys()]
+    faults += [f"unknown {name}" for name in weights.keys() - expected.keys()]
+    for name in expected.keys() & weights.keys():
+        if weights[name].shape != expected[name]:
+            faults.append(f"{name} is {tuple(weights[name].shape)}, the configuration wants {tuple(expected[name])}")
+    if faults:
+        raise OfficialCheckpointError("not the weights of this configuration: " + "; ".join(sorted(faults)))
+    model.load_state_dict({name: value.float() for name, value in weights.items()})
+    return model
+
+
+def _ours(name: str) -> str:
+    """Our name for an official tensor."""
+    name = {"embed_tokens.embedding_weight": "embed"}.get(name, name)
+    name = re.sub(r"^L_level\.layers\.", "net.", name)
+    return re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", name)

@@ -1,0 +1,225 @@
+"""Parameters of chapters 02, 03 and 04: a TRM on Sudoku, and the arms that are compared."""
+
+import re
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trm import supervision
+from trm.halting import UNROLLED
+from trm.params import Training, arm_names, checked_weights, known_schedule, world_size
+
+ALL_STEPS = 10**9  # as many as the arm trains for
+CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
+
+# What an arm of chapter 03 changes in the parameters of chapter 04.
+HALTING_ARMS = {
+    "q": {"halting": "q"},
+    "q_continue": {"halting": "q_continue"},
+    "annealed": {
+        "halting": "q",
+        "halt_exploration_prob": 0.5,
+        "halt_exploration_end": 0.0,
+        "halt_exploration_anneal_steps": ALL_STEPS,
+    },
+    "depth": {"halting": "q", "depth_curriculum": CGAR},
+    "act": {"halting": "act"},
+    "act_alone": {"halting": "act", "every_step_weight": 0.0, "act_weight": 1.0},
+    "ponder": {"halting": "ponder", "ponder_coef": 0.01},
+    "graves": {"halting": "graves"},
+}
+
+
+CURRICULUM = "curriculum"  # an arm: the linear schedule, brought in by and by
+
+
+def split_arm(arm: str) -> tuple[str, str]:
+    """(schedule, backprop) of an arm; backprop is "full" where the arm does not say."""
+    schedule, _, backprop = arm.partition("/")
+    return schedule.strip(), backprop.strip() or "full"
+
+
+class TrmTrain(Training):
+    """Chapter 04: train a TRM on Sudoku."""
+
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"xla_metrics_every"}
+    TRAINS_ON_XLA: ClassVar[bool] = True
+
+    puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
+    data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
+    train_size: int = Field(0, ge=0, description="puzzles to train on; 0: all")
+    valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
+    test_size: int = Field(1000, ge=1, description="puzzles of the final test")
+    eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
+
+    hidden_size: int = Field(64, ge=2, description="width D")
+    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
+    num_heads: int = Field(4, ge=1, description="attention heads")
+    puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
+    H_cycles: int = Field(2, ge=1, description="answers refined in one supervision step")
+    L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
+    halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
+    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
+    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what that chance is annealed to")
+    halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
+    halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
+    ponder_coef: float = Field(1e-3, ge=0, description="price of thinking in act, ponder and graves")
+    ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
+    every_step_weight: float = Field(
+        1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
+    )
+    depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
+    initial_noise: float = Field(0.0, ge=0, description="deviation of the random part of the first answer state")
+    loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
+    act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
+
+    schedule: str = Field("linear", description="weights over the H-cycles")
+    supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
+    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
+    curriculum_enabled: bool = Field(False, description="bring supervision_weight in by and by")
+    curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")
+    curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
+    activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+    xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of what XLA did")
+
+    @field_validator("schedule", "step_schedule")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        return known_schedule(value)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.schedule != supervision.ADAPTIVE:
+            self._check_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
+        if self.step_schedule == supervision.ADAPTIVE:
+            raise ValueError(
+                "parameter 'step_schedule': 'adaptive' needs the losses of all steps at once, and supervision steps are "
+                "taken one optimizer step each; use it as 'schedule'"
+            )
+        self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
+        self._check_depth_curriculum()
+        if self.halting in UNROLLED and not self.every_step_weight and not self.act_weight:
+            raise ValueError(
+                "parameters 'every_step_weight' and 'act_weight' are both 0: there is nothing to learn from"
+            )
+        if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
+            )
+        if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
+            raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
+        return self
+
+    def _check_depth_curriculum(self) -> None:
+        try:
+            stages = supervision.depth_stages(self.depth_curriculum, self.max_steps)
+        except ValueError as error:
+            raise ValueError(f"parameter 'depth_curriculum': {error}") from None
+        own = [self.H_cycles, self.L_cycles]
+        if stages and stages[-1][1:] != own:
+            raise ValueError(
+                f"parameter 'depth_curriculum' = {self.depth_curriculum!r} must end with H_cycles x L_cycles, which is "
+                f"{own[0]}x{own[1]} and what evaluation uses"
+            )
+        for _, H, _ in stages:
+            if self.schedule != supervision.ADAPTIVE:
+                self._check_weights("schedule", self.schedule, H, self.supervision_weight)
+
+    def _check_weights(self, name: str, schedule: str, steps: int, weight: float) -> None:
+        last = checked_weights(name, schedule, steps, weight)[-1]
+        if name == "schedule" and self.curriculum_enabled and not last:
+            raise ValueError("parameter 'schedule': with the curriculum the last step must have a weight")
+
+
+class DeepSupervision(TrmTrain):
+    """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
+
+    TRAINS_ON_XLA: ClassVar[bool] = False
+
+    arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
+    num_seeds: int = Field(1, ge=1, description="seeds of each arm")
+    target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose first step is reported")
+    table: str = Field("", description="file to write the results to, such as book/results/02_deep_supervision.csv")
+
+    H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
+    eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    max_steps: int = Field(
+        400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute"
+    )
+    eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
+    compute_gradient_stats: bool = Field(True, description="gradient norm at each H-cycle")
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: str) -> str:
+        names = arm_names(value)
+        if not names or len(set(names)) < len(names):
+            raise ValueError("wants names with commas between, each once, such as 'none, linear, none/last'")
+        for name in names:
+            schedule, backprop = split_arm(name)
+            if schedule != CURRICULUM:
+                known_schedule(schedule)
+            if backprop not in ("last", "per_cycle", "full"):
+                raise ValueError(f"arm {name!r}: after the slash stands last, per_cycle or full")
+        return value
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Self:
+        for name in arm_names(self.arms):
+            if split_arm(name)[0] not in (CURRICULUM, supervision.ADAPTIVE):
+                self._check_weights("arms", split_arm(name)[0], self.H_cycles, self.supervision_weight)
+        return self
+
+
+class Halting(TrmTrain):
+    """Chapter 03: when to stop thinking. What is asked of a trained model, and the parameters of chapter 04 for the arms."""
+
+    TRAINS_ON_XLA: ClassVar[bool] = False
+
+    model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the puzzle")
+    tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")
+    more_steps: int = Field(64, ge=1, description="supervision steps of thinking longer")
+    restarts: int = Field(16, ge=1, description="attempts at each puzzle")
+    restart_size: int = Field(120, ge=1, description="test puzzles for thinking longer and for restarts")
+    early_steps: int = Field(250, ge=0, description="optimizer steps of a model trained for a short time; 0: none")
+    arms: str = Field("q, act", description="ways to learn to stop, see HALTING_ARMS; empty: none are trained")
+    num_seeds: int = Field(1, ge=1, description="seeds of each arm, and of the model trained for a short time")
+    label: str = Field("", description="name of the data in the tables; empty: the puzzle's size")
+    tables: str = Field("", description="folder to write the tables to, such as book/results")
+
+    valid_size: int = Field(1000, ge=1, description="puzzles, kept out of training, to choose thresholds on")
+    test_size: int = Field(2000, ge=1, description="puzzles of the final test")
+    eval_steps: int = Field(16, ge=2, description="supervision steps that rules are held against")
+    max_steps: int = Field(400, ge=1, description="optimizer steps of an arm; those that cost more a step take fewer")
+    eval_interval: int = Field(200, ge=1, description="steps between evaluations on the validation part")
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: str) -> str:
+        for arm in arm_names(value):
+            name, _, coef = arm.partition(":")
+            if name.strip() not in HALTING_ARMS:
+                raise ValueError(
+                    f"no arm {name!r}; there are {', '.join(HALTING_ARMS)}, also with a ponder_coef: act:5e-3"
+                )
+            if arm_names(value).count(arm) > 1:
+                raise ValueError(f"arm {arm!r} is named twice")
+            if coef and not re.fullmatch(r"\s*\d*\.?\d+(e-?\d+)?\s*", coef):
+                raise ValueError(f"arm {arm!r}: after the colon stands a ponder_coef such as 5e-3")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_chapter(self) -> Self:
+        if world_size() > 1:
+            raise ValueError("this chapter is for one process; train with chapter 04 and give its model as model_path")
+        if self.more_steps < self.eval_steps:
+            raise ValueError(
+                f"parameter 'more_steps' = {self.more_steps} must be at least eval_steps = {self.eval_steps}"
+            )
+        return self

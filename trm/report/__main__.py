@@ -1,0 +1,8 @@
+"""`python -m trm.report`."""
+
+import sys
+
+from trm.report.html import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Pareto: which configurations are worth their cost, and how sure that is with a few seeds.
+
+Cost (training or test FLOPs, network applications, seconds) and error are both to be as small as possible. A point is
+*dominated* if another is no worse in both and better in one; the front is what no other point dominates.
+
+Ties: equal points do not dominate each other, so copies are on the front together or not at all; of two points of equal
+cost the one with the smaller error dominates, and of equal error the cheaper one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from trm.errors import UserError
+from trm.stats import summarise
+
+
+def non_dominated(cost: ArrayLike, error: ArrayLike) -> np.ndarray:
+    """Which points are on the front. cost (n,), error (n,), in any units -> (n,) bool. One sort, n log n.
+
+    Raises:
+        UserError: arrays of other or unequal shapes, or values that are NaN.
+    """
+    cost, error = np.asarray(cost, dtype=float), np.asarray(error, dtype=float)
+    if cost.ndim != 1 or cost.shape != error.shape:
+        raise UserError(f"cost and error must both be (n,); they are {cost.shape} and {error.shape}")
+    if np.isnan(cost).any() or np.isnan(error).any():
+        raise UserError("cost or error is NaN, which neither dominates nor is dominated; leave those points out")
+    if not len(cost):
+        return np.zeros(0, dtype=bool)
+    order = np.argsort(cost, kind="stable")
+    _, first, group = np.unique(cost[order], return_index=True, return_inverse=True)
+    best = np.minimum.reduceat(error[order], first)  # smallest error at each cost, cheapest first
+    record = np.append(True, best[1:] < np.minimum.accumulate(best)[:-1])  # smaller than at every lower cost
+    on_front = np.empty(len(cost), dtype=bool)
+    on_front[order] = (error[order] == best[group]) & record[group]
+    return on_front
+
+
+def front(runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error: str = "error") -> pd.DataFrame:
+    """A row a configuration, cheapest first: cost and error (means over its runs), error_std, n and on_front.
+
+    runs: a row a run, with a column `seed` where there is one. by: the columns that make a configuration. cost, error: the
+    names of the columns, in any units; errors that are shares are averaged as they stand.
+
+    Raises:
+        UserError: a column is missing, a value is not finite, a seed is there twice in a configuration.
+    """
+    costs, errors = summarise(runs, by, cost), summarise(runs, by, error)
+    table = pd.DataFrame({"cost": costs["mean"], "error": errors["mean"], "error_std": errors["std"], "n": errors["n"]})
+    return table.assign(on_front=non_dominated(table["cost"], table["error"])).sort_values("cost", kind="stable")
+
+
+def membership(
+    runs: pd.DataFrame,
+    by: str | Sequence[str],
+    cost: str = "cost",
+    error: str = "error",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.Series:
+    """How often each configuration is on the front when its seeds are drawn anew: shares from 0 to 1, cheapest first.
+
+    In every resample each configuration draws as many of its n runs, with replacement and apart from the others (a run's
+    cost and error stay together), and the front is that of the new means, whose distance from the old one is stretched by
+    sqrt(n / (n - 1)), since a draw from few runs spreads too little. A configuration with one run has no spread to draw
+    from: its share speaks of the spread of the others only. A share is no confidence: the cheapest is always on the front,
+    and with three seeds chance alone can give another a high one. Arguments and errors as in `front`; same seed, same shares.
+    """
+    if resamples < 1:
+        raise UserError(f"resamples must be 1 or more, not {resamples}")
+    table, rng = front(runs, by, cost, error), np.random.default_rng(seed)
+    keys = [by] if isinstance(by, str) else list(by)
+    means = []  # of each configuration, (R, 2)
+    for _, group in runs.groupby(keys, sort=False, dropna=False):
+        values = group[[cost, error]].to_numpy(dtype=float)  # (n, 2)
+        n, middle = len(values), values.mean(0).clip(values.min(0), values.max(0))
+        drawn = values[rng.integers(n, size=(resamples, n))]  # (R, n, 2)
+        drawn_mean = drawn.mean(1).clip(drawn.min(1), drawn.max(1))  # as in `summarise`, equal costs stay equal
+        means.append(middle + (drawn_mean - middle) * np.sqrt(n / max(n - 1, 1)))
+    share = np.mean([non_dominated(*sample.T) for sample in np.stack(means, 1)], axis=0)
+    cheapest = np.argsort(summarise(runs, by, cost)["mean"], kind="stable")  # the order of `table`
+    return pd.Series(share[cheapest], table.index, name="probability")

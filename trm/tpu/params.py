@@ -1,0 +1,26 @@
+"""Parameters of chapter 09, TPUs: what is planned, and what is measured on XLA."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trm.params import Params
+
+
+class TpuScaling(Params):
+    """Chapter 09: the suites on a TPU slice, by arithmetic; and the same training on XLA devices, measured."""
+
+    slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-64", description="TPU slice that is planned for")
+    beside: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-8", description="a second slice to hold it against")
+    suites: str = Field("tpu_quickstart, scaling_research", description="sweeps, at paper scale, that are planned")
+    utilisation: float = Field(0.4, gt=0, le=1, description="share of peak FLOP/s that is hoped for")
+    host_milliseconds: float = Field(
+        2.3, ge=0, description="a host's time to trace a layer's application, measured on a processor; 0: left out"
+    )
+    measure: Literal["auto", "yes", "no"] = Field(
+        "auto", description="train on XLA; auto: where torch_xla is installed"
+    )
+    steps: int = Field(20, ge=2, description="optimizer steps of each measured training")
+    devices: int = Field(8, ge=1, description="XLA devices that the processor plays")
+    pjrt_device: Literal["CPU", "TPU"] = Field("CPU", description="XLA devices: played by the processor, or real ones")
+    tables: str = Field("", description="folder to write the tables to, such as book/results; empty: none")

@@ -1,0 +1,205 @@
+"""What a training would ask of a TPU slice, by arithmetic from its configuration: nothing here is measured.
+
+FLOPs are those of `trm.flops`. Memory counts what every chip holds whole (weights, gradients, moments, averaged
+weights) and, for its own rows, the recursion's state and what the backward pass keeps, which the real network is asked for on
+tensors without memory. Traffic counts the operands of the matrix products, all else being thought fused into them. XLA's own
+temporaries are not counted, nor is the host.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from trm.flops import applications, step_flops, training_flops
+from trm.halting import UNROLLED
+from trm.layers import inner_width
+from trm.model import TRM, TRMConfig
+from trm.puzzles.grid import SHAPES
+from trm.puzzles.params import TrmTrain
+from trm.tpu.slices import GIB, Slice
+
+FLOAT = 4  # bytes
+SPARE = 0.9  # the share of a chip's memory that a plan may fill
+PASSES = 6  # in bfloat16, of which a TPU makes a product in float32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training on one slice. Seconds are those of a step, estimated for one thing alone."""
+
+    parameters: int
+    global_batch: int
+    rows: int  # of the batch, on a chip
+    flops_per_step: float  # all chips
+    memory_gib: float  # on a chip
+    allreduce_bytes: float  # gradients, float32, that each chip adds up with the others in a step
+    host_bytes: float  # that a batch sends to the chips
+    intensity: float  # FLOPs for each byte between a chip and its memory
+    compute_seconds: float  # at peak
+    memory_seconds: float
+    network_seconds: float
+    host_seconds: float  # to trace the step, which torch_xla does anew for each
+    bound: str  # compute, memory, network or host: what takes longest
+    highest_utilisation: float  # of peak, that the bounds leave
+    step_seconds: float  # at the utilisation asked for, or at another bound, whichever is longer
+    days: float  # of the whole training
+
+
+def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_milliseconds: float = 0.0) -> Plan:
+    """What the training that `params` describe asks of a slice.
+
+    Args:
+        utilisation: the share of peak that is hoped for.
+        host_milliseconds: what a host takes to trace one layer's application (`tests/benchmarks/xla_tracing.py` measures it;
+            a backward pass counts as two); 0 leaves the host out.
+    """
+    shape = SHAPES[params.puzzle]
+    c = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    parts, rows, size = params.grad_accumulation, -(-params.batch_size // on.chips), bytes_of(params.precision)
+    parameters, applied = count_parameters(c), parts * _steps(c) * applications(c.H_cycles, c.L_cycles, c.backprop)
+    flops = params.batch_size * step_flops(c)
+    update = parameters * FLOAT * (9 if params.ema_decay else 7)  # weights, gradient, two moments, the average
+    traffic = applied * application_traffic(c, -(-rows // parts), size) + update
+    allreduce = parameters * FLOAT
+    bounds = {
+        "compute": flops / on.chips / on.peak_flops * (PASSES if params.precision == "float32" else 1),
+        "memory": traffic / on.bandwidth,
+        "network": 2 * (on.chips - 1) / on.chips * allreduce / (2 * on.link),  # a ring, both ways round
+        "host": applied * c.num_layers * host_milliseconds / 1e3,
+    }
+    step = max(bounds["compute"] / utilisation, bounds["memory"], bounds["network"], bounds["host"])
+    whole = training_flops(c, params.batch_size, params.max_steps) / flops * step  # a curriculum has cheaper steps
+    return Plan(
+        parameters=parameters,
+        global_batch=params.batch_size,
+        rows=rows,
+        flops_per_step=flops,
+        memory_gib=chip_memory(params, c, on) / GIB,
+        allreduce_bytes=allreduce,
+        host_bytes=params.batch_size * (2 * shape.cells + 1) * 8,  # tokens in and out, and a draw, int64 each
+        intensity=flops / on.chips / traffic,
+        **{f"{name}_seconds": seconds for name, seconds in bounds.items()},
+        bound=max(bounds, key=bounds.get),
+        highest_utilisation=bounds["compute"] / max(bounds.values()),
+        step_seconds=step,
+        days=whole / 86400,
+    )
+
+
+def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
+    """What keeps a training from running on a slice: what is wrong -> the parameters that mend it ({} for none)."""
+    found: dict[str, dict[str, Any]] = {}
+    unit = on.chips * params.grad_accumulation
+    if params.batch_size % unit:
+        nearest = max(round(params.batch_size / unit), 1) * unit
+        found[f"batch_size {params.batch_size:,} cannot be shared by {on.chips} chips"] = {"batch_size": nearest}
+    if params.precision == "float16":
+        found["precision float16: a TPU has none"] = {"precision": "bfloat16"}
+    if params.activation_checkpointing:
+        found["activation_checkpointing: torch has none for XLA"] = {"activation_checkpointing": False}
+    shape = SHAPES[params.puzzle]
+    config = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    needed = chip_memory(params, config, on)
+    if needed > SPARE * on.memory:
+        mend: dict[str, Any] = {}
+        batch = next((m["batch_size"] for m in found.values() if "batch_size" in m), params.batch_size)
+        for parts in (2**i for i in range(1, 12)):
+            cut = params.model_copy(update={"grad_accumulation": parts, "batch_size": batch})
+            if batch % (on.chips * parts) == 0 and chip_memory(cut, config, on) <= SPARE * on.memory:
+                mend = {"grad_accumulation": parts}
+                break
+        found[f"memory: {needed / GIB:.0f} GiB on a chip of {on.memory / GIB:.0f}"] = mend
+    return found
+
+
+def bytes_of(precision: str) -> int:
+    """Bytes of a number in the matrix products."""
+    return FLOAT if precision == "float32" else 2
+
+
+def count_parameters(config: TRMConfig) -> int:
+    """Parameters of a TRM, from the model itself, built without memory."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in TRM(config).parameters())
+
+
+def chip_memory(params: TrmTrain, config: TRMConfig, on: Slice) -> float:
+    """Bytes on a chip at the peak of a step."""
+    c, rows = config, -(-params.batch_size // on.chips)
+    whole = count_parameters(c) * FLOAT * (5 if params.ema_decay else 4)
+    positions = c.puzzle_tokens + c.seq_len
+    state = rows * (2 * positions * c.hidden_size * FLOAT + (2 * c.seq_len + 3) * 8)
+    trained = c.L_cycles + 1 if c.backprop == "last" else c.H_cycles * (c.L_cycles + 1)
+    read = c.seq_len * c.vocab_size * 3 * FLOAT  # logits, and what the loss keeps of them
+    kept = trained * kept_for_backward(c, params.precision) + read
+    return whole + state + -(-rows // params.grad_accumulation) * _steps(c) * kept
+
+
+def _steps(config: TRMConfig) -> int:
+    """Supervision steps in one training step."""
+    return config.halt_max_steps if config.halting in UNROLLED else 1
+
+
+def kept_for_backward(config: TRMConfig, precision: str = "float32") -> int:
+    """Bytes that one application of the network to one example keeps for its backward pass: what autograd saves, parameters
+    left out. With bfloat16 the sums after the residuals stay in float32."""
+    fields = (
+        "hidden_size",
+        "num_layers",
+        "expansion",
+        "inner_multiple",
+        "mixer",
+        "num_heads",
+        "puzzle_tokens",
+        "seq_len",
+    )
+    values = asdict(config)
+    return _kept(tuple((name, values[name]) for name in fields), precision == "float32")
+
+
+@cache
+def _kept(fields: tuple[tuple[str, Any], ...], full: bool) -> int:
+    with torch.device("meta"):
+        config = TRMConfig(**dict(fields))
+        net = TRM(config).net.to(torch.float32 if full else torch.bfloat16)
+        length = config.puzzle_tokens + config.seq_len
+        rows = 2  # of one row some views are kept whole that of more are copied
+        z = torch.empty(rows, length, config.hidden_size, dtype=next(net.parameters()).dtype, requires_grad=True)
+    in_float32 = 0 if full else 2 * config.num_layers * z.numel() * 2
+    return (saved_bytes(lambda: net(z), net) + in_float32) // rows
+
+
+def saved_bytes(function, module: nn.Module) -> int:
+    """Bytes of the distinct storages that autograd saves while `function` runs, those that `module` owns left out."""
+    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function()
+    return sum(storage.nbytes() for storage in saved.values())
+
+
+def application_traffic(config: TRMConfig, rows: int, size: int) -> float:
+    """Bytes between a chip and its memory in one application of the network to `rows` examples, forward: operands and results
+    of the matrix products, `size` bytes a number."""
+    c = config
+    D, T = c.hidden_size, c.puzzle_tokens + c.seq_len
+
+    def swiglu(width: int, vectors: int) -> int:
+        inner = inner_width(width, c.expansion, c.inner_multiple)
+        return 3 * width * inner + rows * vectors * (2 * width + 3 * inner)
+
+    if c.mixer == "mlp":
+        mixer = swiglu(T, D)
+    else:  # q, k, v; scores written and read; the mixture; the output
+        mixer = 4 * D * D + rows * (4 * T * D + 2 * T * D + 2 * c.num_heads * T * T + 2 * T * D + 2 * T * D)
+    return c.num_layers * (mixer + swiglu(D, T)) * size

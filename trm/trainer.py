@@ -1,0 +1,375 @@
+"""One loop for every model of the book, on accelerate.
+
+The model gives `loss(batch, state, detail) -> StepOutput` (`trm.protocol`); the data give `batches(step)`, a
+pure function of the step; everything else that a run wants (averaged weights, tracking, checkpoints, stopping) hangs
+on the steps of `fit`. The step itself never waits for the device: numbers are read at every `log_interval` alone.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from torch import Tensor, nn
+
+from trm.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from trm.ema import EMA
+from trm.errors import UserError
+from trm.halting import CollapseWatch
+from trm.optim import learning_rate, make_optimizer
+from trm.params import Training
+from trm.prefetch import MadeAhead
+from trm.progress import Tracker
+from trm.run import Run
+
+VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms that are said aloud
+
+
+class TrainingError(UserError):
+    """A training that cannot go on."""
+
+
+def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
+    """The accelerator that `backend` and `log_with` ask for (`trm.params` has checked that they can be had); `options` are
+    accelerate's own."""
+    AcceleratorState._reset_state()  # one process may train several models in turn
+    log_with = None if params.log_with == "none" else params.log_with
+    return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
+
+
+def place(params: Training) -> torch.device:
+    """Where this process computes; of several processes each has a device of its own."""
+    return PartialState(cpu=params.device == "cpu").device
+
+
+def _random_state() -> dict[str, Tensor]:
+    """Where the random numbers of the processor, and of the CUDA device, stand."""
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state()} | cuda
+
+
+class Trainer:
+    """Trains `model` for `params.max_steps` optimizer steps, or until a stop that resumes.
+
+    Args:
+        model: gives `loss(batch, state, detail)`; may give `host_draws(seed, step, batch_size)`.
+        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...); where batch_size is 0, as
+            many rows as it likes, if they can be cut into processes * grad_accumulation parts.
+        params, run: what to do and where to write.
+        evaluate: model -> {"valid/...": number}, called with the averaged weights.
+        monitor: names whose values, compared in this order, say which evaluation is the best.
+        show: called with every record of the history (`tracking.Progress`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Callable[[int], dict[str, np.ndarray]],
+        params: Training,
+        run: Run,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+        monitor: tuple[str, ...] = ("valid/exact_accuracy", "valid/cell_accuracy"),
+        show: Callable[[dict], None] | None = None,
+    ):
+        self.params, self.run, self.batches, self.evaluate = params, run, batches, evaluate
+        self.monitor, self.show = monitor, show or (lambda record: None)
+        self.accelerator = self._make_accelerator()
+        self.plain_model = model.to(self.device)
+        if params.compile:
+            self._compile()
+        optimizer = make_optimizer(model.parameters(), params)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.ema = EMA(self.plain_model, params.ema_decay)
+        self.parts = MadeAhead(self._local_parts, params.prefetch, params.max_steps)
+        self.states: list[Any] = [None] * params.grad_accumulation
+        self.sums: dict[str, Tensor] = {}  # (1,) each
+        self.counts: dict[str, int] = {}
+        self.first_bad = torch.zeros((), device=self.device)  # the first step whose loss was not finite
+        self.step, self.seconds, self.examples = 0, 0.0, 0
+        self.best: list[float] = []
+        self.evaluations_without_gain = 0
+        self.paused = False
+        self.warned: set[str] = set()
+        self.max_thoughts = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
+        self.halting_watch = CollapseWatch(self.max_thoughts, patience=params.max_steps // 4)
+        self.tracker = Tracker(run, self.accelerator, params)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.accelerator.device
+
+    def _make_accelerator(self) -> Accelerator:
+        mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[self.params.precision]
+        return make_accelerator(self.params, self.run, mixed_precision=mixed)
+
+    def _compile(self) -> None:
+        shapes_change = not hasattr(self.plain_model, "net")
+        getattr(self.plain_model, "net", self.plain_model).compile(dynamic=shapes_change)
+
+    def _autocast(self) -> AbstractContextManager:
+        return self.accelerator.autocast()
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> dict[str, float]:
+        """Train; returns train/steps, train/seconds (all of it: evaluation, compilation, checkpoints) and the rate.
+
+        `paused` is True afterwards when `time_limit` ended it before `max_steps`.
+
+        Raises:
+            TrainingError: the loss is no longer finite; the step is named and the last good checkpoint kept.
+        """
+        p = self.params
+        if p.resume:
+            self._resume()
+        before, started = self.seconds, time.perf_counter()
+        stop = self.step >= p.max_steps or self._no_more_gain()
+        try:
+            while not stop:
+                logged = (self.step + 1) % p.log_interval == 0
+                self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
+                self.seconds = before + time.perf_counter() - started
+                last = self.step == p.max_steps
+                if self.step % p.log_interval == 0 or last:
+                    self._log()
+                    self.paused = not last and self._time_is_up(self.seconds - before)
+                if self.evaluate and (self.step % p.eval_interval == 0 or last):
+                    self._evaluate()
+                stop = last or self._no_more_gain() or self.paused
+                if self.step % p.checkpoint_interval == 0 or stop:
+                    self._checkpoint()
+                self.seconds = before + time.perf_counter() - started
+        finally:
+            self.parts.close()
+        if self.best and not self.paused:
+            self.tracker.keep_model(self.run.dir / "best")
+        self.tracker.close()
+        return {
+            "train/steps": self.step,
+            "train/seconds": self.seconds,
+            "train/examples_per_second": self.examples / max(self.seconds, 1e-9),
+        }
+
+    def _train_step(self, detail: bool) -> None:
+        """One optimizer step on the batch of `self.step`."""
+        p, accelerator = self.params, self.accelerator
+        self.plain_model.train()
+        rate = learning_rate(p, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._number(rate)
+        parts = self.parts(self.step)
+        self.examples += sum(len(next(iter(part.values()))) for part in parts) * accelerator.num_processes
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with self._autocast():
+                    out = self.model(part, self.states[i], detail=detail)
+                accelerator.backward(out.loss / len(parts))
+            finite &= torch.isfinite(out.loss.detach())
+            self.states[i] = out.state
+            self._add(out.metrics)
+            if detail and p.compute_gradient_stats:
+                self._add(self._gradients_per_step(out.answers))
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
+        if self.accelerator.scaler is None:  # with a scaler an infinite norm is a step that is skipped, no fault
+            finite &= torch.isfinite(norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self._number(self.ema.next_weight()))
+        self.step += 1
+        self.first_bad = torch.where(~finite & (self.first_bad == 0), self._number(float(self.step)), self.first_bad)
+        self._add({"grad_norm": norm.detach(), "lr": torch.tensor(rate)})
+
+    def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
+        """This process's rows of the global batch, cut into `grad_accumulation` parts."""
+        batch = dict(self.batches(step))
+        size = len(next(iter(batch.values())))
+        if hasattr(self.plain_model, "host_draws"):
+            batch |= self.plain_model.host_draws(self.params.seed, step, size)
+        rows = size // self.accelerator.num_processes
+        first = rows * self.accelerator.process_index
+        pieces = {
+            k: torch.from_numpy(v[first : first + rows]).chunk(self.params.grad_accumulation) for k, v in batch.items()
+        }
+        return [{k: self._on_device(v[i]) for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A copy that the host does not wait for, where the device is CUDA."""
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):  # a thread that makes batches ahead begins on the first device
+                return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _number(self, value: float) -> float | Tensor:
+        """A number that is another in every step, as the device wants it."""
+        return value
+
+    def _gradients_per_step(self, answers: list[Tensor]) -> dict[str, Tensor]:
+        """Norm of d(loss of one example) / d(answer after H-cycle i), mean over the batch."""
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0
+        norms = {}
+        for i, answer in enumerate(answers):
+            grad = torch.zeros_like(answer) if answer.grad is None else answer.grad
+            size = len(answer) * self.params.grad_accumulation / scale  # the loss is a mean over the batch
+            norms[f"gradients/step_{i}_grad_norm_mean"] = grad.flatten(1).norm(dim=1).mean() * size
+        return norms
+
+    def _zero(self, device: torch.device) -> Tensor:
+        """Where a sum begins, (1,)."""
+        return torch.zeros(1, device=device)
+
+    def _add(self, metrics: dict[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            if name not in self.sums:
+                self.sums[name] = self._zero(value.device)
+            self.sums[name] = self.sums[name].to(value.device) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    # --- at intervals -----------------------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        """Read the sums since the last record, over all processes, and keep their means."""
+        self._stop_if_not_finite()
+        totals = torch.cat([total.to(self.device).float() for total in self.sums.values()])  # read all at once
+        totals = self.accelerator.reduce(totals, "mean").tolist()
+        means = {f"train/{name}": total / self.counts[name] for name, total in zip(self.sums, totals)}
+        self.sums, self.counts = {}, {}
+        record = {"step": self.step, "train/seconds": self.seconds, **means}
+        record["train/seconds_per_step"] = self.seconds / self.step
+        if means.get("train/halted"):  # in the long run, an example ends each so many steps
+            record["train/mean_steps"] = 1 / means["train/halted"]
+        self._keep(record)
+        if "train/mean_steps" in record:
+            steps = 1 / max(means["train/ready"], 1e-9) if "train/ready" in means else record["train/mean_steps"]
+            said = self.halting_watch.see(self.step, steps, means["train/exact_accuracy"])
+            if said and self.run.main:
+                print(f"warning: {said}", flush=True)
+        norm = means["train/grad_norm"]
+        for fault, seen in (("vanishing", norm < VANISHING), ("exploding", EXPLODING < norm < math.inf)):
+            if seen and fault not in self.warned:
+                self.warned.add(fault)
+                print(f"warning: {fault} gradients: norm {norm:.3g} about step {self.step}", flush=True)
+
+    def _stop_if_not_finite(self) -> None:
+        bad = int(self.accelerator.gather(self.first_bad.reshape(1)).max())
+        if bad:
+            found = checkpoints(self.run.dir / "checkpoints")
+            kept = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint had been written yet"
+            raise TrainingError(
+                f"the loss is not finite at step {bad}; {kept}. Try a smaller lr, a smaller grad_clip, a longer "
+                "warm-up, or the curriculum"
+            )
+
+    def _evaluate(self) -> None:
+        self._stop_if_not_finite()
+        with self.ema.averaged() as model:
+            metrics = self.evaluate(model)
+            self._keep({"step": self.step, "train/seconds": self.seconds, **metrics})
+            score = [metrics[name] for name in self.monitor if name in metrics]
+            if score and score > self.best:
+                self.best, self.evaluations_without_gain = score, 0
+                self.run.save_model(model, "best")
+            else:
+                self.evaluations_without_gain += 1
+
+    def _no_more_gain(self) -> bool:
+        """Whether early stopping ends the run."""
+        return 0 < self.params.early_stopping_patience <= self.evaluations_without_gain
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        if self.run.main:
+            self.tracker.log(record)
+            self.show(record)
+
+    def _time_is_up(self, seconds: float) -> bool:
+        """Whether `time_limit` has passed for the first process, which decides for all."""
+        if not self.params.time_limit:
+            return False
+        flag = torch.tensor(float(self.run.main and seconds > 60 * self.params.time_limit), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum"))
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        self._stop_if_not_finite()
+        gathered = self._gathered_state()
+        sums = {n: self.accelerator.reduce(value.to(self.device), "mean") for n, value in self.sums.items()}
+        tensors = {
+            "model": self.plain_model.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer),
+            "ema": self.ema.shadow,
+            "state": gathered,
+            "sums": sums,
+            "random": _random_state(),
+        }
+        facts = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "examples": self.examples,
+            "train_step": getattr(self.states[0], "train_step", None),
+            "best": self.best,
+            "evaluations_without_gain": self.evaluations_without_gain,
+            "ema_updates": self.ema.updates,
+            "counts": self.counts,
+            "code": self.run.code,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+        }
+        self._write(tensors, facts)
+
+    def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
+        if self.run.main:
+            save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
+
+    def _gathered_state(self) -> dict[str, Tensor]:
+        """The recursion state of the global batch, rows in the order of `batches`."""
+        if not is_dataclass(self.states[0]):
+            return {}
+        names = [f.name for f in fields(self.states[0]) if isinstance(getattr(self.states[0], f.name), Tensor)]
+        return {n: self._whole([getattr(state, n) for state in self.states]) for n in names}
+
+    def _whole(self, parts: list[Tensor]) -> Tensor:
+        """The rows of all processes, from the parts of this one."""
+        return self.accelerator.gather(torch.cat(parts).contiguous())
+
+    def _resume(self) -> None:
+        found = checkpoints(self.run.dir / "checkpoints")
+        if not found:
+            print(f"nothing to resume in {self.run.dir}: starting anew")
+            self.run.rewind(0)
+            return
+        tensors, facts = load_checkpoint(found[-1])
+        self.plain_model.load_state_dict(tensors["model"])
+        load_optimizer(self.optimizer.optimizer, tensors["optimizer"])
+        for name, value in self.ema.shadow.items():
+            value.copy_(tensors["ema"][name])
+        self.ema.updates = facts["ema_updates"]
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.examples = facts.get("examples", self.step * self.params.batch_size)  # older checkpoints do not say
+        self.best = facts["best"]
+        self.evaluations_without_gain = facts["evaluations_without_gain"]
+        self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
+        self.counts = facts["counts"]
+        torch.set_rng_state(tensors["random"]["cpu"])
+        if "cuda" in tensors["random"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random"]["cuda"])
+        if facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        if tensors["state"]:
+            rows = self.params.batch_size // self.accelerator.num_processes // self.params.grad_accumulation
+            first = self.accelerator.process_index * self.params.grad_accumulation
+            for i in range(self.params.grad_accumulation):
+                part = slice((first + i) * rows, (first + i + 1) * rows)
+                blank = self.plain_model.initial_state(rows, facts["train_step"])
+                self.states[i] = replace(
+                    blank, **{n: self._on_device(value[part]) for n, value in tensors["state"].items()}
+                )
+        self.run.rewind(self.step)
+        print(f"resumed at step {self.step} from {found[-1]}")
