@@ -63,13 +63,10 @@ early_stopping_patience = 3  # evaluations without gain that end a run
 precision = "float32"  # of the language model and of training; float16 on CUDA only
 backend = "auto"  # where to compute; xla: TPUs, chapter 04
 compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 0  # steps between evaluations on the validation part; 0: an epoch
 log_interval = 20  # steps between records of history.jsonl
 checkpoint_interval = 0  # steps between checkpoints; 0: an epoch
-compute_gradient_stats = False  # gradient norm at each H-cycle
-log_per_step_losses = True  # loss after each H-cycle
 # the run
 seed = 0  # one seed for everything random
 output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>

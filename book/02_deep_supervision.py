@@ -80,7 +80,6 @@ curriculum_end_step = 200  # full weight from here
 depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
 backprop = "full"  # how far gradients flow
 activation_checkpointing = False  # compute activations again instead of keeping them
-xla_metrics_every = 1000  # with backend xla: steps between records of what XLA did
 # training
 batch_size = 48  # examples an optimizer step, over all processes
 grad_accumulation = 1  # parts that a process cuts its batch into
@@ -98,7 +97,6 @@ ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
 precision = "float32"  # float16 on CUDA only
 backend = "auto"  # where to compute; xla: TPUs, chapter 04
 compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 50  # steps between evaluations on the validation part
 log_interval = 20  # steps between records of history.jsonl

@@ -80,7 +80,6 @@ curriculum_end_step = 200  # full weight from here
 depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
 backprop = "full"  # how far gradients flow
 activation_checkpointing = False  # compute activations again instead of keeping them
-xla_metrics_every = 1000  # with backend xla: steps between records of what XLA did
 # training
 batch_size = 48  # examples an optimizer step, over all processes
 grad_accumulation = 1  # parts that a process cuts its batch into
@@ -98,7 +97,6 @@ ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
 precision = "float32"  # float16 on CUDA only
 backend = "auto"  # where to compute; xla: TPUs, chapter 04
 compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 200  # steps between evaluations on the validation part
 log_interval = 20  # steps between records of history.jsonl
@@ -122,8 +120,8 @@ print(f"run {run.id} in {run.dir}")
 # Rules are chosen on validation puzzles and judged on test puzzles. The model was trained on neither.
 
 # %%
-from trm.loading import check_split, model_and_training
 from trm.puzzles.dataset import load
+from trm.puzzles.loading import check_split, model_and_training
 
 model, training = model_and_training(params)
 check_split(training, params)

@@ -86,7 +86,6 @@ ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
 precision = "float32"  # float16 on CUDA only
 backend = "auto"  # where to compute; xla: TPUs, chapter 04
 compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 40  # steps between evaluations on the validation part
 log_interval = 20  # steps between records of history.jsonl

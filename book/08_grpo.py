@@ -64,14 +64,11 @@ ema_decay = 0.0  # decay of the averaged weights; 0: no averaging
 precision = "float32"  # float16 on CUDA only
 backend = "auto"  # where to compute; xla: TPUs, chapter 04
 compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
 # what is kept
 eval_interval = 20  # steps between evaluations on the validation part
 log_interval = 5  # steps between records of history.jsonl
 checkpoint_interval = 60  # steps between checkpoints
 early_stopping_patience = 0  # evaluations without gain that end a run; 0: never
-compute_gradient_stats = False  # gradient norm at each H-cycle
-log_per_step_losses = True  # loss after each H-cycle
 # the run
 seed = 0  # one seed for everything random
 output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>

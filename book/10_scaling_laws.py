@@ -110,7 +110,7 @@ say(experiments.say_axes(axes))
 
 # %%
 from trm.scaling.verdict import study, verdict
-from trm.stats import error_odds
+from trm.stats_old import error_odds
 
 sizes = {"exp01": "parameters N", "exp02": "L_cycles", "exp03": "H_cycles", "exp05": "training puzzles D"}
 studies, labels = {}, []

@@ -56,9 +56,9 @@ ARMS = {
 
 def schemas() -> dict:
     """The schema of each chapter."""
-    from trm.chapters import CHAPTERS
+    from trm.sweep.chapters import CHAPTERS, schema_of
 
-    return CHAPTERS
+    return {chapter: schema_of(chapter) for chapter in CHAPTERS}
 
 
 def arms(chapter: str) -> list[str]:
@@ -124,7 +124,7 @@ def shipped() -> dict:
     """Logits of the shipped Sudoku models after two supervision steps; the other shipped models answer in runs."""
     import torch
 
-    from trm.loading import shipped_model
+    from trm.puzzles.loading import shipped_model
     from trm.puzzles.solve import solve
 
     found = {}

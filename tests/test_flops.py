@@ -6,15 +6,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trm.flops import answer_flops, applications, lm_flops, network_flops, parser_flops, step_flops, training_flops
-from trm.model import TRM, TRMConfig
+from trm.model import PAPER, TRM, TRMConfig, answer_flops, applications, network_flops, step_flops, training_flops
 from trm.parsing.evaluate import decode
 from trm.parsing.parser_parts import ParserConfig
-from trm.parsing.pointer import Parser
+from trm.parsing.pointer import Parser, parser_flops
 from trm.parsing.words import AFFIXES
 from trm.puzzles.solve import solve
 from trm.puzzles.unrolled import UnrolledTRM
-from trm.recursive_lm.body import LMConfig
+from trm.recursive_lm.body import LMConfig, lm_flops
 from trm.recursive_lm.model import RecursiveLanguageModel
 
 BASE = {"vocab_size": 6, "seq_len": 16, "hidden_size": 32, "num_layers": 1, "expansion": 2.0, "inner_multiple": 8,
@@ -39,7 +38,7 @@ CASES = {
 
 
 def model_and_batch(B=4, **changes):
-    config = TRMConfig(**BASE | changes)
+    config = TRMConfig(**PAPER | BASE | changes)
     model = (UnrolledTRM if config.halting in ("act", "ponder", "graves") else TRM)(config)
     tokens = torch.from_numpy(np.random.default_rng(0).integers(1, 6, (B, 16)))
     return model, {"inputs": tokens, "labels": tokens}
@@ -97,7 +96,7 @@ def test_applications_by_hand():
 
 def test_the_papers_model_by_hand():
     # two blocks, 81 cells, D = 512; inner widths 2/3 * 4 * 81 = 216 -> 256 and 2/3 * 4 * 512 = 1365 -> 1536
-    config = TRMConfig()
+    config = TRMConfig(**PAPER)
     assert network_flops(config) == 2 * 2 * 3 * (512 * 81 * 256 + 81 * 512 * 1536)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trm.losses import IGNORE, exactly_right, sequence_loss, softmax_cross_entropy, stablemax_cross_entropy
+from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy, stablemax_cross_entropy
 
 
 def test_stablemax_by_the_papers_formula_in_numpy():
@@ -17,7 +17,7 @@ def test_stablemax_by_the_papers_formula_in_numpy():
 
 
 def test_stablemax_gradient():
-    labels = torch.tensor([[0, 2, IGNORE]])
+    labels = torch.tensor([[0, 2, IGNORE_INDEX]])
     x = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: stablemax_cross_entropy(z, labels).double(), (x,), eps=1e-4, atol=1e-3)
 
@@ -37,7 +37,7 @@ def test_float32_stablemax_is_near_float64():
 
 
 def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
-    logits, labels = torch.randn(2, 3, 5), torch.tensor([[1, IGNORE, 4], [0, 1, 2]])
+    logits, labels = torch.randn(2, 3, 5), torch.tensor([[1, IGNORE_INDEX, 4], [0, 1, 2]])
     per_cell = softmax_cross_entropy(logits, labels)
     assert per_cell[0, 1] == 0
     expected = torch.stack(
@@ -47,5 +47,5 @@ def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
 
 
 def test_exactly_right_ignores_what_does_not_count():
-    labels = torch.tensor([[1, IGNORE], [1, 2]])
+    labels = torch.tensor([[1, IGNORE_INDEX], [1, 2]])
     assert exactly_right(torch.tensor([[1, 5], [1, 3]]), labels).tolist() == [True, False]

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from trm.losses import sequence_loss
-from trm.model import TRM, TRMConfig
+from trm.model import PAPER, TRM, TRMConfig
 from trm.puzzles.solve import solve
 
-SMALL = TRMConfig(
+SMALL = TRMConfig(**PAPER | dict(
     vocab_size=8, seq_len=6, hidden_size=12, num_layers=1, expansion=1.0, inner_multiple=4, num_heads=2, H_cycles=3,
     L_cycles=2, halt_max_steps=4, backprop="full", schedule="linear", loss_type="softmax",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def make(**options):
     torch.manual_seed(0)
-    return TRM(replace(SMALL, **options))
+    return TRM(SMALL.model_copy(update=options))
 
 
 def batch(rows=5, seed=0):

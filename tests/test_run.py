@@ -5,7 +5,8 @@ import json
 import pytest
 
 from trm.puzzles.params import TrmTrain
-from trm.run import ROOT, Run, RunError, source_hash, to_json
+from trm.run import ROOT, Run, RunError, import_closure, source_hash, to_json
+from trm.sweep.chapters import CHAPTERS, schema_of
 
 
 def make(tmp_path, **values):
@@ -88,24 +89,40 @@ def test_json_has_no_nan():
     assert to_json({"a": [float("nan"), 1.5]}) == '{"a": [null, 1.5]}'
 
 
-def test_the_code_version_follows_what_makes_results_and_not_what_looks_at_them(tmp_path, monkeypatch):
-    files = {
-        name: tmp_path / name
-        for name in ("trm/model.py", "trm/plots.py", "trm/sweep/engine.py", "book/01_x.py", "book/02_y.py")
+def test_the_code_version_follows_the_imports_of_what_computes(tmp_path):
+    (tmp_path / "trm" / "one").mkdir(parents=True)
+    sources = {
+        "trm/__init__.py": "",
+        "trm/core.py": "",
+        "trm/plots.py": "",
+        "trm/one/__init__.py": "",
+        "trm/one/train.py": "from trm import core\nfrom trm.one import model\nfrom trm.one.figures import draw\nimport os",
+        "trm/one/model.py": "def late():\n    from trm.late import x",
+        "trm/one/figures.py": "from trm import plots",
+        "trm/late.py": "",
+        "trm/two.py": "",
     }
-    for path in files.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("1")
-    monkeypatch.setattr("trm.run.ROOT", tmp_path)
-    seen = {}
-    for name, path in files.items():
-        before = source_hash("01_x")
-        path.write_text("2")
-        seen[name] = source_hash("01_x") != before
-    assert seen == {
-        "trm/model.py": True,
-        "trm/plots.py": False,
-        "trm/sweep/engine.py": False,
-        "book/01_x.py": True,
-        "book/02_y.py": False,
-    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    changes = set()
+    for name in sources:
+        before = source_hash("trm.one.train", tmp_path)
+        (tmp_path / name).write_text(sources[name] + "\n# another")
+        if source_hash("trm.one.train", tmp_path) != before:
+            changes.add(name)
+    unchanged = {"trm/plots.py", "trm/one/figures.py", "trm/two.py"}
+    assert changes == set(sources) - unchanged
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_another_system_is_no_part_of_a_chapters_code_version(chapter):
+    own = schema_of(chapter)
+    files = {path.relative_to(ROOT).as_posix() for path in import_closure(own.COMPUTED_BY).values()}
+    recursive = chapter[:2] in ("02", "03", "04", "06", "07", "08")
+    assert ("trm/recursion.py" in files) >= recursive
+    assert (chapter[:2] == "08") >= any(name.startswith("trm/grpo/") for name in files)
+    assert not any(part in name for name in files for part in ("/figures", "trm/sweep", "trm/report", "plots"))
+    if chapter == "04_trm_train":
+        assert not any(
+            f"trm/{system}/" in name for name in files for system in ("parsing", "language", "latent", "grpo")
+        )

@@ -1,8 +1,10 @@
 """Checkpoints: a folder of safetensors and JSON, written under a temporary name and renamed; nothing is unpickled."""
 
+import io
 import json
 import os
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch.optim import Optimizer
 from trm.errors import UserError
 
 Tensors = dict[str, Tensor]
+PRETRAINED = Path(__file__).parent / "pretrained"  # the models that ship
 
 
 class CheckpointError(UserError):
@@ -88,3 +91,17 @@ def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def load_pretrained(kind: type, folder: str | Path, device: str = "cpu") -> Any:
+    """The model of class `kind` that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
+
+    Raises:
+        UserError: there is no whole model of that class.
+    """
+    try:
+        with redirect_stdout(io.StringIO()):  # the mixin announces itself
+            return kind.from_pretrained(folder).eval().to(device)
+    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
+        why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
+        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error

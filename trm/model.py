@@ -5,68 +5,88 @@ Different from the original class: one model instead of four near-copies, how fa
 """
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trm import halting, supervision
-from trm.layers import Block, Linear, truncated_normal_
+from trm.layers import Block, Linear, inner_width, truncated_normal_
 from trm.losses import exactly_right, sequence_loss
 from trm.protocol import StepOutput
 from trm.recursion import checkpointed, recurse
 
 
-@dataclass(frozen=True)
-class TRMConfig:
-    """Everything that defines a TRM and how its loss is weighed; defaults are the paper's for Sudoku-Extreme."""
+class TRMParams(BaseModel):
+    """The parameters that define a TRM and how its loss is weighed; the defaults are the book's (`params/04_paper.yaml` has
+    the paper's). The schemas of the chapters inherit them."""
 
-    vocab_size: int = 11
-    seq_len: int = 81
-    hidden_size: int = 512
-    num_layers: int = 2
-    expansion: float = 4.0
-    inner_multiple: int = 256  # inner widths of the SwiGLUs are rounded up to a multiple of this
-    mixer: str = "mlp"  # how positions are mixed: mlp or attention
-    num_heads: int = 8
-    H_cycles: int = 3
-    L_cycles: int = 6
-    halt_max_steps: int = 16
-    halt_exploration_prob: float = 0.1
-    halt_exploration_end: float = 0.0  # what the exploration anneals to, over so many training steps (0: it does not)
-    halt_exploration_anneal_steps: int = 0
-    halting: str = "q"  # q (the paper), q_continue; act, ponder, graves: see `trm.puzzles.unrolled`
-    ponder_coef: float = 1e-3  # price of thinking in act, ponder and graves
-    ponder_prior: float = 0.2  # ponder: chance to halt at a step, a priori
-    every_step_weight: float = 1.0  # act, ponder, graves: weight of the loss of every step, whenever it halts
-    depth_stages: list = field(default_factory=list)  # [training step from which it holds, H_cycles, L_cycles], ...
-    puzzle_tokens: int = 0  # learned tokens put before the question (16 in the original), one set a puzzle id
-    num_puzzles: int = 1  # how many puzzle ids there are
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    loss_type: str = "stablemax"
-    act_weight: float = 0.5
-    backprop: str = "last"
-    activation_checkpointing: bool = False
-    schedule: str = "none"
-    supervision_weight: float = 0.5
-    step_schedule: str = "uniform"
-    step_weight: float = 0.5
-    curriculum_enabled: bool = False
-    curriculum_start_step: int = 0
-    curriculum_end_step: int = 0
-    initial_noise: float = 0.0  # deviation of the random part of the first z_H, in training and in restarts
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    hidden_size: int = Field(64, ge=2, description="width D")
+    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
+    num_heads: int = Field(4, ge=1, description="attention heads")
+    puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
+    H_cycles: int = Field(2, ge=1, description="answers refined in one supervision step")
+    L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
+    halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
+    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
+    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what that chance is annealed to")
+    halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
+    halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
+    ponder_coef: float = Field(1e-3, ge=0, description="price of thinking in act, ponder and graves")
+    ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
+    every_step_weight: float = Field(
+        1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
+    )
+    initial_noise: float = Field(0.0, ge=0, description="deviation of the random part of the first answer state")
+    loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
+    act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
+    schedule: str = Field("linear", description="weights over the H-cycles")
+    supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
+    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
+    curriculum_enabled: bool = Field(False, description="bring supervision_weight in by and by")
+    curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")
+    curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
+    activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+
+
+class TRMConfig(TRMParams):
+    """`TRMParams`, and what the data give. config.json holds it."""
+
+    vocab_size: int = Field(11, ge=1, description="token ids V")
+    seq_len: int = Field(81, ge=1, description="tokens of a puzzle T")
+    depth_stages: list[list[int]] = Field(
+        [], description="[training step from which it holds, H_cycles, L_cycles], ..."
+    )
+    num_puzzles: int = Field(1, ge=1, description="sets of puzzle tokens, one for each puzzle id")
+    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
 
     @classmethod
     def of(cls, params: Any, vocab_size: int, seq_len: int) -> Self:
         """The configuration in a chapter's parameters, for a vocabulary and a length that the data give."""
-        known = {f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)}
+        shared = {name: getattr(params, name) for name in TRMParams.model_fields}
         stages = supervision.depth_stages(params.depth_curriculum, params.max_steps)
-        return cls(**known | {"vocab_size": vocab_size, "seq_len": seq_len, "depth_stages": stages})
+        return cls(**shared, vocab_size=vocab_size, seq_len=seq_len, depth_stages=stages)
+
+
+# The paper's model for Sudoku-Extreme and how it is trained (arXiv 2510.04871).
+PAPER = {
+    "hidden_size": 512, "num_layers": 2, "expansion": 4.0, "inner_multiple": 256, "num_heads": 8, "H_cycles": 3,
+    "L_cycles": 6, "halt_max_steps": 16, "halt_exploration_prob": 0.1, "loss_type": "stablemax", "backprop": "last",
+    "schedule": "none", "supervision_weight": 0.5, "curriculum_end_step": 0,
+}  # fmt: skip
 
 
 @dataclass
@@ -312,7 +332,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
                 copy = type(self)(self.config)
             copy.load_state_dict({name: value.cpu() for name, value in self.state_dict().items()})
             return copy.save_pretrained(save_directory, **kwargs)
-        return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+        return super().save_pretrained(save_directory, config=self.config.model_dump(), **kwargs)
 
     @classmethod
     def from_official(cls, state_dict: dict[str, Tensor], config: dict) -> "TRM":
@@ -320,3 +340,79 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         from trm.puzzles.official import from_official
 
         return from_official(state_dict, config)
+
+
+# --- FLOPs --------------------------------------------------------------------------------------------------------
+#
+# Those of the matrix products of one example, 2 m n k each, counted from the configuration. Norms, activations, softmax and
+# embeddings are left out (a few per cent); so are outputs that are only logged. A backward pass takes twice its forward
+# pass; what activation checkpointing computes again is counted.
+
+
+def applications(H_cycles: int, L_cycles: int, backprop: str) -> int:
+    """Compute of one training step of one example, in applications of the network (a backward pass counts as two)."""
+    trained = L_cycles + 1 if backprop == "last" else H_cycles * (L_cycles + 1)
+    return H_cycles * (L_cycles + 1) + 2 * trained
+
+
+def network_flops(config: TRMConfig) -> int:
+    """One application of the shared network, forward."""
+    D, T = config.hidden_size, config.puzzle_tokens + config.seq_len
+
+    def swiglu(width: int) -> int:  # gate, up, down
+        return 2 * 3 * width * inner_width(width, config.expansion, config.inner_multiple)
+
+    mixer = D * swiglu(T) if config.mixer == "mlp" else 2 * T * 4 * D * D + 2 * 2 * T * T * D
+    return config.num_layers * (mixer + T * swiglu(D))
+
+
+def answer_flops(config: TRMConfig, steps: int) -> int:
+    """`steps` supervision steps on one question in evaluation, the answer and the halting head read after each."""
+    cycles = config.H_cycles * (config.L_cycles + 1)
+    return steps * (cycles * network_flops(config) + _read_flops(config) + _q_flops(config))
+
+
+def _read_flops(config: TRMConfig) -> int:
+    return 2 * config.seq_len * config.hidden_size * config.vocab_size
+
+
+def _q_flops(config: TRMConfig) -> int:
+    return 2 * config.hidden_size * (2 if config.halting == "q_continue" else 1)
+
+
+def step_flops(config: TRMConfig, train_step: int | None = None) -> int:
+    """One training step of one example: all supervision steps where halting is unrolled, else one.
+
+    train_step: which one, where `depth_stages` or the curriculum make a difference (None: after all of them).
+    """
+    c = config
+    begun = [(H, L) for start, H, L in c.depth_stages if train_step is None or start <= train_step]
+    H, L = begun[-1] if begun else (c.H_cycles, c.L_cycles)
+    forward = H * (L + 1)
+    factor = 1.0
+    if c.curriculum_enabled and train_step is not None:
+        factor = supervision.curriculum_factor(train_step, c.curriculum_start_step, c.curriculum_end_step)
+    earlier = supervision.supervised_before_last(c.schedule, H, c.supervision_weight, factor)
+    trained = {"last": L + 1, "per_cycle": (1 + earlier) * (L + 1), "full": forward}[c.backprop]
+    again = trained if c.activation_checkpointing else 0
+    thinking = (forward + 2 * trained + again) * network_flops(c)
+    # An answer without a gradient of its own still teaches the output head: no product for its input.
+    reading = (3 + earlier * (2 if c.backprop == "last" else 3)) * _read_flops(c)
+    if c.halting in halting.UNROLLED:
+        return c.halt_max_steps * (thinking + reading + 3 * _q_flops(c)) + (
+            3 * _read_flops(c) if c.halting == "graves" else 0
+        )
+    ahead = (
+        forward * network_flops(c) + _q_flops(c) if c.halting == "q_continue" else 0
+    )  # one step more, without gradient
+    return thinking + reading + 3 * _q_flops(c) + ahead
+
+
+def training_flops(config: TRMConfig, batch_size: int, max_steps: int) -> int:
+    """A whole training: `max_steps` updates of `batch_size` examples each, evaluation on the way left out."""
+    changes = {0, *(start for start, _, _ in config.depth_stages)}
+    if config.curriculum_enabled:
+        changes |= {config.curriculum_start_step + 1, config.curriculum_end_step}  # where earlier cycles begin to weigh
+    starts = sorted(start for start in changes if start < max_steps)
+    ends = [*starts[1:], max_steps]
+    return batch_size * sum((end - start) * step_flops(config, start) for start, end in zip(starts, ends))

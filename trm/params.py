@@ -1,36 +1,52 @@
 """How parameters reach a chapter: flat, typed, checked before anything is computed.
 
-A chapter's parameters cell gives the defaults; papermill (`-p name value`, `-f file.yaml`), the command line of the
-paired script (the same flags) or an edit in JupyterLab changes them; `from_notebook` checks the lot in one go.
+The schema class declares every parameter once. A chapter's parameters cell shows some of them; papermill (`-p name value`,
+`-f file.yaml`), the command line of the paired script (the same flags) or a line in the cell sets any of them, and
+`from_notebook` checks the lot in one go.
 """
 
 import ast
 import difflib
-import importlib.util
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from trm import supervision
 from trm.errors import UserError, show_user_errors_plainly
 
-# Names that the guides of the five original systems use for what is called otherwise here.
+# Names that the source projects use for what is called otherwise here.
 ALIASES = {
     "deep_supervision_schedule": "schedule",
     "deep_supervision_weight": "supervision_weight",
     "learning_rate": "lr",
     "global_batch_size": "batch_size",
+    "gradient_accumulation_steps": "grad_accumulation",
     "subsample_size": "train_size",
     "ema_rate": "ema_decay",
     "lr_warmup_steps": "warmup_steps",
     "torch_compile": "compile",
     "prefetch_factor": "prefetch",
+    "data_source": "conllu_dir",
+    "log_csv": "table",
+    "run_name": "wandb_run_name",
+}
+# Flags of theirs that have no parameter here, and what to use.
+INSTEAD = {
+    "no_early_stopping": "give early_stopping_patience 0, or early_stopping False in chapter 01",
+    "no_torch_compile": "compile is False unless you set it",
+    "num_workers": "batches are made in the training process; chapter 04 can prefetch them (`prefetch`)",
+    "log_dir": "a tracker writes into the run's folder, which output_dir chooses",
+    "per_worker_batch_size": "batch_size is the global one: multiply by the number of processes",
+    "sweep": "run a sweep with `trm sweep run NAME`",
+    "deep_supervision_enabled": "schedule 'none' switches deep supervision off, every other schedule on",
 }
 
 
@@ -61,6 +77,9 @@ class Params(BaseModel):
     wandb_project: str = Field("trm", description="project name for the tracker")
     wandb_run_name: str = Field("", description="name of the run for the tracker; empty: the run id")
 
+    # The module whose import closure computes the results (see `trm.run.source_hash`).
+    COMPUTED_BY: ClassVar[str] = "trm.trainer"
+    RUN_FOLDERS: ClassVar[tuple[str, ...]] = ()  # folders of a run that only this chapter has
     # Parameters that cannot change a result, so that they are no part of the run id.
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
         {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}
@@ -101,11 +120,9 @@ class Params(BaseModel):
         """
         faults, named = [], {}
         for name, value in values.items():
-            known = ALIASES.get(name, name)
+            known = cls._own_name(name)
             if known not in cls.model_fields:
-                near = difflib.get_close_matches(name, [*cls.model_fields, *ALIASES], n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(sorted(cls.model_fields))
-                faults.append(f"unknown parameter {name!r}: {hint}")
+                faults.append(f"unknown parameter {name!r}: {INSTEAD.get(name) or cls._hint(name)}")
             elif known in named:
                 faults.append(f"parameter {known!r} is given twice (also as its other name {name!r})")
             else:
@@ -121,6 +138,16 @@ class Params(BaseModel):
         raise ParameterError("\n".join(faults))
 
     @classmethod
+    def _own_name(cls, name: str) -> str:
+        """`name`, or what it is an alias of where that is a parameter of this chapter."""
+        return ALIASES[name] if name not in cls.model_fields and ALIASES.get(name) in cls.model_fields else name
+
+    @classmethod
+    def _hint(cls, name: str) -> str:
+        known = [*cls.model_fields, *(alias for alias, own in ALIASES.items() if own in cls.model_fields)]
+        return did_you_mean(name, known) or "known are " + ", ".join(sorted(cls.model_fields))
+
+    @classmethod
     def _say(cls, fault: dict) -> str:
         message = fault["msg"].removeprefix("Value error, ")
         if not fault["loc"]:
@@ -131,24 +158,45 @@ class Params(BaseModel):
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> Self:
-        """Parameters of the running chapter, from `globals()` after its parameters cell.
+        """Parameters of the running chapter, from `globals()` after its parameters cell; prints what differs from the
+        defaults.
 
         In a notebook the names assigned in the parameters cell and in the cell that papermill injects after it count,
-        those that do not exist included, so that a slip of the pen is found. In a script the command line counts:
+        unknown ones included, so that a typo is found. In a script the names of the cell and the command line count:
         `-p name value` and `-f file.yaml`, as with papermill.
         """
-        given = {}
         if "In" in namespace and "get_ipython" in namespace:
-            names = _names_in_parameter_cells(namespace["In"], {*cls.model_fields, *ALIASES})
-            given = {name: namespace[name] for name in names if name in namespace}
-            other_names = {ALIASES[name] for name in given if name in ALIASES}  # an injected alias beats the default
-            given = {name: value for name, value in given.items() if name not in other_names}
-        elif Path(sys.argv[0]).name == Path(namespace.get("__file__", "")).name:
-            show_user_errors_plainly()
-            given = from_command_line(sys.argv[1:])
-        settled = {ALIASES.get(name, name) for name in given}
-        defaults = {name: namespace[name] for name in cls.model_fields if name in namespace and name not in settled}
-        return cls.create({**defaults, **given})
+            known = {*cls.model_fields, *ALIASES, *INSTEAD}
+            shown, given = _names_in_parameter_cells(namespace["In"], known)
+            injected = {cls._own_name(name): name for name in given}  # an injected alias beats the cell's line
+            names = [name for name in shown if cls._own_name(name) not in injected] + list(injected.values())
+            values = {name: namespace[name] for name in names if name in namespace}
+        else:
+            values = {name: namespace[name] for name in cls.model_fields if name in namespace}
+            if Path(sys.argv[0]).name == Path(namespace.get("__file__", "")).name:
+                show_user_errors_plainly()
+                given = from_command_line(sys.argv[1:])
+                settled = {cls._own_name(name) for name in given}
+                values = {name: value for name, value in values.items() if name not in settled} | given
+        params = cls.create(values)
+        changed = ", ".join(f"{name} = {value!r}" for name, value in params.changed().items())
+        print(f"parameters: {changed or 'the defaults'}")
+        return params
+
+    def changed(self) -> dict[str, Any]:
+        """The parameters that differ from their defaults."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self.model_dump().items() if value != fields[name].default}
+
+    @classmethod
+    def describe(cls) -> str:
+        """A table of all parameters: name, type with its range or choices, default, description."""
+        rows = [
+            (name, _kind(field), repr(field.default), field.description or "")
+            for name, field in cls.model_fields.items()
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join("  ".join([*(f"{part:{w}}" for part, w in zip(row, widths)), row[3]]) for row in rows)
 
     def result_values(self) -> dict[str, Any]:
         """The parameters that can change a result, which the run id is made of."""
@@ -167,8 +215,26 @@ def _plainly_assigned(source: str) -> list[str]:
     return [s.targets[0].id for s in plain] if len(plain) == len(body) else []
 
 
-def _names_in_parameter_cells(cells: list[str], known: set[str]) -> list[str]:
-    """Names assigned in the newest cell of parameters and in the newest that papermill injected."""
+def _kind(field: FieldInfo) -> str:
+    """Type of a parameter, with its choices or its range: "int >= 1", "'cpu' | 'cuda'"."""
+    choices = get_args(field.annotation)
+    limits = [
+        f"{sign} {getattr(m, name):g}"
+        for m in field.metadata
+        for name, sign in {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}.items()
+        if hasattr(m, name)
+    ]
+    return " | ".join(map(repr, choices)) if choices else " ".join([field.annotation.__name__, *limits])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint with the nearest of the `known` names; "" where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _names_in_parameter_cells(cells: list[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Names assigned in the newest cell of parameters, and in the newest that papermill injected."""
     names = {"defaults": [], "injected": []}
     for source in cells:
         assigned = _plainly_assigned(source)
@@ -176,7 +242,7 @@ def _names_in_parameter_cells(cells: list[str], known: set[str]) -> list[str]:
             names["injected"] = assigned
         elif known & set(assigned):
             names["defaults"] = assigned
-    return names["defaults"] + names["injected"]
+    return names["defaults"], names["injected"]
 
 
 def from_command_line(arguments: list[str]) -> dict[str, Any]:
@@ -205,23 +271,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ParameterError: the file is missing or is no mapping of names to values.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"parameters file {path}: not UTF-8 text ({error}); save it as UTF-8") from None
     except (OSError, yaml.YAMLError) as error:
         raise ParameterError(f"parameters file {path}: {error}") from None
     if not isinstance(values, dict):
-        raise ParameterError(f"parameters file {path}: wants lines of the form `name: value`")
+        raise ParameterError(f"parameters file {path}: give lines of the form `name: value`")
     return values
 
 
 class Training(Params):
     """How any model is trained."""
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Params.NOT_IN_RUN_ID | {"prefetch"}
-    TRAINS_ON_XLA: ClassVar[bool] = False
-
-    batch_size: int = Field(48, ge=1, description="examples an optimizer step, over all processes")
-    grad_accumulation: int = Field(1, ge=1, description="parts that a process cuts its batch into")
-    max_steps: int = Field(1000, ge=1, description="optimizer steps; what ends a run")
+    batch_size: int = Field(48, ge=1, description="examples per optimizer step, over all processes")
+    grad_accumulation: int = Field(1, ge=1, description="micro-batches per process")
+    max_steps: int = Field(1000, ge=1, description="optimizer steps")
     optimizer: Literal["adamw", "adam_atan2"] = Field("adamw", description="update rule")
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
     lr_schedule: Literal["constant", "cosine"] = Field("constant", description="rate after the warm-up")
@@ -233,17 +298,12 @@ class Training(Params):
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="float16 on CUDA only")
-    backend: Literal["auto", "cpu", "cuda", "xla"] = Field(
-        "auto", description="where to compute; xla: TPUs, chapter 04"
-    )
-    compile: bool = Field(False, description="torch.compile of the network; XLA compiles all in any case")
-    prefetch: int = Field(0, ge=0, description="batches that a thread makes ahead; 0: none")
+    backend: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto: CUDA where there is one")
+    compile: bool = Field(False, description="torch.compile of the network")
     eval_interval: int = Field(100, ge=1, description="steps between evaluations on the validation part")
     log_interval: int = Field(20, ge=1, description="steps between records of history.jsonl")
     checkpoint_interval: int = Field(200, ge=1, description="steps between checkpoints")
-    early_stopping_patience: int = Field(0, ge=0, description="evaluations without gain that end a run; 0: never")
-    compute_gradient_stats: bool = Field(False, description="gradient norm at each H-cycle")
-    log_per_step_losses: bool = Field(True, description="loss after each H-cycle")
+    early_stopping_patience: int = Field(0, ge=0, description="evaluations without gain before stopping; 0: off")
 
     @property
     def device(self) -> str:
@@ -253,22 +313,11 @@ class Training(Params):
     @model_validator(mode="after")
     def _device_is_there(self) -> Self:
         cuda = torch.cuda.is_available()
-        if self.backend == "xla":
-            self._xla_is_there()
         if self.backend == "cuda" and not cuda:
             raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
         if self.precision == "float16" and (self.backend in ("cpu", "xla") or not cuda):
             raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; elsewhere use 'float32' or 'bfloat16'")
         return self
-
-    def _xla_is_there(self) -> None:
-        if not self.TRAINS_ON_XLA:
-            raise ValueError("parameter 'backend' = 'xla' is for chapter 04 alone; here use 'auto', 'cpu' or 'cuda'")
-        if importlib.util.find_spec("torch_xla") is None:
-            raise MissingHardware(
-                "parameter 'backend' = 'xla' wants torch_xla, which is not installed; requirements-tpu.txt is for an "
-                "environment that has it"
-            )
 
     @model_validator(mode="after")
     def _batch_can_be_cut(self) -> Self:
@@ -278,6 +327,26 @@ class Training(Params):
                 f"{self.grad_accumulation} * {world_size()}"
             )
         return self
+
+
+class RecursiveTraining(Training):
+    """How a recursive model is trained: what is logged of each cycle."""
+
+    compute_gradient_stats: bool = Field(False, description="log the gradient norm after each cycle")
+    log_per_step_losses: bool = Field(True, description="log the loss after each cycle")
+
+
+def subset(config: type, params: Any, **given: Any) -> Any:
+    """`config` (a dataclass or pydantic class) with the values of `params` that have its names, and those `given`.
+
+    Raises:
+        TypeError: a field of `config` is neither in `params` nor given.
+    """
+    names = getattr(config, "model_fields", None) or config.__dataclass_fields__
+    missing = [name for name in names if name not in given and not hasattr(params, name)]
+    if missing:
+        raise TypeError(f"{config.__name__} needs {', '.join(missing)}, which {type(params).__name__} lacks")
+    return config(**{name: getattr(params, name) for name in names if name not in given}, **given)
 
 
 def arm_names(arms: str) -> list[str]:
@@ -301,10 +370,9 @@ def known_schedule(value: str) -> str:
         if value not in known:
             supervision.parse_weights(value)
     except ValueError:
-        near = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(value, known)
         raise ValueError(
-            f"no such schedule; {hint}Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'"
+            f"no such schedule; {hint} Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'"
         ) from None
     return value
 

@@ -3,11 +3,13 @@
 `metrics.json` present means the run is complete; nothing else says so.
 """
 
+import ast
 import hashlib
 import json
 import math
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from trm.errors import UserError
 from trm.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
-OURS = (
+RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
-    "arms", "early", "table.csv", "states", "compressors",
+    "arms", "table.csv",
 )  # fmt: skip
+NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress"}  # parts of module names that change no result
 
 
 class RunError(UserError):
@@ -46,14 +49,48 @@ def to_json(value: Any, **options) -> str:
     return json.dumps(clean(value), allow_nan=False, **options)
 
 
-def source_hash(chapter: str) -> str:
-    """Hash of the sources of `trm/` and of the chapter: the code version of a run. What only looks at results, or starts
-    runs, is left out: a sweep goes on where it was while its analysis is being written."""
+def import_closure(module: str, root: Path | None = None) -> dict[str, Path]:
+    """The modules of this package that `module` imports, directly or not, itself included: name -> file.
+
+    Read from the import statements of the sources; nothing is executed. `NOT_HASHED` are left out.
+    """
+    root = ROOT if root is None else root
+    found: dict[str, Path] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        path = root.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in found or NOT_HASHED & set(name.split(".")) or not path.exists():
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                queue += [alias.name for alias in node.names if alias.name.startswith("trm.")]
+            elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "trm":
+                queue += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def source_hash(module: str, root: Path | None = None) -> str:
+    """Hash of the sources that compute the results of a chapter: the import closure of the module that trains or computes
+    them (`Params.COMPUTED_BY`). Figures, command line, sweeps and report are not in it, nor is another system."""
     digest = hashlib.sha256()
-    for path in [*sorted((ROOT / "trm").rglob("*.py")), ROOT / "book" / f"{chapter}.py"]:
-        if path.exists() and not {"sweep", "report"} & set(path.relative_to(ROOT).parts):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in sorted(import_closure(module, root).items()):
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def commit() -> str:
+    """The commit that is checked out, with "+" where files differ from it; "" outside a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 and (ROOT / ".git").exists() else ""
 
 
 def run_id(params: Params, code: str) -> str:
@@ -78,7 +115,7 @@ class Run:
     def __init__(self, params: Params, chapter: str):
         self.params, self.chapter = params, chapter
         self.started = time.monotonic()
-        self.code = source_hash(chapter)
+        self.code = source_hash(params.COMPUTED_BY)
         self.id = run_id(params, self.code)
         self.main = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first writes
         default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
@@ -87,7 +124,8 @@ class Run:
             try:
                 self.dir.mkdir(parents=True, exist_ok=True)
                 self._keep_or_move_aside()
-                about = {"chapter": chapter, "run_id": self.id, "code": self.code, "params": params.model_dump()}
+                about = {"chapter": chapter, "run_id": self.id, "code": self.code, "commit": commit()}
+                about["params"] = params.model_dump()
                 write_atomically(self.dir / "params.json", to_json(about, indent=2))
             except OSError as error:
                 raise RunError(f"the run's folder {self.dir} cannot be written: {error}") from error
@@ -104,13 +142,13 @@ class Run:
                 raise RunError(f"cannot resume {self.dir}: other parameters: {others}. Give the old ones, or "
                                "leave out `resume` or choose another output_dir for a new run")  # fmt: skip
             if elsewhere:
-                print(f"note: another {elsewhere} than this run began on; the numbers differ by rounding")
+                print(f"note: another {elsewhere}; the numbers differ by rounding")
             if json.loads(before.read_text())["code"] != self.code:
                 print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
         else:
-            found = [self.dir / name for name in OURS if (self.dir / name).exists()]
+            found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
             if found:
-                n = 1 + sum(1 for p in self.dir.glob("earlier-*"))
+                n = 1 + len(list(self.dir.glob("earlier-*")))
                 aside = self.dir / f"earlier-{n}"
                 aside.mkdir()
                 for path in found:

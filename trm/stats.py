@@ -1,108 +1,204 @@
-"""From runs to numbers: errors that can be fitted, means over seeds, arms compared seed by seed."""
+"""The one place where a difference between runs is judged.
 
-from collections.abc import Sequence
+A table has one row per run, with a column that names its arm and a column `seed`. Arms are compared seed by seed (paired
+t-test): `compare` gives effect, 95 % interval, p and the minimum detectable effect. One vocabulary for all of the book:
+*significant* means that the corrected p is below 0.05. What is drawn again for a bootstrap are the test examples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import optimize, stats
 
 from trm.errors import UserError
 
-
-def error_rate(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """Share of errors (wrong + 1/2) / (items + 1) of an accuracy (share from 0 to 1) over `items` test items: never 0 or 1.
-
-    Raises:
-        UserError: an accuracy outside 0..1, fewer items than one.
-    """
-    accuracy, items = np.asarray(accuracy, dtype=float), np.asarray(items, dtype=float)
-    if not ((accuracy >= 0) & (accuracy <= 1)).all():
-        raise UserError("an accuracy is a share from 0 to 1")
-    if not ((items >= 1) & (items < np.inf)).all():
-        raise UserError("an accuracy needs the number of test items it was measured on, 1 or more")
-    return (items * (1 - accuracy) + 0.5) / (items + 1)
+LEVEL = 0.05  # p below it is significant
+POWER = 0.8  # of the minimum detectable effect
 
 
-def logit_error(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """logit of `error_rate`, in nats: the empirical logit, which the half counts rid of most of its bias (Haldane 1956).
-
-    accuracy, items (n,) -> (n,); errors as in `error_rate`.
-    """
-    return special.logit(error_rate(accuracy, items))
-
-
-def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """exp of `logit_error`, (wrong + 1/2) / (right + 1/2): the y to fit, positive and unbounded. (n,), (n,) -> (n,)."""
-    return np.exp(logit_error(accuracy, items))
-
-
-def summarise(runs: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
-    """Mean, std (n - 1 in it; NaN for one) and n of a metric over the rows of each configuration, in order of appearance.
-
-    runs: a row a run. by: the columns that make a configuration; a column "seed" may then appear but once in each.
+def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV table of runs that has `columns`.
 
     Raises:
-        UserError: a column is missing, a value is no finite number, a seed is there twice.
-    """
-    by = [by] if isinstance(by, str) else list(by)
-    if missing := [name for name in (*by, metric) if name not in runs]:
-        raise UserError(f"no column {', '.join(missing)} in the runs; there are {', '.join(map(str, runs.columns))}")
-    if bad := int((~np.isfinite(pd.to_numeric(runs[metric], errors="coerce"))).sum()):
-        raise UserError(f"{metric} is not a finite number in {bad} of {len(runs)} runs; leave failed runs out")
-    if "seed" in runs and runs.duplicated([*by, "seed"]).any():
-        raise UserError(f"a seed is there twice for the same {', '.join(by)}: a run counts once")
-    groups = runs.groupby(by if len(by) > 1 else by[0], sort=False, dropna=False)[metric]
-    # Rounding can carry a mean outside its values; then configurations of equal cost would no longer be equal.
-    mean = groups.mean().clip(groups.min(), groups.max())
-    return pd.DataFrame({"mean": mean, "std": groups.std(), "n": groups.size()})
-
-
-def paired_difference(a: pd.Series, b: pd.Series, coverage: float = 0.95) -> dict[str, float]:
-    """a - b of two arms matched by seed (the index): mean, t-interval low and high, p-value (two-sided), n, unmatched seeds.
-
-    Where all differences are the same there is no spread to judge by: interval and p are NaN.
-
-    Raises:
-        UserError: fewer than two seeds in common, a seed twice in an arm, values that are not finite.
-    """
-    if not (a.index.is_unique and b.index.is_unique):
-        raise UserError("a seed is there twice in an arm: index each arm by its seed, one run each")
-    both = pd.concat({"a": a, "b": b}, axis=1, join="inner").astype(float)
-    if len(both) < 2:
-        raise UserError(f"a paired difference takes two seeds or more that both arms have; there are {len(both)}")
-    if not np.isfinite(both.to_numpy()).all():
-        raise UserError("a paired difference takes finite values; leave failed runs out of both arms")
-    gain = both["a"] - both["b"]
-    low = high = p = np.nan
-    if np.ptp(gain) > 1e-12 * both.abs().to_numpy().max():
-        test = stats.ttest_rel(both["a"], both["b"])
-        (low, high), p = test.confidence_interval(coverage), test.pvalue
-    unmatched = len(a.index.symmetric_difference(b.index))
-    return {"mean": gain.mean(), "low": low, "high": high, "p": p, "n": len(both), "unmatched": unmatched}
-
-
-def read_rows(path: Path, wanted: Sequence[str], sweep: str) -> pd.DataFrame:
-    """The rows of several runs together, as `trm.sweep results SWEEP --rows FILE` writes them.
-
-    Raises:
-        UserError: it cannot be read, or lacks one of the columns that are wanted.
+        UserError: the file cannot be read or lacks a column; both are named.
     """
     try:
-        rows = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
         raise UserError(f"{path}: cannot be read as a table ({error})") from None
-    if missing := [name for name in wanted if name not in rows]:
-        raise UserError(
-            f"{path}: no column {', '.join(missing)}; make it with `python -m trm.sweep results {sweep} --rows FILE`"
-        )
-    return rows
+    if missing := [name for name in columns if name not in table]:
+        raise UserError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+    return table
 
 
-def curves(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Columns in which a row keeps whole curves, as numbers with spaces between, point by point: arm, seed and the `names`."""
-    names = list(names)
-    found = rows[["arm", "seed", *names]].copy()
-    found[names] = found[names].map(lambda text: [float(part) for part in str(text).split()])
-    return found.explode(names, ignore_index=True).astype(dict.fromkeys(names, float))
+@dataclass(frozen=True)
+class Comparison:
+    """An arm compared with a baseline, paired by seed.
+
+    Attributes:
+        arm_mean, baseline_mean: over the seeds that both have.
+        effect: mean of arm - baseline; for ratios the geometric mean of arm / baseline.
+        low, high: interval of the effect. NaN, as p and mde are, where all differences are equal.
+        p: two-sided, of the paired t-test, multiplied by the number of comparisons (Bonferroni), at most 1.
+        mde: minimum detectable effect: the true effect that such a test finds in 80 % of the cases (in log for ratios).
+        seeds: how many both have. ratio: whether the effect is one.
+    """
+
+    arm_mean: float
+    baseline_mean: float
+    effect: float
+    low: float
+    high: float
+    p: float
+    mde: float
+    seeds: int
+    ratio: bool = False
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p is below 0.05."""
+        return self.p < LEVEL
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the effect is significant, else 0."""
+        return int(np.sign(self.effect - self.ratio)) if self.significant else 0
+
+    def say(self, unit: str = "points", digits: int = 1) -> str:
+        """The comparison in words, as "+3.1 points (95 % interval +1.2 to +5.0, p = 0.003, 10 seeds)".
+
+        unit: "points" for shares from 0 to 1; any other is written after the numbers.
+        """
+        if self.ratio:
+            numbers = [f"{x:.{digits + 1}f}" for x in (self.effect, self.low, self.high)]
+            unit = "times"
+        else:
+            scale = 100 if unit == "points" else 1
+            numbers = [f"{scale * x:+.{digits}f}" for x in (self.effect, self.low, self.high)]
+        if not np.isfinite(self.p):
+            return f"{numbers[0]} {unit} (the same for each of {self.seeds} seeds)"
+        p = f"p = {self.p:.2g}" if self.p >= 1e-4 else "p < 0.0001"
+        return f"{numbers[0]} {unit} (95 % interval {numbers[1]} to {numbers[2]}, {p}, {self.seeds} seeds)"
+
+
+def paired(arm: pd.Series, baseline: pd.Series, ratio: bool = False, tests: int = 1) -> Comparison:
+    """Compare two arms, each a metric indexed by seed.
+
+    Args:
+        ratio: compare the logarithms, and give the effect as arm / baseline.
+        tests: how many comparisons share the 5 %; interval and p are corrected for them.
+
+    Raises:
+        UserError: fewer than two seeds in common, a seed twice, values that are not finite (for a ratio: positive).
+    """
+    if not (arm.index.is_unique and baseline.index.is_unique):
+        raise UserError("a seed is there twice in an arm: index each arm by its seed, one run each")
+    both = pd.concat({"arm": arm, "baseline": baseline}, axis=1, join="inner").astype(float)
+    if len(both) < 2:
+        raise UserError(f"a paired comparison takes two seeds or more that both arms have; there are {len(both)}")
+    if not np.isfinite(both.to_numpy()).all() or ratio and not (both > 0).all(axis=None):
+        raise UserError("a comparison takes finite values (a ratio: positive ones); leave failed runs out of both arms")
+    values = np.log(both) if ratio else both
+    gain = values["arm"] - values["baseline"]
+    low = high = p = mde = np.nan
+    if np.ptp(gain) > 1e-12 * values.abs().to_numpy().max():
+        test = stats.ttest_rel(values["arm"], values["baseline"])
+        low, high = test.confidence_interval(1 - LEVEL / tests)
+        p = min(test.pvalue * tests, 1.0)
+        mde = minimum_detectable_effect(float(gain.std()), len(gain), LEVEL / tests)
+    back = np.exp if ratio else float
+    effect, low, high = (float(back(x)) for x in (gain.mean(), low, high))
+    means = both.mean()
+    return Comparison(float(means["arm"]), float(means["baseline"]), effect, low, high, float(p), mde, len(both), ratio)
+
+
+def minimum_detectable_effect(deviation: float, seeds: int, level: float = LEVEL, power: float = POWER) -> float:
+    """The smallest true mean difference that a paired t-test over `seeds` seeds finds in `power` of the cases.
+
+    deviation: sample standard deviation of the differences. Source: the noncentral t distribution.
+    """
+    freedom = seeds - 1
+    t = stats.t.ppf(1 - level / 2, freedom)
+
+    def missed(shift: float) -> float:
+        return stats.nct.sf(t, freedom, shift) - power
+
+    return float(optimize.brentq(missed, 0, 20 * t) * deviation / np.sqrt(seeds))
+
+
+def by_seed(rows: pd.DataFrame, metric: str, arm: str, key: str = "arm") -> pd.Series:
+    """`metric` of one arm, indexed by seed.
+
+    Raises:
+        UserError: the table has no such column, or no such arm.
+    """
+    if missing := [name for name in (key, "seed", metric) if name not in rows]:
+        raise UserError(f"no column {', '.join(missing)} in the table; it has {', '.join(map(str, rows.columns))}")
+    part = rows[rows[key].astype(str) == str(arm)]
+    if part.empty:
+        raise UserError(f"no rows of {arm!r} in the table; there are {', '.join(map(str, rows[key].unique()))}")
+    return part.set_index("seed")[metric]
+
+
+def compare(
+    rows: pd.DataFrame, metric: str, arm: str, baseline: str, *, key: str = "arm", ratio: bool = False, tests: int = 1
+) -> Comparison:
+    """`metric` of `arm` against `baseline` in a table of runs, paired by seed. Arguments and errors as in `paired`."""
+    return paired(by_seed(rows, metric, arm, key), by_seed(rows, metric, baseline, key), ratio, tests)
+
+
+def compare_all(
+    rows: pd.DataFrame, metric: str, baseline: str, arms: Sequence[str] = (), *, key: str = "arm", ratio: bool = False
+) -> pd.DataFrame:
+    """Every arm against `baseline`, corrected for their number: a table indexed by arm with mean, std, effect, low, high, p,
+    mde, seeds; arms with fewer than two seeds in common have no effect. The baseline stands first."""
+    names = list(arms) or [str(name) for name in rows[key].unique() if str(name) != baseline]
+    found = {}
+    for name in (baseline, *names):
+        values = by_seed(rows, metric, name, key)
+        found[name] = {"mean": values.mean(), "std": values.std(), "seeds": len(values)}
+        shared = values.index.intersection(by_seed(rows, metric, baseline, key).index)
+        if name != baseline and len(shared) > 1:
+            one = compare(rows, metric, name, baseline, key=key, ratio=ratio, tests=len(names))
+            found[name] |= {field: getattr(one, field) for field in ("effect", "low", "high", "p", "mde")}
+    columns = ["mean", "std", "seeds", "effect", "low", "high", "p", "mde"]
+    return pd.DataFrame(found).T.reindex(columns=columns).astype({"seeds": int}).rename_axis(key)
+
+
+def summary_table(rows: pd.DataFrame, metrics: Sequence[str], key: str | Sequence[str] = "arm") -> pd.DataFrame:
+    """Mean and standard deviation over the seeds of each metric, and the number of seeds, in order of appearance."""
+    groups = rows.groupby(key if isinstance(key, str) else list(key), sort=False, dropna=False)
+    table = pd.DataFrame({"seeds": groups["seed"].nunique()})
+    for metric in metrics:
+        table[metric] = groups[metric].mean()
+        table[f"{metric} std"] = groups[metric].std()
+    return table
+
+
+def bootstrap_ci(
+    statistic: Callable[[np.ndarray], float],
+    examples: int,
+    resamples: int = 2000,
+    coverage: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a statistic over test examples that are drawn again with replacement.
+
+    statistic: counts (resamples, examples) of how often each example was drawn -> (resamples,).
+    """
+    counts = np.random.default_rng(seed).multinomial(examples, np.full(examples, 1 / examples), resamples)
+    tail = (1 - coverage) / 2
+    low, high = np.quantile(statistic(counts), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def interval(values: Sequence[float], coverage: float = 0.95) -> tuple[float, float]:
+    """The t-interval of a mean: (low, high); NaN for fewer than two values or values that are all equal."""
+    values = np.asarray(values, float)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return np.nan, np.nan
+    low, high = stats.t.interval(coverage, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)

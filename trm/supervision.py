@@ -206,6 +206,13 @@ def cgar_stages(H_cycles: int, L_cycles: int) -> str:
     return f"{third}@0, {two_thirds}@0.3, {H_cycles}x{L_cycles}@0.6"
 
 
+def supervised_before_last(schedule: str, num_steps: int, weight: float = 0.5, curriculum: float = 1.0) -> int:
+    """How many steps before the last have a loss."""
+    if schedule == ADAPTIVE:
+        return (num_steps - 1) * (weight * curriculum > 0)
+    return sum(w > 0 for w in step_weights(schedule, num_steps, weight, curriculum)[:-1])
+
+
 def weighted_step_loss(losses: Tensor, weights: Tensor) -> Tensor:
     """sum_i w_i L_i / sum_i w_i of each example. losses (B, S), weights (S,) or (B, S) -> (B,)."""
     return (losses * weights).sum(-1) / weights.sum(-1).clamp_min(1e-12)

@@ -23,7 +23,7 @@ from trm.ema import EMA
 from trm.errors import UserError
 from trm.halting import CollapseWatch
 from trm.optim import learning_rate, make_optimizer
-from trm.params import Training
+from trm.params import RecursiveTraining, Training
 from trm.prefetch import MadeAhead
 from trm.progress import Tracker
 from trm.run import Run
@@ -78,6 +78,9 @@ class Trainer:
         show: Callable[[dict], None] | None = None,
     ):
         self.params, self.run, self.batches, self.evaluate = params, run, batches, evaluate
+        cycles = isinstance(params, RecursiveTraining)
+        self.gradient_stats = cycles and params.compute_gradient_stats
+        self.cycle_losses = cycles and params.log_per_step_losses
         self.monitor, self.show = monitor, show or (lambda record: None)
         self.accelerator = self._make_accelerator()
         self.plain_model = model.to(self.device)
@@ -86,7 +89,7 @@ class Trainer:
         optimizer = make_optimizer(model.parameters(), params)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = EMA(self.plain_model, params.ema_decay)
-        self.parts = MadeAhead(self._local_parts, params.prefetch, params.max_steps)
+        self.parts = MadeAhead(self._local_parts, getattr(params, "prefetch", 0), params.max_steps)
         self.states: list[Any] = [None] * params.grad_accumulation
         self.sums: dict[str, Tensor] = {}  # (1,) each
         self.counts: dict[str, int] = {}
@@ -134,7 +137,7 @@ class Trainer:
         try:
             while not stop:
                 logged = (self.step + 1) % p.log_interval == 0
-                self._train_step(detail=logged and (p.log_per_step_losses or p.compute_gradient_stats))
+                self._train_step(detail=logged and (self.cycle_losses or self.gradient_stats))
                 self.seconds = before + time.perf_counter() - started
                 last = self.step == p.max_steps
                 if self.step % p.log_interval == 0 or last:
@@ -176,7 +179,7 @@ class Trainer:
             finite &= torch.isfinite(out.loss.detach())
             self.states[i] = out.state
             self._add(out.metrics)
-            if detail and p.compute_gradient_stats:
+            if detail and self.gradient_stats:
                 self._add(self._gradients_per_step(out.answers))
         norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
         if self.accelerator.scaler is None:  # with a scaler an infinite norm is a step that is skipped, no fault

@@ -14,7 +14,7 @@ import time
 import torch
 
 from trm.layers import inner_width
-from trm.model import TRM, TRMConfig
+from trm.model import PAPER, TRM, TRMConfig
 
 B, T, D, H, L, LAYERS = 16, 81, 512, 3, 6, 2
 
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     products = matrix_products()
-    model = TRM(TRMConfig(backprop="last", schedule="none", H_cycles=H, L_cycles=L))
+    model = TRM(TRMConfig(**PAPER | {"H_cycles": H, "L_cycles": L}))
     if options.compile:
         model.net.compile(dynamic=False)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from trm.flops import step_flops
+from trm.model import step_flops
 from trm.puzzles.dataset import load
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.train import make_model, make_trainer

@@ -13,8 +13,7 @@ import torch
 import torch_xla
 
 from trm.ema import EMA
-from trm.flops import applications
-from trm.model import TRM, TRMConfig
+from trm.model import TRM, TRMConfig, applications
 from trm.optim import make_optimizer
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain

@@ -4,19 +4,15 @@ import ast
 import json
 
 import jupytext
-import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm import chapters as params
 from trm import supervision
-from trm.latent import findings as latent_findings
-from trm.sweep.tpu import suite_plans
-from trm.tpu import findings as tpu_findings
-from trm.tpu.slices import SLICES
+from trm.params import read_yaml
+from trm.sweep.chapters import schema_of
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.py"))
-SCHEMAS = params.CHAPTERS
+SCHEMAS = {chapter: schema_of(chapter) for chapter in CHAPTERS}
 
 
 def cells(path):
@@ -38,10 +34,12 @@ def test_the_notebook_has_no_outputs_and_one_parameters_cell(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_the_parameters_cell_is_the_schema(chapter):
+def test_the_parameters_cell_shows_the_schemas_defaults(chapter):
     (source,) = [source for _, source, tags in cells(ROOT / "book" / f"{chapter}.py") if "parameters" in tags]
     assigned = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
-    assert assigned == SCHEMAS[chapter]().model_dump()
+    defaults = SCHEMAS[chapter]().model_dump()
+    assert assigned == {name: defaults[name] for name in assigned}
+    assert len(assigned) <= 15, "the knobs that the chapter is about; `trm params` lists all"
     for line in source.splitlines():
         assert line.startswith("# ") or "  # " in line, f"say what it is: {line}"
 
@@ -50,71 +48,10 @@ def test_the_parameter_files_are_valid(monkeypatch):
     monkeypatch.setitem(supervision.SCHEDULES, "middle", supervision.uniform)  # chapter 02 registers it in a cell
     for path in (ROOT / "params").glob("[0-9][0-9]_*.yaml"):
         schema = next(schema for name, schema in SCHEMAS.items() if name[:2] == path.name[:2])
-        schema.create(params.read_yaml(path))
+        schema.create(read_yaml(path))
 
 
 def test_every_chapter_has_smoke_and_paper_parameters():
     for chapter in CHAPTERS:
         for scale in ("smoke", "paper"):
             assert (ROOT / "params" / f"{chapter[:2]}_{scale}.yaml").exists()
-
-
-def test_the_committed_comparison_holds_every_arm_and_three_seeds():
-    table = pandas.read_csv(ROOT / "book" / "results" / "02_deep_supervision.csv")
-    wanted = params.arm_names(params.read_yaml(ROOT / "params" / "02_full.yaml")["arms"])
-    assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
-    assert table.groupby(["arm", "seed"])["compute"].max().nunique() == 1, "equal compute"
-
-
-def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
-    given = params.read_yaml(ROOT / "params" / "03_full.yaml")
-    table = pandas.read_csv(ROOT / "book" / "results" / "03_arms_6x6.csv")
-    assert set(table["arm"]) == set(params.arm_names(given["arms"]))
-    assert (table.groupby("arm")["seed"].nunique() == given["num_seeds"]).all()
-    longer = pandas.read_csv(ROOT / "book" / "results" / "03_longer_6x6.csv")
-    assert longer[longer["label"] == "6x6 early"]["seed"].nunique() == 3
-    best = pandas.read_csv(ROOT / "book" / "results" / "03_summary_6x6.csv").iloc[0]
-    assert (
-        best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
-    )
-
-
-def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute():
-    sweep = params.read_yaml(ROOT / "params" / "sweeps" / "poh_ablation.yaml")
-    table = pandas.read_csv(ROOT / "book" / "results" / "05_ablation.csv")
-    wanted = {case["arm"] for case in sweep["cases"].values()}
-    assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
-    spent = table["train/flops_per_word"] * table["train/epochs"]
-    assert spent.max() / spent.min() < 1.01
-    assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
-    for text in ("right", "words"):
-        assert table[text].str.split().str.len().eq(2077).all(), "every test sentence of EWT"
-
-
-def test_the_committed_table_of_latents_holds_three_seeds_and_one_test():
-    table = latent_findings.read_rows(ROOT / "book" / "results" / "07_latent_reasoning.csv")
-    wanted = {"thoughts", "chain", *latent_findings.BASELINES}
-    assert set(zip(table["way"], table["seed"])) == {(way, seed) for way in wanted for seed in range(3)}
-    for way in ("chain", "no_thinking"):  # frozen: the same for every seed, and as the model's card says
-        assert latent_findings.of(table, way).nunique() == 1
-    card = json.loads((ROOT / "trm" / "pretrained" / "reasoning_lm" / "training.json").read_text())["metrics"]
-    assert latent_findings.of(table, "chain")[0] == pytest.approx(card["test/thinking"], abs=0.002)
-    assert latent_findings.of(table, "no_thinking")[0] == pytest.approx(card["test/no_thinking"], abs=0.002)
-
-
-def test_the_committed_plans_are_those_of_the_suites_as_they_are():
-    defaults = params.TpuScaling()
-    table = pandas.read_csv(ROOT / "book" / "results" / "09_plan.csv").fillna({"fault": "", "mend": ""})
-    hopes = (defaults.utilisation, defaults.host_milliseconds)
-    now = [suite_plans(defaults.suites, SLICES[name], *hopes) for name in (defaults.slice, defaults.beside)]
-    pandas.testing.assert_frame_equal(table, pandas.concat(now, ignore_index=True), rtol=1e-6, check_dtype=False)
-
-
-def test_the_committed_measurement_on_xla_is_whole():
-    table = tpu_findings.read_measured(ROOT / "book" / "results" / "09_xla.csv")
-    assert table.groupby("training").size().to_dict() == {"processor": 20, "one device": 20, "all devices": 20}
-    found = tpu_findings.parity(table)
-    assert found.devices == 8 and found.max_relative < 1e-4 and found.compiles_after_warmup == 0
-    assert (table.groupby("training")["train/halted"].sum() > 0).all(), "rows were refilled"
-    quick = pandas.read_csv(ROOT / "book" / "results" / "09_quick_test.csv").set_index("step")["train/total_loss"]
-    assert quick.index[-1] == 100 and quick.iloc[-1] < 0.9 * quick.iloc[0]

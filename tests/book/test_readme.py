@@ -13,8 +13,8 @@ from trm.grpo.params import Grpo
 from trm.grpo.train import load_policy
 from trm.language.lm import SHIPPED_LM
 from trm.latent import findings as latent_findings
-from trm.loading import shipped_model
 from trm.parsing.findings import verdict
+from trm.puzzles.loading import shipped_model
 from trm.recursive_lm import findings as recursive_lm_findings
 from trm.scaling.experiments import EXPERIMENTS, against_baseline, axis_table
 from trm.tpu import findings as tpu_findings

@@ -12,7 +12,7 @@ from trm.grpo import findings
 from trm.params import read_yaml
 from trm.report import measures  # noqa: F401  (registers the measurements)
 from trm.report.verdicts import CONTRADICTED, IN_PART, MEASURES, NOT_SUPPORTED, SUPPORTED, NotThere
-from trm.stats import curves
+from trm.stats_old import curves
 
 HISTORY = [
     {"step": 10, "train/reward": 0.25, "train/kl": 0.01, "train/dead_groups": 0.5, "train/seconds": 6.0},

@@ -5,9 +5,9 @@ from itertools import islice
 
 import torch
 
-from trm.compressor.params import ReasoningLM
 from trm.grpo.train import EARLY_LM
 from trm.language.lm import SHIPPED_LM, load_lm, write
+from trm.language.params import ReasoningLM
 from trm.language.pretrain import train
 from trm.language.stories import make_tokenizer, problems
 from trm.params import from_command_line

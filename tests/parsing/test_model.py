@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trm.losses import IGNORE
+from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
 from trm.parsing.evaluate import decode
 from trm.parsing.parser_parts import ParserConfig
@@ -95,8 +95,8 @@ def losses_by_iteration(model, batch):
     for z in thoughts.states:
         arcs, dependent, head = model.score(z, thoughts.mask)
         labels = model.score.labels(dependent, head, batch["heads"])
-        per_word = F.cross_entropy(arcs.mT, batch["heads"], reduction="none", ignore_index=IGNORE)
-        per_word = per_word + F.cross_entropy(labels.mT, batch["labels"], reduction="none", ignore_index=IGNORE)
+        per_word = F.cross_entropy(arcs.mT, batch["heads"], reduction="none", ignore_index=IGNORE_INDEX)
+        per_word = per_word + F.cross_entropy(labels.mT, batch["labels"], reduction="none", ignore_index=IGNORE_INDEX)
         found.append(per_word.sum(1) / thoughts.mask.sum((1, 2)))
     return torch.stack(found), thoughts.mask.sum((1, 2)), thoughts.halt_logits
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trm.losses import IGNORE
+from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
 from trm.parsing.treebank import Sentence
 from trm.parsing.words import AFFIX_ROWS, AFFIXES, UNKNOWN, LengthBatches, Vocabulary, affixes, collate, shape
@@ -24,7 +24,7 @@ def test_words_tags_and_labels_have_numbers():
     assert arrays["heads"].tolist() == [2, 0, 4, 2] and arrays["labels"].tolist() == [0, 2, 0, 1]
     (other,) = vocabulary.encode([DOG])
     assert other["words"].tolist() == [UNKNOWN, UNKNOWN] and other["tags"].tolist() == [2, UNKNOWN]
-    assert other["labels"].tolist() == [0, IGNORE], "a label that training never saw cannot be learned"
+    assert other["labels"].tolist() == [0, IGNORE_INDEX], "a label that training never saw cannot be learned"
     assert Vocabulary.of([CAT, DOG], min_count=1).words == ("a", "cat", "dog", "the")
 
 
@@ -54,7 +54,14 @@ def test_a_batch_is_padded_with_what_stands_for_nothing():
         and batch["affixes"].shape == (2, 4, AFFIXES)
         and batch["states"].dtype == np.float32
     )
-    for name, padding in {"words": 0, "tags": 0, "heads": IGNORE, "labels": IGNORE, "affixes": 0, "states": 0}.items():
+    for name, padding in {
+        "words": 0,
+        "tags": 0,
+        "heads": IGNORE_INDEX,
+        "labels": IGNORE_INDEX,
+        "affixes": 0,
+        "states": 0,
+    }.items():
         assert (batch[name][1, 2:] == padding).all() and (batch[name][0] != padding).any()
 
 
@@ -106,7 +113,7 @@ def test_rows_are_filled_up_and_the_sentences_are_the_same():
         assert len(shared["words"]) == -(-rows // 4) * 4 and not shared["words"][rows:].any()
         assert (
             all((shared[name][:rows] == alone[name]).all() for name in alone)
-            and (shared["heads"][rows:] == IGNORE).all()
+            and (shared["heads"][rows:] == IGNORE_INDEX).all()
         )
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from trm.loading import shipped_model
 from trm.puzzles.attempts import Attempts, attempt, persist
 from trm.puzzles.dataset import load
 from trm.puzzles.evaluation import evaluate
 from trm.puzzles.grid import SHAPES, is_solution, random_numbers, transform, transform_back
+from trm.puzzles.loading import shipped_model
 
 
 @pytest.mark.parametrize("size", ["4x4", "6x6", "9x9"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from trm.model import TRM
+from trm.model import PAPER, TRM
 from trm.puzzles.official import OfficialCheckpointError, from_official, read_official
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("official_*.safetensors"))
@@ -44,8 +44,8 @@ def test_published_parameter_counts():
     """4,855,298 and 6,828,034 of the paper's Sudoku models count both outputs of q_head, of which we keep one."""
     from trm.model import TRMConfig
 
-    mlp = sum(p.numel() for p in TRM(TRMConfig(mixer="mlp")).parameters())
-    attention = sum(p.numel() for p in TRM(TRMConfig(mixer="attention")).parameters())
+    mlp = sum(p.numel() for p in TRM(TRMConfig(**PAPER, mixer="mlp")).parameters())
+    attention = sum(p.numel() for p in TRM(TRMConfig(**PAPER, mixer="attention")).parameters())
     assert mlp + 513 == 4_855_298
     assert attention + 513 == 6_828_034
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
+from trm.checkpoint import PRETRAINED as SHIPPED
 from trm.errors import UserError
 from trm.halting import Rule
-from trm.loading import SHIPPED, check_split, load_model, model_and_training, shipped_model
 from trm.puzzles import rules
 from trm.puzzles.evaluation import Evaluation
+from trm.puzzles.loading import check_split, load_model, model_and_training, shipped_model
 from trm.puzzles.params import Halting
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from trm.halting import SIGNALS, Rule
-from trm.loading import shipped_model
 from trm.puzzles.dataset import load
 from trm.puzzles.evaluation import evaluate, obeys_rules
 from trm.puzzles.grid import digits, tokens
+from trm.puzzles.loading import shipped_model
 from trm.puzzles.solve import solve, solve_until
 
 STEPS = 12

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trm.flops import applications
+from trm.model import applications
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.evaluation import evaluate
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain

@@ -5,9 +5,9 @@ import torch
 
 from tests.test_model import SMALL, batch
 from trm.halting import expected_loss, expected_steps, graves_weights, ponder_kl
-from trm.loading import load_model
 from trm.losses import sequence_loss
 from trm.model import TRM
+from trm.puzzles.loading import load_model
 from trm.puzzles.solve import solve
 from trm.puzzles.unrolled import UnrolledTRM
 

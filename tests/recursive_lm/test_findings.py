@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from tests.conftest import ROOT
-from trm import chapters as params
 from trm.errors import UserError
 from trm.recursive_lm import figures as plots
+from trm.recursive_lm import params
 from trm.recursive_lm.findings import (
     against,
     by_cycles,

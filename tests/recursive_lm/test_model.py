@@ -9,10 +9,9 @@ import torch.nn.functional as F
 
 from trm.errors import UserError
 from trm.language.stories import to_learn
-from trm.loading import load_recursive_lm
 from trm.recursive_lm.answering import read_off
 from trm.recursive_lm.body import LMConfig
-from trm.recursive_lm.model import RecursiveLanguageModel
+from trm.recursive_lm.model import RecursiveLanguageModel, load_recursive_lm
 from trm.supervision import SCHEDULES, step_weights
 
 BODIES = [

@@ -8,7 +8,7 @@ from trm.errors import UserError
 from trm.scaling import experiments, pareto
 from trm.scaling import figures as scaling_plots
 from trm.scaling.verdict import study
-from trm.stats import error_odds
+from trm.stats_old import error_odds
 from trm.sweep.definition import read_sweeps
 
 

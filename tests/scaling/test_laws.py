@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import integrate, optimize, stats
 
-from trm import stats as of_runs
+from trm import stats_old as of_runs
 from trm.errors import UserError
 from trm.scaling import laws as scaling
 from trm.scaling import verdict as scaling_verdict

@@ -6,8 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.conftest import ROOT
-from trm.flops import answer_flops, step_flops
-from trm.model import TRM, TRMConfig
+from trm.model import TRM, TRMConfig, answer_flops, step_flops
 from trm.params import read_yaml
 from trm.puzzles.grid import SHAPES
 from trm.puzzles.params import TrmTrain

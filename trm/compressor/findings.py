@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trm import stats as runs
+from trm import stats_old as runs
 
 # The guide's expected cosine similarity at each ratio of compression, of a model with D = 3072 as it says.
 GUIDE = {48: 0.85, 24: 0.92, 12: 0.96, 6: 0.98, 3: 0.99}

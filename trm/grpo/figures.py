@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from trm.plots import series, tidy
-from trm.stats import curves
+from trm.stats_old import curves
 
 COLOURS = {"GRPO": "#4477aa", "Dr.GRPO": "#c0392b", "DAPO": "#1b7f3b", "shuffled": "#ccaa33", "zero": "#888888"}
 PANELS = (

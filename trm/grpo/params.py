@@ -1,7 +1,7 @@
 """Parameters of chapter 08, reinforcement learning with nothing but the right answer."""
 
 import difflib
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,8 @@ from trm.params import Training, world_size
 
 class Grpo(Training):
     """Chapter 08: a language model that is rewarded for right answers."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.grpo.train"
 
     policy: Literal["tokens", "latents"] = Field(
         "tokens",
@@ -70,11 +72,6 @@ class Grpo(Training):
             raise ValueError(
                 f"parameter 'batch_size' = {self.batch_size} must be a multiple of group_size * grad_accumulation * "
                 f"processes = {parts}, for a group to stay together"
-            )
-        if self.prefetch:
-            raise ValueError(
-                f"parameter 'prefetch' = {self.prefetch}: answers are sampled by the weights that the step before leaves, and "
-                "so cannot be made ahead; leave it at 0"
             )
         if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
             raise ValueError(

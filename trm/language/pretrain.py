@@ -18,9 +18,9 @@ from itertools import islice
 import torch
 from transformers import SmolLM3ForCausalLM
 
-from trm.compressor.params import ReasoningLM
 from trm.errors import show_user_errors_plainly
 from trm.language.lm import CausalLM, load_lm, smollm3, write
+from trm.language.params import ReasoningLM
 from trm.language.stories import Problem, ReasoningBatches, make_tokenizer, problems
 from trm.params import from_command_line
 from trm.progress import Progress

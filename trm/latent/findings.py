@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trm import stats as runs
-from trm.stats import paired_difference
+from trm import stats_old as runs
+from trm.stats_old import paired_difference
 
 THOUGHTS, NONE, CHAIN = "thoughts", "no_thinking", "chain"
 WAYS = {  # every way of answering, in words

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trm.params import Training, checked_weights, known_schedule
+from trm.params import RecursiveTraining, checked_weights, known_schedule
 
 ASKED = {"chain_weight": 0.0, "asked_from": 0, "ask_interval": 1, "answers_by": "lm"}  # in every step
 # What each arm is: changes in the parameters of the chapter.
@@ -17,8 +17,10 @@ LATENT_ARMS = {
 }
 
 
-class LatentReasoning(Training):
+class LatentReasoning(RecursiveTraining):
     """Chapter 07: a TRM maps the states of a prompt to latents, after which a frozen language model answers."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.latent.train"
 
     lm: str = Field("", description="language model that can think, hub name or path; empty: the one that ships")
     layer: int = Field(2, description="whose states are read: 1 the first block's, -1 what the head reads")
@@ -73,7 +75,7 @@ class LatentReasoning(Training):
     timed: int = Field(64, ge=1, description="problems that each way of answering is timed on")
     table: str = Field("", description="file to write the arm's rows to, such as book/results/07_mine.csv")
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"table", "cache_dir"}
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table", "cache_dir"}
 
     @field_validator("schedule")
     @classmethod

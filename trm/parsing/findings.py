@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from trm import stats as runs
+from trm import stats_old as runs
 from trm.errors import UserError
-from trm.stats import paired_difference
+from trm.stats_old import paired_difference
 
 BASELINE = "one_iteration"
 SPOKEN_OF = 0.0035  # the gain that the guide expects of deep supervision

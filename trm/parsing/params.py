@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params import Training, checked_weights, known_schedule, world_size
+from trm.params import RecursiveTraining, checked_weights, known_schedule, world_size
 
 # What each arm is: changes in the parameters of the chapter.
 STANDARD = {"deep_supervision": False, "act_halting": False, "halting_mode": "fixed", "block": "pointer"}
@@ -25,8 +25,10 @@ PARSER_ARMS = {
 SIZES = ("max_inner_iters", "conv_layers", "plain_layers")  # what an arm changes of the parser that it is held against
 
 
-class Parsing(Training):
+class Parsing(RecursiveTraining):
     """Chapter 05: a dependency parser, and what iterations, deep supervision and halting bring it."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.parsing.train"
 
     conllu_dir: str = Field(
         "", description="folder or file of CoNLL-U, or hub:CONFIG; empty: sentences of the shipped grammar"
@@ -86,7 +88,7 @@ class Parsing(Training):
     table: str = Field("", description="file to write the arms' rows to, such as book/results/05_ewt.csv")
     resamples: int = Field(2000, ge=100, description="draws of the bootstrap over sentences")
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"table"}
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
 
     @field_validator("schedule")
     @classmethod

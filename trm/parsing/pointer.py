@@ -10,6 +10,7 @@ Padding is masked everywhere: a sentence is parsed alone as it is in a batch.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from trm import halting
+from trm.checkpoint import load_pretrained
 from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
-from trm.losses import IGNORE, sequence_loss, softmax_cross_entropy
+from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
 from trm.parsing.parser_parts import Biaffine, ParserConfig, SharedDropout, WordEncoder
 from trm.parsing.words import PAD
 from trm.protocol import StepOutput
@@ -252,7 +254,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
             self._sentence_losses(z, batch, thoughts.mask) for z in (thoughts.states if every else thoughts.states[-1:])
         ]
         losses = torch.stack([arc + label for arc, label, _ in scored], 1)  # (B, S), or (B, 1)
-        words = (batch["heads"] != IGNORE).sum(-1).float()  # (B,)
+        words = (batch["heads"] != IGNORE_INDEX).sum(-1).float()  # (B,)
         terms = [losses[:, -1]]
         if every:
             deep = weighted_step_loss(losses, self._weights(losses))
@@ -266,7 +268,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         total = batch_mean(total, words)
         metrics = {"supervised_loss": total.detach()}
         if self.tag is not None:
-            tags = batch["tags"].masked_fill(batch["tags"] == PAD, IGNORE)
+            tags = batch["tags"].masked_fill(batch["tags"] == PAD, IGNORE_INDEX)
             tagged = batch_mean(sequence_loss(self.tag(thoughts.encoded), tags), words)
             total = total + c.tag_weight * tagged
             metrics["tag_loss"] = tagged.detach()
@@ -293,7 +295,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         best head is right. Each (B,)."""
         arcs, dependent, head = self.score(z, mask)
         heads, labels = batch["heads"], batch["labels"]
-        count = (heads != IGNORE).sum(-1).clamp_min(1)
+        count = (heads != IGNORE_INDEX).sum(-1).clamp_min(1)
         label_logits = self.score.labels(dependent, head, heads)
         arc_loss, label_loss = softmax_cross_entropy(arcs, heads), softmax_cross_entropy(label_logits, labels)
         right = (arcs.detach().argmax(-1) == heads).float()
@@ -304,3 +306,26 @@ def routing_entropy(weights: Tensor, mask: Tensor) -> Tensor:
     """Entropy of the controller's weights in nats, mean over the words: weights (B, T, N), mask (B, T, 1) -> (B,)."""
     entropy = -(weights * weights.clamp_min(1e-12).log()).sum(-1, keepdim=True)  # (B, T, 1)
     return (entropy * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+
+
+def parser_flops(config: ParserConfig, words: int, training: bool = False) -> int:
+    """A parser on one sentence of so many words, all iterations; in training with the backward pass, and with a score for each
+    supervised iteration."""
+    c, D, T = config, config.hidden_size, words
+    with torch.device("meta"):  # shapes alone
+        parser = Parser(config)
+    weights = sum(p.numel() for name, p in parser.blocks.named_parameters() if p.ndim == 2)
+    layers = max(len(parser.blocks), 1)
+    encoder = c.conv_layers * c.conv_width * D * 2 * D + c.state_size * D
+    iteration = weights + layers * 2 * T * D if parser.blocks else 0  # the scores of attention and what they weigh
+    A, L = c.arc_size, c.label_size
+    score = D * 2 * (A + L) + A * A + (T + 1) * A + c.num_labels * (L * L + L + 2 * L)
+    tag = D * c.num_tags if training and parser.tag is not None else 0
+    scored = parser.num_iterations if training and (c.deep_supervision or c.act_halting) else 1
+    forward = 2 * T * (encoder + parser.num_iterations * iteration + scored * score + tag)
+    return 3 * forward if training else forward
+
+
+def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
+    """The parser that `save_pretrained` wrote into `folder`, with its words. Errors as in `checkpoint.load_pretrained`."""
+    return load_pretrained(Parser, folder, device)

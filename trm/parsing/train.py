@@ -8,15 +8,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from trm.flops import parser_flops
 from trm.layers import inner_width
-from trm.loading import load_parser
 from trm.params import world_size
 from trm.parsing import grammar
 from trm.parsing.evaluate import Evaluation, attachment, batch_on, evaluate
 from trm.parsing.params import Parsing
 from trm.parsing.parser_parts import ParserConfig
-from trm.parsing.pointer import Parser
+from trm.parsing.pointer import Parser, load_parser, parser_flops
 from trm.parsing.treebank import PARTS, Treebank, load_treebank
 from trm.parsing.word_states import WordStates
 from trm.parsing.words import LengthBatches, Vocabulary

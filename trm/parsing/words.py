@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from trm.losses import IGNORE
+from trm.losses import IGNORE_INDEX
 from trm.parsing.treebank import Sentence
 
 PAD, UNKNOWN = 0, 1  # numbers of words and tags that stand for none
@@ -43,7 +43,7 @@ class Vocabulary:
     def encode(self, sentences: Sequence[Sentence]) -> list[dict[str, np.ndarray]]:
         """Arrays of each sentence of n words: words (n,), affixes (n, AFFIXES), tags (n,), heads (n,), labels (n,) int64.
 
-        A label that the vocabulary lacks is `IGNORE`.
+        A label that the vocabulary lacks is `IGNORE_INDEX`.
         """
         word_number, tag_number = ({name: i for i, name in enumerate(n, 2)} for n in (self.words, self.tags))
         label_number = {name: i for i, name in enumerate(self.labels)}
@@ -54,7 +54,7 @@ class Vocabulary:
                 "tags": np.array([tag_number.get(tag, UNKNOWN) for tag in s.tags]),
                 "heads": np.array(s.heads),
                 "labels": np.array(
-                    [label_number.get(name, IGNORE) for name in (s.labels if self.subtypes else s.plain_labels)]
+                    [label_number.get(name, IGNORE_INDEX) for name in (s.labels if self.subtypes else s.plain_labels)]
                 ),
             }
             for s in sentences
@@ -76,7 +76,7 @@ def shape(word: str) -> str:
     return re.sub(r"(.)\1+", r"\1", kinds)
 
 
-PADDING = {"words": PAD, "affixes": 0, "tags": PAD, "heads": IGNORE, "labels": IGNORE, "states": 0}
+PADDING = {"words": PAD, "affixes": 0, "tags": PAD, "heads": IGNORE_INDEX, "labels": IGNORE_INDEX, "states": 0}
 
 
 def collate(encoded: Sequence[dict[str, np.ndarray]], multiple: int = 1) -> dict[str, np.ndarray]:

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from trm.halting import Rule
-from trm.loading import load_model
 from trm.model import TRM
 from trm.puzzles.attempts import SELECTIONS, STARTS, Persisted, attempt
 from trm.puzzles.dataset import PuzzleSet, Splits
 from trm.puzzles.evaluation import Evaluation, evaluate
-from trm.puzzles.params import Halting, TrmTrain
+from trm.puzzles.loading import load_model
+from trm.puzzles.params import Halting, SudokuTraining, TrmTrain
 from trm.puzzles.rules import choose_threshold, dealt_out, fixed_depth_at, mixture_at, paired_gain
 from trm.puzzles.train import ArmResult, train_and_test
 from trm.run import Run, write_atomically
@@ -86,7 +86,7 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
     """A model of chapter 04's default recipe whose training ends after `early_steps` steps; kept under `run`."""
     folder = run.path(f"early/{seed}")
     if not (params.resume and (folder / "metrics.json").exists()):
-        values = {name: getattr(params, name) for name in TrmTrain.model_fields}
+        values = {name: getattr(params, name) for name in SudokuTraining.model_fields}
         values |= {"seed": params.seed + seed, "output_dir": str(folder), "max_steps": params.early_steps}
         values["time_limit"] = 0
         train_and_test(TrmTrain.create(values), data)

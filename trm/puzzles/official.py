@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trm.errors import UserError
-from trm.model import TRM, TRMConfig
+from trm.model import PAPER, TRM, TRMConfig
 
 
 class OfficialCheckpointError(UserError):
@@ -53,7 +53,7 @@ def official_config(config: dict) -> TRMConfig:
         raise OfficialCheckpointError("puzzle_emb_ndim 0 wants puzzle_emb_len 0 (the official class fails on it too)")
     if ndim and not tokens:
         tokens = -(-ndim // config["hidden_size"])
-    return TRMConfig(
+    given = dict(
         vocab_size=config["vocab_size"],
         seq_len=config["seq_len"],
         hidden_size=config["hidden_size"],
@@ -70,6 +70,7 @@ def official_config(config: dict) -> TRMConfig:
         norm_eps=config.get("rms_norm_eps", 1e-5),
         rope_theta=config.get("rope_theta", 10000.0),
     )
+    return TRMConfig(**PAPER | given)
 
 
 def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:

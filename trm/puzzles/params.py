@@ -1,5 +1,6 @@
 """Parameters of chapters 02, 03 and 04: a TRM on Sudoku, and the arms that are compared."""
 
+import importlib.util
 import re
 from typing import ClassVar, Literal, Self
 
@@ -7,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
 from trm.halting import UNROLLED
-from trm.params import Training, arm_names, checked_weights, known_schedule, world_size
+from trm.model import TRMParams
+from trm.params import MissingHardware, RecursiveTraining, arm_names, checked_weights, known_schedule, world_size
 
 ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
@@ -39,11 +41,10 @@ def split_arm(arm: str) -> tuple[str, str]:
     return schedule.strip(), backprop.strip() or "full"
 
 
-class TrmTrain(Training):
-    """Chapter 04: train a TRM on Sudoku."""
+class SudokuTraining(RecursiveTraining, TRMParams):
+    """What chapters 02, 03 and 04 share: the data, the model and its training."""
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"xla_metrics_every"}
-    TRAINS_ON_XLA: ClassVar[bool] = True
+    COMPUTED_BY: ClassVar[str] = "trm.puzzles.train"
 
     puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
     data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
@@ -53,40 +54,7 @@ class TrmTrain(Training):
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
 
-    hidden_size: int = Field(64, ge=2, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
-    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
-    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
-    mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
-    num_heads: int = Field(4, ge=1, description="attention heads")
-    puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
-    H_cycles: int = Field(2, ge=1, description="answers refined in one supervision step")
-    L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
-    halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
-    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
-    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what that chance is annealed to")
-    halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
-    halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
-    ponder_coef: float = Field(1e-3, ge=0, description="price of thinking in act, ponder and graves")
-    ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
-    every_step_weight: float = Field(
-        1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
-    )
     depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
-    initial_noise: float = Field(0.0, ge=0, description="deviation of the random part of the first answer state")
-    loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
-    act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
-
-    schedule: str = Field("linear", description="weights over the H-cycles")
-    supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
-    step_schedule: str = Field("uniform", description="weights over the supervision steps")
-    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
-    curriculum_enabled: bool = Field(False, description="bring supervision_weight in by and by")
-    curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")
-    curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
-    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
-    activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
-    xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of what XLA did")
 
     @field_validator("schedule", "step_schedule")
     @classmethod
@@ -137,10 +105,27 @@ class TrmTrain(Training):
             raise ValueError("parameter 'schedule': with the curriculum the last step must have a weight")
 
 
-class DeepSupervision(TrmTrain):
-    """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
+class TrmTrain(SudokuTraining):
+    """Chapter 04: train a TRM on Sudoku."""
 
-    TRAINS_ON_XLA: ClassVar[bool] = False
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = SudokuTraining.NOT_IN_RUN_ID | {"xla_metrics_every", "prefetch"}
+
+    backend: Literal["auto", "cpu", "cuda", "xla"] = Field("auto", description="device; xla: TPUs, with torch_xla")
+    prefetch: int = Field(0, ge=0, description="batches to prefetch in a thread; 0: none")
+    xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of XLA metrics")
+
+    @model_validator(mode="after")
+    def _xla_is_there(self) -> Self:
+        if self.backend == "xla" and importlib.util.find_spec("torch_xla") is None:
+            raise MissingHardware(
+                "parameter 'backend' = 'xla' needs torch_xla, which is not installed; requirements-tpu.txt is for an "
+                "environment that has it"
+            )
+        return self
+
+
+class DeepSupervision(SudokuTraining):
+    """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
 
     arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
@@ -177,10 +162,11 @@ class DeepSupervision(TrmTrain):
         return self
 
 
-class Halting(TrmTrain):
+class Halting(SudokuTraining):
     """Chapter 03: when to stop thinking. What is asked of a trained model, and the parameters of chapter 04 for the arms."""
 
-    TRAINS_ON_XLA: ClassVar[bool] = False
+    COMPUTED_BY: ClassVar[str] = "trm.puzzles.halting_study"
+    RUN_FOLDERS: ClassVar[tuple[str, ...]] = ("early",)
 
     model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the puzzle")
     tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")

@@ -11,14 +11,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from trm.flops import answer_flops, applications, training_flops
 from trm.halting import UNROLLED
-from trm.model import TRM, TRMConfig
+from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
 from trm.params import arm_names
 from trm.puzzles.dataset import PuzzleBatches, Splits
 from trm.puzzles.evaluation import evaluate
 from trm.puzzles.grid import SHAPES
-from trm.puzzles.params import ALL_STEPS, CGAR, CURRICULUM, HALTING_ARMS, DeepSupervision, Halting, TrmTrain, split_arm
+from trm.puzzles.params import (
+    ALL_STEPS,
+    CGAR,
+    CURRICULUM,
+    HALTING_ARMS,
+    DeepSupervision,
+    Halting,
+    SudokuTraining,
+    TrmTrain,
+    split_arm,
+)
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
@@ -34,7 +43,7 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
 
 
 def count_flops(params: TrmTrain) -> dict[str, int]:
-    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.flops`."""
+    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
     shape = SHAPES[params.puzzle]
     config = TRMConfig.of(params, shape.vocab_size, shape.cells)
     return {
@@ -100,7 +109,7 @@ def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
 
 def _arm(params: TrmTrain, changes: dict, seed: int, folder: Path, factor: float) -> TrmTrain:
     """`params` for one arm and seed, with `factor` times as many steps."""
-    values = {name: getattr(params, name) for name in TrmTrain.model_fields} | changes
+    values = {name: getattr(params, name) for name in SudokuTraining.model_fields} | changes
     values |= {"seed": params.seed + seed, "output_dir": str(folder)}
     # eval_interval too, so that all arms are watched at equal compute
     for name in ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval"):

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trm import halting
+from trm import halting, supervision
 from trm.cache import KeyValueCache
-from trm.layers import Block, Linear, truncated_normal_
+from trm.layers import Block, Linear, inner_width, truncated_normal_
 from trm.recursion import recurse
 
 
@@ -158,3 +158,25 @@ class LMBody(nn.Module):
     def halt_logits(self, answers: list[Tensor]) -> Tensor:
         """Logits of "stop after this answer" at every position. n of (B, T, D) -> (B, T, n)."""
         return torch.cat([self.q_head(z) for z in answers], dim=-1)
+
+
+def lm_flops(config: LMConfig, length: int, learned: int = 0, H_cycles: int = 0) -> int:
+    """A recursive language model on one sequence of so many tokens: to read it and say what follows the last one; or, with the
+    backward pass, to learn from it, so many tokens of it read after each supervised answer.
+
+    H_cycles: cycles of a supervision step, where not those of the configuration.
+    """
+    c, T, D = config, length, config.hidden_size
+    swiglu = 3 * D * inner_width(D, c.expansion, c.inner_multiple)
+    net = c.num_layers * (2 * T * (4 * D * D + swiglu) + 2 * 2 * T * T * D)
+    H, L = (1, 0) if c.body == "plain" else (H_cycles or c.H_cycles, c.L_cycles)
+    steps = 1 if c.body == "plain" else c.halt_max_steps
+    embedding = 2 * T * c.embed_size * D
+    read, act = 2 * D * c.vocab_size, c.halting == "act"
+    if not learned:
+        return embedding + steps * H * (L + 1) * net + read + (steps * H * 2 * D if act else 0)
+    earlier = H - 1 if act else supervision.supervised_before_last(c.schedule, H, c.supervision_weight)
+    trained = {"last": L + 1, "per_cycle": (1 + earlier) * (L + 1), "full": H * (L + 1)}[c.backprop]
+    reading = learned * read * (3 + earlier * (2 if c.backprop == "last" else 3))
+    halting = 2 * learned * D * (3 + earlier * (2 if c.backprop == "last" else 3)) if act else 0
+    return 2 * embedding + steps * ((H * (L + 1) + 2 * trained) * net + reading + halting)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trm import stats as runs
+from trm import stats_old as runs
 from trm.report.verdicts import NOT_MEASURED, Measured, NotThere, compare, enough, share, with_figure
-from trm.stats import paired_difference
+from trm.stats_old import paired_difference
 
 RECURSIVE, WITHOUT = "recursive", "last_only"
 OTHERS = ("same_parameters", "same_compute", "looped", "chain")  # what the recursion is held against

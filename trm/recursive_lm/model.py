@@ -6,6 +6,7 @@ The loss is that of the next token, and as in `trm.puzzles.unrolled` all supervi
 """
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from trm import halting, supervision
 from trm.cache import KeyValueCache
+from trm.checkpoint import load_pretrained
 from trm.errors import UserError
 from trm.losses import exactly_right, softmax_cross_entropy
 from trm.protocol import StepOutput
@@ -192,3 +194,8 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
         return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+
+
+def load_recursive_lm(folder: str | Path, device: str = "cpu") -> RecursiveLanguageModel:
+    """The model that `save_pretrained` wrote into `folder`. Errors as in `checkpoint.load_pretrained`."""
+    return load_pretrained(RecursiveLanguageModel, folder, device)

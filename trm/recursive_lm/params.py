@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params import Training, arm_names, checked_weights, known_schedule
+from trm.params import RecursiveTraining, arm_names, checked_weights, known_schedule
 
 # What each arm is: changes in the parameters of the chapter. An arm that is plain has no cycles to supervise.
 PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1}
@@ -19,8 +19,10 @@ LM_ARMS = {
 }
 
 
-class RecursiveLM(Training):
+class RecursiveLM(RecursiveTraining):
     """Chapter 06: a language model whose body is a recursion, beside plain ones, on arithmetic without a chain of thought."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.recursive_lm.train"
 
     data: Literal["arithmetic", "text"] = Field("arithmetic", description="problems with one answer, or ordinary text")
     min_steps: int = Field(2, ge=1, description="fewest steps of a problem")
@@ -76,7 +78,7 @@ class RecursiveLM(Training):
     more_cycles: str = Field("1, 2, 3, 4, 6, 9", description="H-cycles at test time")
     table: str = Field("", description="file to write the arms' rows to, such as book/results/06_mine.csv")
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Training.NOT_IN_RUN_ID | {"table"}
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
 
     @field_validator("schedule", "step_schedule")
     @classmethod

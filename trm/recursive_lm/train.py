@@ -13,15 +13,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trm.compressor.params import Compression
 from trm.compressor.train import read_sequences
 from trm.errors import UserError
-from trm.flops import lm_flops
 from trm.language.lm import SHIPPED_LM, load_lm, write
 from trm.language.stories import Problem, ReasoningBatches, encode, problems, to_learn
 from trm.language.text import shuffled
-from trm.loading import load_recursive_lm
 from trm.params import arm_names
 from trm.recursive_lm.answering import Answers, Row, read_off
-from trm.recursive_lm.body import LMConfig
-from trm.recursive_lm.model import RecursiveLanguageModel
+from trm.recursive_lm.body import LMConfig, lm_flops
+from trm.recursive_lm.model import RecursiveLanguageModel, load_recursive_lm
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import Run
 from trm.trainer import Trainer, place

@@ -12,9 +12,9 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
-from trm.chapters import CHAPTERS
 from trm.params import Params
 from trm.report.notebooks import DEFAULTS, INJECTED, Executed
+from trm.sweep.chapters import CHAPTERS, schema_of
 
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
 SHOWN = 16  # parameters other than the defaults that are shown without a click
@@ -95,7 +95,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
         facts.append(f" · {name} `{value}`" if value else "")
     if _cells(executed.notebook) != _cells(source):
         facts.append(f". The chapter has changed since; to execute it again: `{again}`")
-    chapter, rows, differ = CHAPTERS.get(executed.chapter, Params), [], []
+    chapter, rows, differ = schema_of(executed.chapter) if executed.chapter in CHAPTERS else Params, [], []
     for name, value in executed.params.items():
         field = chapter.model_fields.get(name, FieldInfo(default="", description="no longer a parameter"))
         what = "; ".join([field.description, ", ".join(map(str, get_args(field.annotation)))]).removesuffix("; ")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from trm.errors import UserError
-from trm.stats import paired_difference
+from trm.stats_old import paired_difference
 
 SUPPORTED, IN_PART, NOT_SUPPORTED = "supported", "in part", "not supported"
 CONTRADICTED, OTHER_SCALE, NOT_MEASURED = "contradicted", "differs at this scale", "not measured"

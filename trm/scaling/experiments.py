@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from trm.errors import UserError
-from trm.stats import paired_difference, summarise
+from trm.stats_old import paired_difference, summarise
 
 ACCURACY, ITEMS, COST = "test/exact_accuracy", "test/puzzles", "flops/training"
 NEEDED = ["sweep", "case", "seed", "run_id", ACCURACY, ITEMS, COST, "flops/answer", "model/parameters", "train/puzzles"]

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from trm.errors import UserError
-from trm.stats import summarise
+from trm.stats_old import summarise
 
 
 def non_dominated(cost: ArrayLike, error: ArrayLike) -> np.ndarray:

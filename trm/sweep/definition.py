@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
-from trm.chapters import CHAPTERS
 from trm.errors import UserError
 from trm.params import HardwareError, ParameterError, Params, read_yaml
 from trm.run import ROOT, run_id, source_hash, to_json
+from trm.sweep.chapters import CHAPTERS, schema_of
 
 SWEEPS = ROOT / "params" / "sweeps"
 SCALES = ("smoke", "laptop", "paper")
@@ -109,7 +109,7 @@ class Sweep:
     @cached_property
     def code(self) -> str:
         """The version of the sources that its runs are made of."""
-        return source_hash(self.notebook)
+        return source_hash(schema_of(self.notebook).COMPUTED_BY)
 
     def cases_of(self, name: str) -> list[str]:
         """The cases that `name` stands for: the whole sweep, a group, a case; none if it is nothing here."""
@@ -134,7 +134,7 @@ class Sweep:
         if "base_file" in at:
             base = read_yaml(ROOT / "params" / at["base_file"]) | base
         given = dict(given or {})
-        schema, found, faults = CHAPTERS[self.notebook], [], []
+        schema, found, faults = schema_of(self.notebook), [], []
         _refuse(given, "-p", allowed="seed")
         try:
             schema.create({name: value for name, value in base.items() if name in schema.model_fields} | given)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from trm.chapters import CHAPTERS
 from trm.params import arm_names
+from trm.sweep.chapters import schema_of
 from trm.sweep.definition import Point, SweepError, read_sweeps
 from trm.tpu.plan import faults, plan
 from trm.tpu.slices import Slice
@@ -43,7 +43,7 @@ def _anywhere(point: Point):
     """The point's parameters, also where this machine lacks what they ask for."""
     if point.params is not None:
         return point.params
-    elsewhere = CHAPTERS["04_trm_train"].create(point.values | {"precision": "float32", "backend": "auto"})
+    elsewhere = schema_of("04_trm_train").create(point.values | {"precision": "float32", "backend": "auto"})
     return elsewhere.model_copy(
         update={name: point.values[name] for name in ("precision", "backend") if name in point.values}
     )

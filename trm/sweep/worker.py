@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trm.run import ROOT, source_hash, to_json, write_atomically
+from trm.sweep.chapters import schema_of
 from trm.sweep.marker import HEARTBEAT, IDLE, IdleWatch, Lost, Marker, kill_tree, read_mapping
 
 
@@ -120,7 +121,7 @@ def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts
         marker = Marker.take(folder)
         if marker is None:
             return outcome("busy", "another process is at work on it")
-        if job.code and source_hash(Path(job.notebook).stem) != job.code:
+        if job.code and source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
             return _failed(folder, outcome("failed", "the sources changed since the sweep began; start it again"))
         for attempt in range(1, kernel_attempts + 1):
             if (folder / "metrics.json").exists():

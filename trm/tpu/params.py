@@ -1,6 +1,6 @@
 """Parameters of chapter 09, TPUs: what is planned, and what is measured on XLA."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,8 @@ from trm.params import Params
 
 class TpuScaling(Params):
     """Chapter 09: the suites on a TPU slice, by arithmetic; and the same training on XLA devices, measured."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.tpu.compare"
 
     slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-64", description="TPU slice that is planned for")
     beside: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-8", description="a second slice to hold it against")

@@ -1,6 +1,6 @@
 """What a training would ask of a TPU slice, by arithmetic from its configuration: nothing here is measured.
 
-FLOPs are those of `trm.flops`. Memory counts what every chip holds whole (weights, gradients, moments, averaged
+FLOPs are those of `trm.model`. Memory counts what every chip holds whole (weights, gradients, moments, averaged
 weights) and, for its own rows, the recursion's state and what the backward pass keeps, which the real network is asked for on
 tensors without memory. Traffic counts the operands of the matrix products, all else being thought fused into them. XLA's own
 temporaries are not counted, nor is the host.
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trm.flops import applications, step_flops, training_flops
 from trm.halting import UNROLLED
 from trm.layers import inner_width
-from trm.model import TRM, TRMConfig
+from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
 from trm.puzzles.grid import SHAPES
 from trm.puzzles.params import TrmTrain
 from trm.tpu.slices import GIB, Slice

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch_xla.backends import set_mat_mul_precision
 
 from trm.errors import UserError
-from trm.flops import step_flops
+from trm.model import step_flops
 from trm.trainer import Trainer, make_accelerator
 
 MOSTLY = 0.5  # a share of the time that is said aloud

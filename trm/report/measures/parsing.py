@@ -20,7 +20,7 @@ from trm.report.verdicts import (
     read_table,
     with_figure,
 )
-from trm.stats import paired_difference
+from trm.stats_old import paired_difference
 
 UAS = "test/uas"
 ITERATED = ("standard", "deep_supervision", "act_halting", "both")

@@ -1,20 +1,14 @@
-"""Trained models: those that ship with the package, and those that a run saved."""
+"""Trained TRMs: those that ship with the package, and those that a run saved."""
 
-import io
 import json
-from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 
+from trm.checkpoint import PRETRAINED, load_pretrained
 from trm.errors import UserError
 from trm.halting import UNROLLED
 from trm.model import TRM
-from trm.parsing.pointer import Parser
 from trm.puzzles.grid import SHAPES
 from trm.puzzles.unrolled import UnrolledTRM
-from trm.recursive_lm.model import RecursiveLanguageModel
-
-SHIPPED = Path(__file__).parent / "pretrained"
 
 
 def load_model(folder: str | Path, device: str = "cpu") -> TRM:
@@ -23,39 +17,12 @@ def load_model(folder: str | Path, device: str = "cpu") -> TRM:
     Raises:
         UserError: there is no whole model.
     """
-
-    def kind() -> type[TRM]:
-        config = json.loads((Path(folder) / "config.json").read_text())
-        return UnrolledTRM if config.get("halting") in UNROLLED else TRM
-
-    return _load(folder, kind, device)
-
-
-def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
-    """The parser that `save_pretrained` wrote into `folder`, with its words, in evaluation mode, on `device`.
-
-    Raises:
-        UserError: there is no whole parser.
-    """
-    return _load(folder, lambda: Parser, device)
-
-
-def load_recursive_lm(folder: str | Path, device: str = "cpu") -> RecursiveLanguageModel:
-    """The language model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
-
-    Raises:
-        UserError: there is no whole model.
-    """
-    return _load(folder, lambda: RecursiveLanguageModel, device)
-
-
-def _load(folder: str | Path, kind: Callable[[], type], device: str):
     try:
-        with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind().from_pretrained(folder).eval().to(device)
-    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
-        why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
-        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
+    unrolled = isinstance(config, dict) and config.get("halting") in UNROLLED
+    return load_pretrained(UnrolledTRM if unrolled else TRM, folder, device)
 
 
 def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
@@ -64,9 +31,9 @@ def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
     Raises:
         UserError: none ships for that size.
     """
-    folder = SHIPPED / f"sudoku_{puzzle}"
+    folder = PRETRAINED / f"sudoku_{puzzle}"
     if not folder.exists():
-        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in SHIPPED.glob("sudoku_*")))
+        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in PRETRAINED.glob("sudoku_*")))
         raise UserError(
             f"no model ships for {puzzle} puzzles, only for {known}; train one with chapter 04 and give model_path"
         )

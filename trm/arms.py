@@ -1,0 +1,93 @@
+"""The arms of a chapter: variants of one training, each in a run folder of its own, at equal compute.
+
+*Parameters of the arm -> equal FLOPs -> Run -> Trainer -> best weights -> evaluation -> row of a table.*
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trm.params import Training
+from trm.run import Run
+from trm.trainer import Trainer
+
+P = TypeVar("P", bound=Training)
+
+
+@dataclass
+class ArmResult:
+    """A trained arm.
+
+    Attributes:
+        arm: its name. seed: of its parameters. params: what it was trained with.
+        folder: of its run. metrics: of its training, and what its chapter adds. history: records of its training.
+        model: its best weights, where the chapter loads them.
+    """
+
+    arm: str
+    params: Training
+    folder: Path
+    metrics: dict[str, Any]
+    history: list[dict] = field(repr=False)
+    model: Any = None
+    evaluation: Any = None
+
+    @property
+    def seed(self) -> int:
+        """The seed it was trained with."""
+        return self.params.seed
+
+    def curve(self, **columns: str) -> list[dict[str, float]]:
+        """The records of the history that hold all of `columns` (column of a table = name in the history), in order."""
+        names = columns.items()
+        return [
+            {key: r[name] for key, name in names} for r in self.history if all(r.get(n) is not None for _, n in names)
+        ]
+
+
+def scaled(params: P, factor: float, names: tuple[str, ...], least: int = 1) -> P:
+    """`params` with the numbers of steps called `names` multiplied by `factor`, so that an arm whose steps cost more takes
+    fewer, and is evaluated at the same compute."""
+    changes = {
+        name: max(round(getattr(params, name) * factor), least if getattr(params, name) else 0) for name in names
+    }
+    return params.model_copy(update=changes)
+
+
+def train_arm(
+    run: Run,
+    name: str,
+    params: Training,
+    make_trainer: Callable[[Training, Run], Trainer],
+    after: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
+    within: str = "arms",
+) -> ArmResult | None:
+    """Train one arm in `within`/`name` of `run`; None where `time_limit`, which all arms share, paused it.
+
+    An arm that is complete is read, not trained again, where `params.resume` is set.
+
+    Args:
+        params: of the arm; its folder and its share of the time are set here.
+        make_trainer: (params, run of the arm) -> its trainer.
+        after: what to add to the metrics when it is trained; called by every process.
+    """
+    folder = run.path(f"{within}/{re.sub('[/: ]+', '-', name)}/params.json").parent
+    params = params.model_copy(
+        update={"output_dir": str(folder), "time_limit": run.minutes_left(run.params.time_limit)}
+    )
+    done = folder / "metrics.json"
+    if not (params.resume and done.exists()):
+        own = Run(params, run.chapter)
+        trainer = make_trainer(params, own)
+        metrics = trainer.fit()
+        if trainer.paused:
+            return None
+        metrics |= after(trainer)
+        trainer.accelerator.wait_for_everyone()  # for the first process to have written
+        own.finish(metrics, quiet=True)
+        trainer.accelerator.wait_for_everyone()  # for the others to read it
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return ArmResult(name, params, folder, json.loads(done.read_text()), history)
