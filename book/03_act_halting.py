@@ -226,8 +226,8 @@ run.save_figure(figure, "stopping_steps")
 # %% tags=["widget"]
 import ipywidgets
 
+from trm.plots import explore
 from trm.puzzles.rules import thresholds
-from trm.widgets import explore
 
 levels = [float(v) for v in thresholds(test, "q_margin", 40)]
 

@@ -240,7 +240,7 @@ run.save_figure(figure, "step_by_step")
 # The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows the figure above).
 
 # %% tags=["widget"]
-from trm.widgets import explore
+from trm.plots import explore
 
 
 def thought(puzzle, step):

@@ -236,7 +236,7 @@ if routed:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.widgets import explore
+from trm.plots import explore
 
 short = [i for i, s in enumerate(data.treebank.test) if 5 <= len(s.words) <= 16][:200] or [0]
 

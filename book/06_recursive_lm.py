@@ -209,7 +209,7 @@ if first and data.test:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.widgets import explore
+from trm.plots import explore
 
 if first and data.test:
     explore(

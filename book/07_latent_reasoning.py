@@ -227,7 +227,7 @@ if first:
 # %% tags=["widget"]
 import ipywidgets
 
-from trm.widgets import explore
+from trm.plots import explore
 
 if first:
     explore(

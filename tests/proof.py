@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = re.compile(
-    r"second|minute|milli|hour|/ms|_ms|tokens_per|per_second|speedup|memory|faster|ratio_time|times$|share"
+    r"second|decoding_over|minute|milli|hour|/ms|_ms|tokens_per|per_second|speedup|memory|faster|ratio_time|times$|share"
 )
 
 # name -> chapter and its flags. "full": 200 steps of the defaults; "smoke": the smoke scale, with every arm.

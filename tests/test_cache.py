@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from trm.cache import KeyValueCache
-from trm.layers import Block
+from trm.layers import Block, KeyValueCache
 
 
 @pytest.mark.parametrize("pads", [0, 3])

@@ -2,7 +2,7 @@
 
 import torch
 
-from trm.ema import EMA
+from trm.optim import EMA
 
 
 def test_average_by_hand_and_weights_come_back():

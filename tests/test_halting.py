@@ -171,14 +171,14 @@ def test_exploration_is_annealed():
 
 
 def test_collapse_is_said_once_and_only_when_it_lasts():
-    watch = halting.CollapseWatch(6, patience=100)
+    watch = halting.HaltingMonitor(6, patience=100)
     assert watch.see(0, 1.0, 0.1) == "" and watch.see(50, 1.0, 0.1) == ""
     assert watch.see(60, 2.5, 0.1) == "" and watch.see(70, 1.0, 0.1) == ""
     assert watch.see(150, 1.0, 0.1) == ""  # it began anew at 70
     assert "since step 70; every example stops after one step" in watch.see(170, 1.0, 0.1)
     assert watch.see(300, 1.0, 0.1) == ""
     assert watch.see(400, 6.0, 0.9) == "" and "at the cap of 6" in watch.see(500, 5.99, 0.9)
-    healthy = halting.CollapseWatch(6, patience=0)
+    healthy = halting.HaltingMonitor(6, patience=0)
     assert healthy.see(10, 6.0, 0.0) == "" == healthy.see(20, 1.0, 0.99)  # nothing solved yet; all solved at once
 
 

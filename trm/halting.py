@@ -147,7 +147,7 @@ def exploration_steps(seed: int, train_step: int, batch_size: int, max_steps: in
     return np.where(explore, rng.integers(2, max(max_steps, 2) + 1, batch_size), 0)
 
 
-class CollapseWatch:
+class HaltingMonitor:
     """Notices a halting that decides nothing: for long, all examples stop at once though most are wrong, or none before
     the cap though many are right.
 

@@ -236,7 +236,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             batch: inputs and labels (B, T) token ids; min_halt_steps (B,) (`halting.exploration_steps`) if wanted;
                 puzzle_ids (B,) if the model has puzzle tokens.
             state: what the previous step returned; None at the start.
-            detail: also the loss after every H-cycle and, after `backward`, its gradient (`StepOutput.answers`).
+            detail: also the loss after every H-cycle and, after `backward`, its gradient (`StepOutput.intermediates`).
         """
         c = self.config
         state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)

@@ -37,6 +37,13 @@ ALIASES = {
     "data_source": "conllu_dir",
     "log_csv": "table",
     "run_name": "wandb_run_name",
+    # names that this book used before
+    "answers_by": "readout",
+    "asked_from": "lm_loss_start",
+    "ask_interval": "lm_loss_every",
+    "judged": "eval_checkpoint",
+    "versus": "baseline_arm",
+    "beside": "compare_slice",
 }
 # Flags of theirs that have no parameter here, and what to use.
 INSTEAD = {

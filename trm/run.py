@@ -20,7 +20,7 @@ from trm.params import Params
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
-    "arms", "table.csv",
+    "arms", "table.csv", "curves.csv", "sentences.csv",
 )  # fmt: skip
 NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress"}  # parts of module names that change no result
 
@@ -193,10 +193,10 @@ class Run:
         if self.main:
             figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
 
-    def save_table(self, table: Any) -> None:
-        """Keep a pandas table as table.csv, to six digits."""
+    def save_table(self, table: Any, name: str = "table") -> None:
+        """Keep a pandas table as `name`.csv, to six digits: "table", one row per arm; "curves", one per evaluation; ..."""
         if self.main:
-            write_atomically(self.path("table.csv"), table.to_csv(index=False, float_format="%.6g"))
+            write_atomically(self.path(f"{name}.csv"), table.to_csv(index=False, float_format="%.6g"))
 
     def save_model(self, model: Any, name: str) -> None:
         """Keep `model` (anything with `save_pretrained`) as the folder `name`, in place of one already there."""

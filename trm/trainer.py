@@ -8,6 +8,7 @@ on the steps of `fit`. The step itself never waits for the device: numbers are r
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -19,12 +20,10 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from trm.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
-from trm.ema import EMA
 from trm.errors import UserError
-from trm.halting import CollapseWatch
-from trm.optim import learning_rate, make_optimizer
+from trm.halting import HaltingMonitor
+from trm.optim import EMA, learning_rate, make_optimizer
 from trm.params import RecursiveTraining, Training
-from trm.prefetch import MadeAhead
 from trm.progress import Tracker
 from trm.run import Run
 
@@ -89,7 +88,7 @@ class Trainer:
         optimizer = make_optimizer(model.parameters(), params)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = EMA(self.plain_model, params.ema_decay)
-        self.parts = MadeAhead(self._local_parts, getattr(params, "prefetch", 0), params.max_steps)
+        self.parts = Prefetcher(self._local_parts, getattr(params, "prefetch", 0), params.max_steps)
         self.states: list[Any] = [None] * params.grad_accumulation
         self.sums: dict[str, Tensor] = {}  # (1,) each
         self.counts: dict[str, int] = {}
@@ -100,7 +99,7 @@ class Trainer:
         self.paused = False
         self.warned: set[str] = set()
         self.max_thoughts = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
-        self.halting_watch = CollapseWatch(self.max_thoughts, patience=params.max_steps // 4)
+        self.halting_watch = HaltingMonitor(self.max_thoughts, patience=params.max_steps // 4)
         self.tracker = Tracker(run, self.accelerator, params)
 
     @property
@@ -180,7 +179,7 @@ class Trainer:
             self.states[i] = out.state
             self._add(out.metrics)
             if detail and self.gradient_stats:
-                self._add(self._gradients_per_step(out.answers))
+                self._add(self._gradients_per_step(out.intermediates))
         norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
         if self.accelerator.scaler is None:  # with a scaler an infinite norm is a step that is skipped, no fault
             finite &= torch.isfinite(norm)
@@ -376,3 +375,37 @@ class Trainer:
                 )
         self.run.rewind(self.step)
         print(f"resumed at step {self.step} from {found[-1]}")
+
+
+class Prefetcher:
+    """step -> make(step), while a thread makes the `depth` steps after it, up to step `end`; depth 0: no thread.
+
+    For a `make` that is a pure function of the step, as batches are. What goes wrong in the thread is raised at the step it
+    belongs to. `waited` counts the seconds that callers have waited.
+    """
+
+    def __init__(self, make: Callable[[int], Any], depth: int, end: int):
+        self.make, self.depth, self.end = make, depth, end
+        self.waited = 0.0
+        self.pool: ThreadPoolExecutor | None = None
+        self.pending: dict[int, Future] = {}
+
+    def __call__(self, step: int) -> Any:
+        """What `make` gives for `step`."""
+        started = time.perf_counter()
+        if self.depth:
+            self.pool = self.pool or ThreadPoolExecutor(1, "batches")
+            for ahead in range(step, min(step + self.depth + 1, self.end)):
+                if ahead not in self.pending:
+                    self.pending[ahead] = self.pool.submit(self.make, ahead)
+            made = self.pending.pop(step).result()
+        else:
+            made = self.make(step)
+        self.waited += time.perf_counter() - started
+        return made
+
+    def close(self) -> None:
+        """End the thread."""
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool, self.pending = None, {}

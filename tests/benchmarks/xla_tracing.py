@@ -12,9 +12,8 @@ os.environ.setdefault("PJRT_DEVICE", "CPU")
 import torch
 import torch_xla
 
-from trm.ema import EMA
 from trm.model import TRM, TRMConfig, applications
-from trm.optim import make_optimizer
+from trm.optim import EMA, make_optimizer
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain
 from trm.run import ROOT

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from trm.cache import FixedContext
 from trm.checkpoint import PRETRAINED as SHIPPED
 from trm.errors import UserError
 from trm.latent import reasoner as latent_reasoner
 from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig, load_reasoner
-from trm.layers import Attention
+from trm.layers import Attention, FixedContext
 from trm.recursion import recurse
 
 SMALL = {

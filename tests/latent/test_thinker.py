@@ -233,9 +233,9 @@ def test_a_pause_has_one_thought_whatever_the_schedule(schedule):
 
 def test_details_are_the_gradients_at_every_thought():
     out = make()(batch_of(), detail=True)
-    assert len(out.answers) == 4 and make()(batch_of()).answers == []
+    assert len(out.intermediates) == 4 and make()(batch_of()).intermediates == []
     out.loss.backward()
-    assert all(z.grad is not None and z.grad.any() for z in out.answers)
+    assert all(z.grad is not None and z.grad.any() for z in out.intermediates)
 
 
 @torch.no_grad()

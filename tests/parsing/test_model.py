@@ -167,7 +167,7 @@ def test_every_iteration_is_reached_by_the_gradient_of_the_last():
     model = make()
     out = model.loss(batch_of(), detail=True)
     out.loss.backward()
-    assert len(out.answers) == 3 and all(state.grad.abs().max() > 0 for state in out.answers)
+    assert len(out.intermediates) == 3 and all(state.grad.abs().max() > 0 for state in out.intermediates)
     assert all(p.grad is not None for p in model.blocks.parameters())
 
 

@@ -196,12 +196,12 @@ def test_how_far_the_gradient_flows(backprop, reached):
     model = make(backprop=backprop, schedule="1, 1, 1")
     out = model.loss(batch_of(), detail=True)
     out.loss.backward()
-    assert [i for i, z in enumerate(out.answers) if z.grad is not None and z.grad.abs().max() > 0] == reached
+    assert [i for i, z in enumerate(out.intermediates) if z.grad is not None and z.grad.abs().max() > 0] == reached
     if backprop == "per_cycle":
         twice = make(backprop=backprop, schedule="2, 1, 1")
         again = twice.loss(batch_of(), detail=True)
         again.loss.backward()
-        ratio = [(b.grad.norm() / a.grad.norm()).item() for a, b in zip(out.answers, again.answers)]
+        ratio = [(b.grad.norm() / a.grad.norm()).item() for a, b in zip(out.intermediates, again.intermediates)]
         assert ratio == pytest.approx([2 * 3 / 4, 3 / 4, 3 / 4], rel=1e-4)
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from trm.ema import EMA
+from trm.optim import EMA
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.train import count_flops, make_model, make_trainer
 from trm.run import Run

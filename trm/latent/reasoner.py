@@ -23,11 +23,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from trm import halting
-from trm.cache import FixedContext
 from trm.compressor.model import Compressor
 from trm.errors import UserError
 from trm.latent.data import NOT_LEARNED
-from trm.layers import Block, Linear, truncated_normal_
+from trm.layers import Block, FixedContext, Linear, truncated_normal_
 from trm.recursion import recurse
 
 SHIPPED_REASONER = Path(__file__).parent.parent / "pretrained" / "latent_reasoner"

@@ -65,7 +65,7 @@ class LatentThinker(nn.Module):
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
         """One training step, in nats; batch as `trm.latent.data.ThoughtBatches` makes it.
 
-        detail: also the gradient at every thought after `backward` (`StepOutput.answers`).
+        detail: also the gradient at every thought after `backward` (`StepOutput.intermediates`).
         """
         w = self.weights
         thoughts = self.reasoner.think(batch["states"], batch["mask"])

@@ -279,7 +279,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         if detail and every:
             for i, value in enumerate(losses.detach().unbind(1)):
                 metrics[f"deep_supervision/step_{i}_loss"] = batch_mean(value, words)
-        return StepOutput(total, None, metrics, answers=thoughts.states if detail else [])
+        return StepOutput(total, None, metrics, intermediates=thoughts.states if detail else [])
 
     forward = loss
 

@@ -171,7 +171,7 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
     out.loss.backward()
     controller = [p.grad.norm() for p in model.blocks[0].controller.parameters() if p.grad is not None]
     found = {"gradients/controller": float(torch.stack(controller).norm())}
-    for i, state in enumerate(out.answers, 1):
+    for i, state in enumerate(out.intermediates, 1):
         found[f"gradients/iteration_{i}"] = float(state.grad.flatten(1).norm(dim=1).mean()) * len(state)
     model.zero_grad()
     return found

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trm import halting, supervision
-from trm.cache import KeyValueCache
-from trm.layers import Block, Linear, inner_width, truncated_normal_
+from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_normal_
 from trm.recursion import recurse
 
 

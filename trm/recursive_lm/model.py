@@ -14,9 +14,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
 from trm import halting, supervision
-from trm.cache import KeyValueCache
 from trm.checkpoint import load_pretrained
 from trm.errors import UserError
+from trm.layers import KeyValueCache
 from trm.losses import exactly_right, softmax_cross_entropy
 from trm.protocol import StepOutput
 from trm.recursive_lm.body import LMBody
@@ -85,7 +85,7 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
         Args:
             batch: input_ids, labels and weights (B, T), and places (B, M), the positions whose next token is learned and
                 which alone are read (`trm.language.stories.to_learn`); curriculum (B,) if wanted.
-            detail: also the loss after every answer and, after `backward`, its gradient (`StepOutput.answers`).
+            detail: also the loss after every answer and, after `backward`, its gradient (`StepOutput.intermediates`).
         """
         c = self.config
         answers, labels, weights = self.read_places(batch)
@@ -156,7 +156,7 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
         """The most likely token again and again: (B, T) prompts, padded on the left, -> (B, T + written), pads after the end.
 
         Where halting was learned, the answer is read where it says stop; the later cycles are computed all the same, because
-        later positions look at their keys (`trm.cache`). So stopping early spares no time here.
+        later positions look at their keys (`trm.layers`). So stopping early spares no time here.
 
         use_cache: keep keys and values of finished positions; else everything is computed again for each token.
 

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from trm.widgets import explore
+from trm.plots import explore
 
 
 def test_a_slider_redraws_the_figure():

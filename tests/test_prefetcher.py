@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from trm.prefetch import MadeAhead
+from trm.trainer import Prefetcher
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_the_same_things_come_whatever_is_made_ahead(depth):
     made = []
-    ahead = MadeAhead(lambda step: made.append(step) or step**2, depth, end=7)
+    ahead = Prefetcher(lambda step: made.append(step) or step**2, depth, end=7)
     assert [ahead(step) for step in range(2, 7)] == [4, 9, 16, 25, 36]
     ahead.close()
     assert made == [2, 3, 4, 5, 6], "each once, and none after the end"
@@ -18,7 +18,7 @@ def test_the_same_things_come_whatever_is_made_ahead(depth):
 
 def test_the_next_is_made_while_this_one_is_used():
     second = threading.Event()
-    ahead = MadeAhead(lambda step: second.set() if step == 1 else None, depth=1, end=2)
+    ahead = Prefetcher(lambda step: second.set() if step == 1 else None, depth=1, end=2)
     ahead(0)
     assert second.wait(timeout=10), "nobody asked for step 1"
     ahead.close()
@@ -30,7 +30,7 @@ def test_a_fault_is_raised_where_it_belongs():
             raise ValueError("bad batch")
         return step
 
-    ahead = MadeAhead(make, depth=2, end=5)
+    ahead = Prefetcher(make, depth=2, end=5)
     assert ahead(0) == 0
     with pytest.raises(ValueError, match="bad batch"):
         ahead(1)
