@@ -1,8 +1,11 @@
 """Parameters: what papermill hands over is coerced, what is wrong is said."""
 
+import re
+from dataclasses import dataclass
+
 import pytest
 
-from trm.params import ParameterError, from_command_line, read_yaml
+from trm.params import INSTEAD, ParameterError, from_command_line, read_yaml, subset
 from trm.puzzles.params import DeepSupervision, TrmTrain
 
 
@@ -45,7 +48,7 @@ def test_numbers_and_lists_where_text_is_meant():
         ({"train_size": True}, "parameter 'train_size'"),
         ({"schedule": "1, 0", "curriculum_enabled": True}, "the last step must have a weight"),
         ({"log_with": "tensorbord"}, "tensorboard"),
-        ({"precision": "float16", "backend": "cpu"}, "wants CUDA"),
+        ({"precision": "float16", "backend": "cpu"}, "requires CUDA"),
     ],
 )
 def test_what_is_wrong_is_said(values, says):
@@ -133,3 +136,54 @@ def test_what_cannot_change_a_result_is_no_part_of_the_run_id():
     one = TrmTrain.create({"output_dir": "a", "resume": True, "time_limit": 3, "log_with": "tensorboard"})
     assert one.result_values() == TrmTrain().result_values()
     assert TrmTrain.create({"seed": 1}).result_values() != TrmTrain().result_values()
+
+
+def test_flags_of_the_source_projects_work_or_say_what_to_use():
+    given = {"gradient_accumulation_steps": 2, "global_batch_size": 8, "ema_rate": 0.5, "learning_rate": 0.01}
+    params = TrmTrain.create(given | {"run_name": "x", "prefetch_factor": 2, "torch_compile": True})
+    assert (params.grad_accumulation, params.batch_size, params.ema_decay, params.lr) == (2, 8, 0.5, 0.01)
+    assert (params.wandb_run_name, params.prefetch, params.compile) == ("x", 2, True)
+    for name in INSTEAD:
+        with pytest.raises(ParameterError, match=f"unknown parameter '{name}': {re.escape(INSTEAD[name])}"):
+            TrmTrain.create({name: 1})
+    with pytest.raises(ParameterError, match="unknown parameter 'log_csv': this book calls it 'table', and this chapter"):
+        TrmTrain.create({"log_csv": "x"})  # an alias of `table`, which chapter 04 does not have
+
+
+def test_a_cell_need_not_show_every_parameter_and_a_line_may_be_added(capsys):
+    cell = "schedule = 'none'  # weights\nH_cycles = 3\nhidden_size = 32"
+    injected = "# Parameters\nH_cycles = 2\nlearning_rate = 0.01\n"
+    space = {"get_ipython": None, "In": ["", cell, injected], "seed": 5, "schedule": "none", "hidden_size": 32}
+    params = TrmTrain.from_notebook(space | {"H_cycles": 2, "learning_rate": 0.01})
+    assert (params.schedule, params.H_cycles, params.lr, params.hidden_size) == ("none", 2, 0.01, 32)
+    assert params.seed == 0, "a name that no parameters cell assigns is another variable"
+    assert capsys.readouterr().out == "parameters: hidden_size = 32, schedule = 'none', lr = 0.01\n"
+
+
+def test_all_parameters_are_described():
+    lines = TrmTrain.describe().splitlines()
+    assert len(lines) == len(TrmTrain.model_fields)
+    (lr,) = [line for line in lines if line.startswith("lr ")]
+    assert lr.split() == ["lr", "float", ">", "0", "<=", "1", "0.004", "peak", "learning", "rate"]
+    (mixer,) = [line for line in lines if line.startswith("mixer ")]
+    assert "'mlp' | 'attention'" in mixer
+
+
+def test_a_model_takes_a_strict_subset_of_the_parameters():
+    @dataclass
+    class Config:
+        lr: float
+        vocabulary: int
+
+    assert subset(Config, TrmTrain(), vocabulary=7) == Config(0.004, 7)
+    with pytest.raises(TypeError, match="Config needs vocabulary, which TrmTrain lacks"):
+        subset(Config, TrmTrain())
+
+
+def test_a_file_that_is_not_utf8_is_refused_in_a_line(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_bytes("lr: 0.1 # \xfc".encode("latin-1"))
+    with pytest.raises(ParameterError, match=r"p\.yaml: not UTF-8 text .* save it as UTF-8"):
+        read_yaml(path)
+    path.write_bytes(b"\xef\xbb\xbflr: 0.1\n")
+    assert read_yaml(path) == {"lr": 0.1}

@@ -24,10 +24,8 @@ class CheckpointError(UserError):
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensors], facts: dict[str, Any], keep: int = 2) -> None:
-    """Write `tensors` (one safetensors file for each key) and facts.json as `folder`, whole or not at all.
-
-    Older checkpoints beside it, all but the newest `keep`, are removed after the new one is in place.
-    """
+    """Write `tensors` (one safetensors file per key) and facts.json as `folder`, whole or not at all; then remove all but
+    the newest `keep` checkpoints beside it."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

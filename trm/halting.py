@@ -1,13 +1,9 @@
-"""When to stop thinking, as pure functions of tensors: for a TRM, for a parser, for anything that thinks in steps.
+"""When to stop: halting distributions and their losses, and rules for a trained model. Pure functions of tensors.
 
-*To learn it*, a model that has taken all its S steps has losses L_t (B, S) and halting logits h_t (B, S), and
-halts after step t with probability  p_t = s(h_t) prod_{u<t} (1 - s(h_u)),  s the sigmoid; the last step takes what is
-left, so that the p_t sum to one. From these come the expected loss with a ponder cost, PonderNet's divergence, and Graves's
-average of states. The paper's TRM instead learns whether its answer is right (`q_halt_loss`) and needs no other step.
-
-*To use it*, a `Rule` is a signal and a threshold: an example stops at the first step whose signal passes.
-
-Everything is computed for each example by itself, in float32 or better, whatever the precision of the model.
+A model that has taken all its S steps has losses L_t and halting logits h_t, (B, S) each, and halts after step t with
+probability  p_t = s(h_t) prod_{u<t} (1 - s(h_u)),  s the sigmoid; the last step takes the remainder, so that the p_t sum to
+one. The paper's TRM instead learns whether its answer is right (`q_halt_loss`) and needs no other step.
+Everything is computed per example, in float32 or better.
 """
 
 import math
@@ -16,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 UNROLLED = ("act", "ponder", "graves")  # ways of learning to stop that need all the steps at once
 GRAVES_EPSILON = 0.01
@@ -47,16 +43,26 @@ def log_halt_probs(logits: Tensor) -> Tensor:
     return log_reach(logits) + F.pad(F.logsigmoid(h[:, :-1]), (0, 1))
 
 
+def halted_by(logits: Tensor) -> Tensor:
+    """Probability to have halted by each step, 1 - prod_{u<=t} (1 - s(h_u)); here the last step's logit counts.
+
+    (..., S) halting logits -> (..., S).
+    """
+    return -torch.expm1(F.logsigmoid(-_precise(logits)).cumsum(-1))
+
+
+def init_halting_bias(head: nn.Linear, steps: int) -> None:
+    """Set the bias so that, at first, each of `steps` steps is halted at with probability 1/steps: -log(steps - 1)."""
+    nn.init.constant_(head.bias, -math.log(max(steps - 1, 1)))
+
+
 def expected_steps(logits: Tensor) -> Tensor:
     """sum_t t p_t, which is sum_t of the probability to reach step t. (B, S) halting logits -> (B,), from 1 to S."""
     return log_reach(logits).exp().sum(-1)
 
 
 def expected_loss(losses: Tensor, logits: Tensor, ponder_coef: float = 0.0) -> Tensor:
-    """sum_t p_t L_t + ponder_coef * expected steps, for each example by itself. (B, S), (B, S) -> (B,).
-
-    Differentiable in losses and logits: this is what `act_halting` means in the guide to Pointer-over-Heads.
-    """
+    """sum_t p_t L_t + ponder_coef * expected steps, per example, differentiable. (B, S), (B, S) -> (B,)."""
     return (log_halt_probs(logits).exp() * losses).sum(-1) + ponder_coef * expected_steps(logits)
 
 
@@ -148,20 +154,15 @@ def exploration_steps(seed: int, train_step: int, batch_size: int, max_steps: in
 
 
 class HaltingMonitor:
-    """Notices a halting that decides nothing: for long, all examples stop at once though most are wrong, or none before
-    the cap though many are right.
-
-    Args:
-        max_steps: the cap. patience: training steps for which it must have been so.
-    """
+    """Notices collapsed halting: for `patience` training steps all examples stop at once though most are wrong, or none
+    before the cap `max_steps` though many are right."""
 
     def __init__(self, max_steps: int, patience: int):
         self.max_steps, self.patience = max_steps, patience
         self.where, self.since, self.said = "", 0, set()
 
     def see(self, train_step: int, mean_steps: float, right: float) -> str:
-        """What to say of the mean number of supervision steps and the share of right answers at `train_step`; "" for
-        nothing new."""
+        """A warning about the mean number of supervision steps and the accuracy at `train_step`; "" for nothing new."""
         where = ""
         if self.max_steps > 1 and mean_steps < 1.05 and right < 0.5:
             where = "after one step: try more halt_exploration_prob, or a smaller ponder_coef"

@@ -10,14 +10,14 @@ from torch.optim import AdamW, Optimizer
 
 from trm.params import Training
 
-FUSED = ("cpu", "cuda")  # kinds of device with AdamW in one kernel; on others its steps are counted on the device
+FUSED = ("cpu", "cuda")  # device types with a fused AdamW; elsewhere its step counter lives on the device
 
 
 class AdamATan2(Optimizer):
     """Adam whose update is a * atan2(m, b * sqrt(v)): no epsilon, and at most a * pi / 2 (arXiv 2407.05872).
 
-    m and v are Adam's bias-corrected moments; a = 1.27 and b = 1 make it Adam's size for m = sqrt(v). Weight decay is
-    decoupled: p <- p (1 - lr * weight_decay) first. `capturable` is torch's word for steps that are counted on the device.
+    m and v are Adam's bias-corrected moments. Weight decay is decoupled: p <- p (1 - lr * weight_decay) first. `capturable`
+    is torch's word for a step counter on the device.
     """
 
     def __init__(
@@ -78,7 +78,11 @@ def make_optimizer(parameters: Iterable[Tensor], params: Training) -> Optimizer:
 
 
 def learning_rate(params: Training, step: int) -> float:
-    """The rate of step `step` (from 0): linear warm-up, then constant or a cosine down to lr * lr_min_ratio."""
+    """The rate of step `step` (from 0): linear warm-up, then constant or a cosine down to lr * lr_min_ratio.
+
+    Not torch's LambdaLR: it writes a plain number into the optimizer, which on XLA compiles a new program every step, and
+    keeps a counter that a resumed run would have to restore.
+    """
     if step < params.warmup_steps:
         return params.lr * (step + 1) / params.warmup_steps
     if params.lr_schedule == "constant":
@@ -92,6 +96,7 @@ class EMA:
     """shadow <- d shadow + (1 - d) weights after every step, d = min(decay, (1 + n) / (10 + n)) at update n.
 
     The smaller d at first keeps a short run from averaging in its random start. decay 0 switches averaging off.
+    Not torch's AveragedModel: it reads its counter back from the device in every step, and keeps a second module.
     """
 
     def __init__(self, model: nn.Module, decay: float):

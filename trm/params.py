@@ -34,7 +34,8 @@ ALIASES = {
     "lr_warmup_steps": "warmup_steps",
     "torch_compile": "compile",
     "prefetch_factor": "prefetch",
-    "data_source": "conllu_dir",
+    "weight_schedule": "schedule",
+    "data_paths": "data_path",
     "log_csv": "table",
     "run_name": "wandb_run_name",
     # names that this book used before
@@ -53,6 +54,10 @@ INSTEAD = {
     "log_dir": "a tracker writes into the run's folder, which output_dir chooses",
     "per_worker_batch_size": "batch_size is the global one: multiply by the number of processes",
     "sweep": "run a sweep with `trm sweep run NAME`",
+    "experiment": "run an experiment with `trm sweep run NAME`",
+    "data_source": "conllu_dir names a treebank; empty: sentences of the shipped grammar",
+    "use_wandb": "give log_with wandb",
+    "no_wandb": "log_with is none unless you set it",
     "deep_supervision_enabled": "schedule 'none' switches deep supervision off, every other schedule on",
 }
 
@@ -100,7 +105,7 @@ class Params(BaseModel):
         if kind is str and isinstance(value, (list, tuple)):
             return ", ".join(map(str, value))
         if kind in (int, float) and isinstance(value, bool):
-            raise ValueError("a number is wanted, not true or false")
+            raise ValueError("must be a number, not true or false")
         if kind is int and isinstance(value, str) and re.fullmatch(r"\s*[+-]?[\d.]+[eE][+-]?\d+\s*", value):
             return float(value)
         return value
@@ -151,6 +156,8 @@ class Params(BaseModel):
 
     @classmethod
     def _hint(cls, name: str) -> str:
+        if name in ALIASES:
+            return f"this book calls it {ALIASES[name]!r}, and this chapter has no such parameter"
         known = [*cls.model_fields, *(alias for alias, own in ALIASES.items() if own in cls.model_fields)]
         return did_you_mean(name, known) or "known are " + ", ".join(sorted(cls.model_fields))
 
@@ -323,7 +330,9 @@ class Training(Params):
         if self.backend == "cuda" and not cuda:
             raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
         if self.precision == "float16" and (self.backend in ("cpu", "xla") or not cuda):
-            raise MissingHardware("parameter 'precision' = 'float16' wants CUDA; elsewhere use 'float32' or 'bfloat16'")
+            raise MissingHardware(
+                "parameter 'precision' = 'float16' requires CUDA; elsewhere use 'float32' or 'bfloat16'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,4 @@
-"""The folder of a run: params.json first, history.jsonl as it goes, metrics.json last.
-
-`metrics.json` present means the run is complete; nothing else says so.
-"""
+"""The folder of a run: params.json first, history.jsonl as it goes, metrics.json last, which means that it is complete."""
 
 import ast
 import hashlib
@@ -30,14 +27,14 @@ class RunError(UserError):
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` under a temporary name and rename it, so that no reader ever sees half a file."""
+    """Write `text` under a temporary name and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
 
 
 def to_json(value: Any, **options) -> str:
-    """JSON text; nan and infinite numbers, which JSON does not know, become null."""
+    """JSON text; nan and infinity become null."""
 
     def clean(v):
         if isinstance(v, dict):
@@ -50,10 +47,8 @@ def to_json(value: Any, **options) -> str:
 
 
 def import_closure(module: str, root: Path | None = None) -> dict[str, Path]:
-    """The modules of this package that `module` imports, directly or not, itself included: name -> file.
-
-    Read from the import statements of the sources; nothing is executed. `NOT_HASHED` are left out.
-    """
+    """The modules of this package that `module` imports, directly or not, itself included: name -> file. Read from the
+    import statements; nothing is executed. `NOT_HASHED` are left out."""
     root = ROOT if root is None else root
     found: dict[str, Path] = {}
     queue = [module]
@@ -73,8 +68,7 @@ def import_closure(module: str, root: Path | None = None) -> dict[str, Path]:
 
 
 def source_hash(module: str, root: Path | None = None) -> str:
-    """Hash of the sources that compute the results of a chapter: the import closure of the module that trains or computes
-    them (`Params.COMPUTED_BY`). Figures, command line, sweeps and report are not in it, nor is another system."""
+    """Hash of the import closure of the module that computes the results of a chapter (`Params.COMPUTED_BY`)."""
     digest = hashlib.sha256()
     for name, path in sorted(import_closure(module, root).items()):
         digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -100,13 +94,8 @@ def run_id(params: Params, code: str) -> str:
 
 
 class Run:
-    """One run of a chapter, with a folder of its own.
-
-    Args:
-        params: checked parameters; `output_dir` chooses the folder, else outputs/<chapter>/<run id>.
-        chapter: name of the chapter, such as "04_trm_train".
-
-    A run that starts anew in a folder already used moves what lies there into `earlier-N`: nothing computed is lost.
+    """One run of a chapter, such as "04_trm_train", in a folder of its own: `params.output_dir`, else
+    outputs/<chapter>/<run id>. A new run in a used folder moves what lies there into `earlier-N`.
 
     Raises:
         RunError: `resume` in a folder whose run had other parameters, or a folder that cannot be written.
@@ -155,7 +144,7 @@ class Run:
                     path.rename(aside / path.name)
 
     def minutes_left(self, time_limit: float) -> float:
-        """What is left of `time_limit` minutes, which all trainings of a run share; 0: there is none."""
+        """What is left of `time_limit` minutes, which all trainings of a run share; 0: no limit."""
         if not time_limit:
             return 0.0
         return max(time_limit - (time.monotonic() - self.started) / 60, 1e-4)
@@ -173,7 +162,7 @@ class Run:
                 file.write(to_json(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """All whole records of history.jsonl (a line cut off by a crash is left out)."""
+        """The records of history.jsonl, without a line that a crash cut off."""
         path, records = self.dir / "history.jsonl", []
         for line in path.read_text().splitlines() if path.exists() else []:
             try:
@@ -183,7 +172,7 @@ class Run:
         return records
 
     def rewind(self, step: int) -> None:
-        """Drop the records of history.jsonl after `step`: those a resumed run writes again."""
+        """Drop the records of history.jsonl after `step`, which a resumed run writes again."""
         if self.main:
             kept = [record for record in self.history() if record["step"] <= step]
             write_atomically(self.dir / "history.jsonl", "".join(to_json(record) + "\n" for record in kept))
@@ -199,7 +188,7 @@ class Run:
             write_atomically(self.path(f"{name}.csv"), table.to_csv(index=False, float_format="%.6g"))
 
     def save_model(self, model: Any, name: str) -> None:
-        """Keep `model` (anything with `save_pretrained`) as the folder `name`, in place of one already there."""
+        """Keep `model` (anything with `save_pretrained`) as the folder `name`, replacing one already there."""
         if self.main:
             target = self.path(name)
             temporary = target.with_name(f".{target.name}.tmp")
@@ -209,7 +198,7 @@ class Run:
             os.replace(temporary, target)
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
-        """Write metrics.json, the last thing a run does; an unfinished one (paused) writes metrics.partial.json."""
+        """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json."""
         if not self.main:
             return
         write_atomically(self.path("metrics.json" if complete else "metrics.partial.json"), to_json(metrics, indent=2))

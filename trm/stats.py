@@ -96,7 +96,7 @@ def paired(arm: pd.Series, baseline: pd.Series, ratio: bool = False, tests: int 
     """
     if not (arm.index.is_unique and baseline.index.is_unique):
         raise UserError("a seed is there twice in an arm: index each arm by its seed, one run each")
-    both = pd.concat({"arm": arm, "baseline": baseline}, axis=1, join="inner").astype(float)
+    both = pd.concat({"arm": arm, "baseline": baseline}, axis=1, join="inner").sort_index().astype(float)
     if len(both) < 2:
         raise UserError(f"a paired comparison takes two seeds or more that both arms have; there are {len(both)}")
     if not np.isfinite(both.to_numpy()).all() or ratio and not (both > 0).all(axis=None):

@@ -1,20 +1,9 @@
 """Deep supervision: how much the loss of each step of a recursive model weighs.
 
-There are two levels, and they are kept apart.
-
-*H-cycles* inside one forward pass (`schedule`): the answer is read after every H-cycle, and an example's loss is the
-weighted mean  sum_i w_i L_i / sum_i w_i  over the cycles.
-
-*Supervision steps* (`step_schedule`): the paper's outer loop, one optimizer step each. There the weight belongs to the
-example, by its own step counter, and is normalised over the batch: a factor common to the batch would vanish in Adam.
-
-Weights come from a schedule by name; most formulas are those of the LLM-TRM guide to deep supervision ("the guide").
-`num_steps` is how many steps there are, `weight` the strength of the steps before the last (the guide's
-`deep_supervision_weight`); a curriculum multiplies it. Add your own from a notebook cell:
-
-    @register_schedule("middle")
-    def middle(num_steps, weight):
-        return [weight * (i == num_steps // 2) for i in range(num_steps - 1)] + [1.0]
+There are two levels. *H-cycles* inside one forward pass (`schedule`): the answer is read after every H-cycle, and the loss of
+an example is the weighted mean  sum_i w_i L_i / sum_i w_i  over the cycles. *Supervision steps* (`step_schedule`), the
+paper's outer loop, one optimizer step each: there the weight belongs to the example, by its own step counter, and is
+normalised over the batch (a factor common to the batch would vanish in Adam).
 """
 
 import math
@@ -25,85 +14,51 @@ import torch
 from torch import Tensor
 
 Schedule = Callable[[int, float], Sequence[float]]
-SCHEDULES: dict[str, Schedule] = {}
-ADAPTIVE = "adaptive"  # needs the losses, so it is no plain function of (num_steps, weight)
+ADAPTIVE = "adaptive"  # needs the losses, so it is no function of (num_steps, weight)
 ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential"}
 
 
+def _then_one(early: Callable[[float, int, int], float]) -> Schedule:
+    """early(weight, i, n) for every step i but the last of n, which weighs 1 (SonarRecursiveModel)."""
+    return lambda n, weight: [early(weight, i, n) for i in range(n - 1)] + [1.0]
+
+
+def _inverse_u(w: float, i: int, n: int) -> float:
+    middle = max(n // 2, 1)
+    return w * (1 - abs(i - middle) / middle)
+
+
+# Name -> function of (number of steps, weight of those before the last). Three steps at weight 0.5 in brackets.
+SCHEDULES: dict[str, Schedule] = {
+    "none": _then_one(lambda w, i, n: 0.0),  # only the last step [0, 0, 1]
+    "constant": _then_one(lambda w, i, n: w),  # [0.5, 0.5, 1]
+    "linear": _then_one(
+        lambda w, i, n: w * (i + 1) / n
+    ),  # [0.167, 0.333, 1]; its source calls it linear decay, but it rises
+    "exponential": _then_one(lambda w, i, n: w * 2.0 ** (i - n + 1)),  # [0.125, 0.25, 1]
+    "inverse_u": _then_one(_inverse_u),  # most in the middle [0, 0.5, 1]
+    "last_two": _then_one(lambda w, i, n: w if i >= n - 2 else 0.0),  # [0, 0.5, 1]
+    # those below do not use the weight
+    "uniform": lambda n, weight: [1.0] * n,  # Pointer-over-Heads, and the paper over its supervision steps
+    "ramp": lambda n, weight: torch.linspace(0.3, 1.0, n, dtype=torch.float64).tolist() if n > 1 else [1.0],  # PoH
+    "exp2": lambda n, weight: [2.0**i for i in range(n)],  # PoH
+    "decay": lambda n, weight: [0.7**i for i in range(n)],  # the first step most: CGAR, arXiv 2511.08653
+}
+
+
 def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
-    """Decorator: make `function(num_steps, weight) -> num_steps weights` known as schedule `name`."""
+    """Decorator that adds a schedule of your own, for instance in a notebook cell:
+
+    @register_schedule("middle")
+    def middle(num_steps, weight):
+        return [weight * (i == num_steps // 2) for i in range(num_steps - 1)] + [1.0]
+    """
 
     def register(function: Schedule) -> Schedule:
         SCHEDULES[name] = function
         return function
 
     return register
-
-
-def _then_one(early: Callable[[int], float], num_steps: int) -> list[float]:
-    """Weights of the guide's schedules: `early(i)` for every step but the last, which always weighs 1."""
-    return [early(i) for i in range(num_steps - 1)] + [1.0]
-
-
-@register_schedule("none")
-def none(num_steps: int, weight: float) -> list[float]:
-    """Only the last step: 0, ..., 0, 1."""
-    return _then_one(lambda i: 0.0, num_steps)
-
-
-@register_schedule("constant")
-def constant(num_steps: int, weight: float) -> list[float]:
-    """`weight` for every step but the last, which weighs 1. Three steps, 0.5: 0.5, 0.5, 1."""
-    return _then_one(lambda i: weight, num_steps)
-
-
-@register_schedule("linear")
-def linear(num_steps: int, weight: float) -> list[float]:
-    """weight (i + 1) / n, the last 1. Three steps, 0.5: 0.167, 0.333, 1. (The guide's "linear decay", which rises.)"""
-    return _then_one(lambda i: weight * (i + 1) / num_steps, num_steps)
-
-
-@register_schedule("exponential")
-def exponential(num_steps: int, weight: float) -> list[float]:
-    """weight 2^i / 2^(n-1), the last 1. Four steps, 0.5: 0.0625, 0.125, 0.25, 1. (The guide's "exponential decay".)"""
-    return _then_one(lambda i: weight * 2.0 ** (i - num_steps + 1), num_steps)
-
-
-@register_schedule("inverse_u")
-def inverse_u(num_steps: int, weight: float) -> list[float]:
-    """weight (1 - |i - m| / m) with m = n // 2, most in the middle; the last step 1, as in every schedule of the guide."""
-    middle = max(num_steps // 2, 1)
-    return _then_one(lambda i: weight * (1 - abs(i - middle) / middle), num_steps)
-
-
-@register_schedule("last_two")
-def last_two(num_steps: int, weight: float) -> list[float]:
-    """0 but for the last two: `weight`, then 1."""
-    return _then_one(lambda i: weight if i >= num_steps - 2 else 0.0, num_steps)
-
-
-@register_schedule("uniform")
-def uniform(num_steps: int, weight: float) -> list[float]:
-    """1 for every step, the last included; `weight` is not used (Pointer-over-Heads, and the paper over its steps)."""
-    return [1.0] * num_steps
-
-
-@register_schedule("ramp")
-def ramp(num_steps: int, weight: float) -> list[float]:
-    """From 0.3 to 1 in equal strides; one step weighs 1; `weight` is not used (the "linear" of Pointer-over-Heads)."""
-    return torch.linspace(0.3, 1.0, num_steps, dtype=torch.float64).tolist() if num_steps > 1 else [1.0]
-
-
-@register_schedule("exp2")
-def exp2(num_steps: int, weight: float) -> list[float]:
-    """2^i, the last 2^(n-1); `weight` is not used (the "exp" of Pointer-over-Heads)."""
-    return [2.0**i for i in range(num_steps)]
-
-
-@register_schedule("decay")
-def decay(num_steps: int, weight: float) -> list[float]:
-    """0.7^i, the first step most and the last 0.7^(n-1); `weight` is not used (CGAR, arXiv 2511.08653)."""
-    return [0.7**i for i in range(num_steps)]
 
 
 def schedule_names() -> list[str]:
@@ -114,7 +69,7 @@ def schedule_names() -> list[str]:
 def step_weights(
     schedule: str | Sequence[float], num_steps: int, weight: float = 0.5, curriculum: float = 1.0
 ) -> list[float]:
-    """Weights of `num_steps` steps, not normalised; what the last one weighs is said by each schedule's docstring.
+    """Weights of `num_steps` steps, not normalised.
 
     Args:
         schedule: a name, or the weights themselves as a list or as text ("0.2, 0.3, 1").
@@ -124,14 +79,11 @@ def step_weights(
     Raises:
         ValueError: unknown name, a list of another length, a negative weight, or nothing but zeros.
     """
-    if isinstance(schedule, str):
-        name = ALIASES.get(schedule, schedule)
-        if name in SCHEDULES:
-            weights = list(SCHEDULES[name](num_steps, weight))
-        else:
-            weights = parse_weights(schedule)
+    name = ALIASES.get(schedule, schedule) if isinstance(schedule, str) else None
+    if name in SCHEDULES:
+        weights = list(SCHEDULES[name](num_steps, weight))
     else:
-        weights = list(schedule)
+        weights = list(schedule) if name is None else parse_weights(schedule)
     if len(weights) != num_steps:
         raise ValueError(f"schedule {schedule!r} gives {len(weights)} weights, but there are {num_steps} steps")
     if not all(0 <= w < math.inf for w in weights) or max(weights) <= 0:
@@ -156,7 +108,7 @@ def parse_weights(text: str) -> list[float]:
 
 
 def adaptive_weights(losses: Tensor, weight: float) -> Tensor:
-    """The guide's "adaptive" schedule, for each example: weight L_i / sum_j L_j, no gradient; the last step weighs 1.
+    """The "adaptive" schedule, for each example: weight L_i / sum_j L_j, no gradient; the last step weighs 1.
 
     losses (..., S) -> weights (..., S).
     """
@@ -165,7 +117,7 @@ def adaptive_weights(losses: Tensor, weight: float) -> Tensor:
 
 
 def curriculum_factor(train_step: int, start_step: int, end_step: int) -> float:
-    """0 until `start_step`, then linear to 1 at `end_step` and 1 from there on; the guide's curriculum.
+    """0 until `start_step`, then linear to 1 at `end_step` and 1 from there on.
 
     With target weight 0.7 from 1,000 to 10,000: 0, 0, 0.35, 0.7, 0.7 at steps 0, 1,000, 5,500, 10,000, 15,000.
     """

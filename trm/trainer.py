@@ -1,8 +1,7 @@
 """One loop for every model of the book, on accelerate.
 
-The model gives `loss(batch, state, detail) -> StepOutput` (`trm.protocol`); the data give `batches(step)`, a
-pure function of the step; everything else that a run wants (averaged weights, tracking, checkpoints, stopping) hangs
-on the steps of `fit`. The step itself never waits for the device: numbers are read at every `log_interval` alone.
+The model gives `loss(batch, state, detail) -> StepOutput` (`trm.protocol`), the data give `batches(step)`, a pure function
+of the step. A step never waits for the device: numbers are read only every `log_interval` steps.
 """
 
 import math
@@ -27,7 +26,7 @@ from trm.params import RecursiveTraining, Training
 from trm.progress import Tracker
 from trm.run import Run
 
-VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms that are said aloud
+VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms below and above which a warning is printed
 
 
 class TrainingError(UserError):
@@ -35,35 +34,31 @@ class TrainingError(UserError):
 
 
 def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
-    """The accelerator that `backend` and `log_with` ask for (`trm.params` has checked that they can be had); `options` are
-    accelerate's own."""
+    """The accelerator for `backend` and `log_with`; `options` are accelerate's own."""
     AcceleratorState._reset_state()  # one process may train several models in turn
     log_with = None if params.log_with == "none" else params.log_with
     return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
 
 
-def place(params: Training) -> torch.device:
-    """Where this process computes; of several processes each has a device of its own."""
+def resolve_device(params: Training) -> torch.device:
+    """The device of this process; of several processes each has its own."""
     return PartialState(cpu=params.device == "cpu").device
 
 
-def _random_state() -> dict[str, Tensor]:
-    """Where the random numbers of the processor, and of the CUDA device, stand."""
-    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
-    return {"cpu": torch.get_rng_state()} | cuda
+place = resolve_device  # interim
 
 
 class Trainer:
     """Trains `model` for `params.max_steps` optimizer steps, or until a stop that resumes.
 
     Args:
-        model: gives `loss(batch, state, detail)`; may give `host_draws(seed, step, batch_size)`.
-        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...); where batch_size is 0, as
-            many rows as it likes, if they can be cut into processes * grad_accumulation parts.
-        params, run: what to do and where to write.
+        model: a `protocol.Trainable`.
+        batches: step -> the *global* batch of that step, a dict of arrays (batch_size, ...); where batch_size is 0, any
+            number of rows that is a multiple of processes * grad_accumulation.
+        params: how to train. run: where to write.
         evaluate: model -> {"valid/...": number}, called with the averaged weights.
-        monitor: names whose values, compared in this order, say which evaluation is the best.
-        show: called with every record of the history (`tracking.Progress`).
+        monitor: names whose values, compared in this order, choose the best evaluation.
+        show: called with every record of the history (`progress.Progress`).
     """
 
     def __init__(
@@ -98,8 +93,8 @@ class Trainer:
         self.evaluations_without_gain = 0
         self.paused = False
         self.warned: set[str] = set()
-        self.max_thoughts = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
-        self.halting_watch = HaltingMonitor(self.max_thoughts, patience=params.max_steps // 4)
+        cap = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
+        self.halting_monitor = HaltingMonitor(cap, patience=params.max_steps // 4)
         self.tracker = Tracker(run, self.accelerator, params)
 
     @property
@@ -211,7 +206,7 @@ class Trainer:
         return tensor.to(self.device)
 
     def _number(self, value: float) -> float | Tensor:
-        """A number that is another in every step, as the device wants it."""
+        """A number that changes in every step, as the device needs it."""
         return value
 
     def _gradients_per_step(self, answers: list[Tensor]) -> dict[str, Tensor]:
@@ -249,16 +244,22 @@ class Trainer:
         if means.get("train/halted"):  # in the long run, an example ends each so many steps
             record["train/mean_steps"] = 1 / means["train/halted"]
         self._keep(record)
+        self._warn(record)
+
+    def _warn(self, record: dict[str, float]) -> None:
+        """Print a warning, once, of collapsed halting and of gradients that vanish or explode."""
+        warnings = []
         if "train/mean_steps" in record:
-            steps = 1 / max(means["train/ready"], 1e-9) if "train/ready" in means else record["train/mean_steps"]
-            said = self.halting_watch.see(self.step, steps, means["train/exact_accuracy"])
-            if said and self.run.main:
-                print(f"warning: {said}", flush=True)
-        norm = means["train/grad_norm"]
+            ready = record.get("train/ready")
+            steps = record["train/mean_steps"] if ready is None else 1 / max(ready, 1e-9)
+            warnings.append(self.halting_monitor.see(self.step, steps, record["train/exact_accuracy"]))
+        norm = record["train/grad_norm"]
         for fault, seen in (("vanishing", norm < VANISHING), ("exploding", EXPLODING < norm < math.inf)):
             if seen and fault not in self.warned:
                 self.warned.add(fault)
-                print(f"warning: {fault} gradients: norm {norm:.3g} about step {self.step}", flush=True)
+                warnings.append(f"{fault} gradients: norm {norm:.3g} about step {self.step}")
+        if self.run.main:
+            print("".join(f"warning: {warning}\n" for warning in warnings if warning), end="", flush=True)
 
     def _stop_if_not_finite(self) -> None:
         bad = int(self.accelerator.gather(self.first_bad.reshape(1)).max())
@@ -310,8 +311,10 @@ class Trainer:
             "ema": self.ema.shadow,
             "state": gathered,
             "sums": sums,
-            "random": _random_state(),
+            "random": {"cpu": torch.get_rng_state()},
         }
+        if torch.cuda.is_available():
+            tensors["random"]["cuda"] = torch.cuda.get_rng_state()
         facts = {
             "step": self.step,
             "seconds": self.seconds,
@@ -354,7 +357,7 @@ class Trainer:
             value.copy_(tensors["ema"][name])
         self.ema.updates = facts["ema_updates"]
         self.step, self.seconds = facts["step"], facts["seconds"]
-        self.examples = facts.get("examples", self.step * self.params.batch_size)  # older checkpoints do not say
+        self.examples = facts["examples"]
         self.best = facts["best"]
         self.evaluations_without_gain = facts["evaluations_without_gain"]
         self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
@@ -380,8 +383,7 @@ class Trainer:
 class Prefetcher:
     """step -> make(step), while a thread makes the `depth` steps after it, up to step `end`; depth 0: no thread.
 
-    For a `make` that is a pure function of the step, as batches are. What goes wrong in the thread is raised at the step it
-    belongs to. `waited` counts the seconds that callers have waited.
+    `make` is a pure function of the step. Errors of the thread are raised at their step. `waited`: seconds callers waited.
     """
 
     def __init__(self, make: Callable[[int], Any], depth: int, end: int):
@@ -391,7 +393,6 @@ class Prefetcher:
         self.pending: dict[int, Future] = {}
 
     def __call__(self, step: int) -> Any:
-        """What `make` gives for `step`."""
         started = time.perf_counter()
         if self.depth:
             self.pool = self.pool or ThreadPoolExecutor(1, "batches")
@@ -405,7 +406,6 @@ class Prefetcher:
         return made
 
     def close(self) -> None:
-        """End the thread."""
         if self.pool:
             self.pool.shutdown(cancel_futures=True)
         self.pool, self.pending = None, {}
