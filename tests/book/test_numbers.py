@@ -1,0 +1,172 @@
+"""The numbers in README and in the pages of the book are those of the committed tables.
+
+One table: a page, the words around the numbers, and the numbers. `{}` stands for a number, formatted as the page has it.
+Numbers that a chapter computes from its table when it runs need no line here.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from trm.stats import by_seed, compare
+
+RESULTS = ROOT / "book" / "results"
+
+
+def table(name):
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def mean(rows, arm, metric, key="arm"):
+    return 100 * by_seed(rows, metric, arm, key).mean()
+
+
+def halting(label):
+    return table(f"03_summary_{label}").iloc[0]
+
+
+def clues17():
+    row = halting("17-clue")
+    return [100 * row["accuracy_fixed"], 100 * row.filter(regex="accuracy_(patient|retry)").iloc[0]]
+
+
+def excess_of_descent():
+    """Largest excess of the tied compressor's error over the optimum's, in per cent, up to K = 64."""
+    rows = table("01_compressor")
+    rows = rows[(rows["trained"] == rows["text"]) & (rows["trained"] == "1a") & (rows["K"] <= 64)]
+    means = rows.groupby(["arm", "K"])["mse"].mean()
+    return np.ceil(1000 * (means["tied"] / means["optimum"] - 1).max()) / 10
+
+
+def minutes_of_reading():
+    plan = table("09_plan").query("slice == 'v4-64'").set_index("case")
+    return plan, table("09_timetable").set_index("what").loc["both"], plan.loc["e1_1_baseline"]
+
+
+def ablation():
+    return table("05_ablation")
+
+
+def iterations():
+    found = compare(ablation(), "test/uas", "standard", "one_iteration")
+    return [100 * found.effect, 100 * found.low, 100 * found.high]
+
+
+def latent():
+    return table("07_latent_reasoning")
+
+
+def grpo():
+    return table("08_grpo").assign(gain=lambda rows: rows["accuracy_after"] - rows["accuracy_before"])
+
+
+def reward():
+    rows = grpo().query("arm == 'GRPO'")
+    both = pd.concat([rows.assign(when=w, y=rows[f"accuracy_{w}"]) for w in ("before", "after")])
+    found = compare(both, "y", "after", "before", key="when")
+    longer = 100 * rows[["longer_before", "longer_after"]].mean()
+    return [100 * found.effect, 100 * found.low, 100 * found.high, *longer]
+
+
+def widths():
+    return [
+        mean(table("10_scaling_research"), case, "test/exact_accuracy", "case")
+        for case in ("exp01a", "exp01e", "exp01f")
+    ]
+
+
+def computed_hours():
+    _, both, baseline = minutes_of_reading()
+    share = baseline["compute_seconds"] / baseline["utilisation"] / baseline["step_seconds"]
+    return [
+        24 * both["chips_days"],
+        1440 * baseline["days"] * share,
+        both["days"],
+        24 * baseline["days"],
+        both["guide_days"],
+    ]
+
+
+def recursive():
+    accuracies = table("06_recursive_lm").groupby("arm")[[f"accuracy/{n}" for n in range(4, 10)]].mean().mean(axis=1)
+    return [100 * accuracies.min(), 100 * accuracies.max()]
+
+
+NUMBERS = [
+    ("README.md", "ends within {:.1f} % of it up to 64 of 192 numbers", lambda: [excess_of_descent()]),
+    (
+        "README.md",
+        "minimum detectable effect is about {:.0f} points",
+        lambda: [100 * compare(table("02_deep_supervision").groupby(["arm", "seed"]).last().reset_index(),
+                               "test/exact_accuracy", "linear", "none").mde],
+    ),
+    (
+        "README.md",
+        "is {:.1f} times faster than {} steps at {:.1f} % against {:.1f} % solved",
+        lambda: [halting("6x6")[n] * s for n, s in
+                 (("speedup_rule", 1), ("fixed_steps", 1), ("accuracy_rule", 100), ("accuracy_fixed", 100))],
+    ),
+    (
+        "README.md",
+        "one iteration {:.1f} % UAS on EWT, three {:.1f} %",
+        lambda: [mean(ablation(), arm, "test/uas") for arm in ("one_iteration", "standard")],
+    ),
+    ("README.md", "({:+.1f} points, {:.1f} to {:.1f}), but after", iterations),
+    (
+        "README.md",
+        "after {:.1f} epochs instead of {:.1f}",
+        lambda: [mean(ablation(), arm, "train/epochs") / 100 for arm in ("standard", "one_iteration")],
+    ),
+    ("README.md", "all arms solve {:.0f} to {:.0f} % of the problems", recursive),
+    (
+        "README.md",
+        "{:.1f} % right after six latents, {:.1f} % without and {:.1f} % after a written chain",
+        lambda: [mean(latent(), way, "accuracy", "way") for way in ("thoughts", "no_thinking", "chain")],
+    ),
+    ("README.md", "without the language model reaches {:.1f} %", lambda: [mean(latent(), "read_off", "accuracy", "way")]),
+    ("README.md", "{:+.1f} points ({:.1f} to {:.1f}, three seeds)", lambda: reward()[:3]),
+    ("README.md", "problems drops from {:.1f} to {:.1f} %", lambda: reward()[3:]),
+    ("README.md", "{:.1f} % solved at 16 wide, {:.1f} % at 64, {:.1f} % at 96", widths),
+    (
+        "README.md",
+        "solves {:.1f} % of 2,000 unseen ones in 16 steps, and {:.2f} % with up to {:.0f} tries",
+        lambda: [*clues17(), 16],
+    ),
+    ("README.md", "of forum-hardest it solves {:.1f} % in 16 steps", lambda: [100 * halting("forum-hardest")["accuracy_fixed"]]),
+    ("README.md", "trains {:,.0f} parameters", lambda: [halting("6x6")["parameters"]]),
+    ("README.md", "9x9 model ({:,.0f} parameters", lambda: [halting("17-clue")["parameters"]]),
+    (
+        "book/tpu.md",
+        "the loss falls from {:.2f} to {:.2f}",
+        lambda: table("09_quick_test")["train/total_loss"].iloc[[0, -1]].tolist(),
+    ),
+    (
+        "book/tpu.md",
+        "in {:.1f} hours and its baseline in {:.0f} minutes",
+        lambda: computed_hours()[:2],
+    ),
+    ("book/tpu.md", "would take {:.1f} days and the baseline {:.1f} hours", lambda: computed_hours()[2:4]),
+    ("book/tpu.md", "source says {:.0f} days", lambda: computed_hours()[4:]),
+    (
+        "book/tpu.md",
+        "{} of {} configurations run on it as written",
+        lambda: [int(minutes_of_reading()[0]["fault"].isna().sum()), len(minutes_of_reading()[0])],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page, words, numbers", NUMBERS, ids=[words for _, words, _ in NUMBERS])
+def test_the_page_says_what_the_tables_hold(page, words, numbers):
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    assert words.format(*numbers()) in text
+
+
+def test_what_the_readme_says_without_numbers():
+    rows = table("09_xla").pivot(index="step", columns="training", values="train/total_loss")
+    relative = (rows.sub(rows["processor"], axis=0) / rows["processor"].to_numpy()[:, None]).abs()
+    assert relative.to_numpy().max() < 1e-6, "losses on one and on eight XLA devices agree within 1e-6"
+    zero = grpo().query("arm == 'zero'")
+    assert (zero["weights_moved"] == 0).all()
+    gain = compare(ablation(), "test/uas", "deep_supervision", "standard")
+    assert not gain.significant and gain.low < 0.0035 < gain.high, "a gain of 0.35 points is undecided"
