@@ -1,4 +1,4 @@
-"""Where a training's numbers go: history.jsonl always, a tracker of accelerate when asked, and the reader's eyes."""
+"""Where the numbers of a training go: history.jsonl always, a tracker of accelerate when asked, and what a reader sees."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from trm.params import Params
 from trm.run import Run
 
-# What a line of progress says beside the loss, where it was evaluated.
+# What a line of progress shows beside the loss, where it was evaluated.
 SHOWN = {
     "valid/cell_accuracy": "blank cells",
     "valid/exact_accuracy": "exactly right",
@@ -72,10 +72,14 @@ class Progress:
         if self.notebook:
             if now - self.shown >= 1 or record["step"] >= self.max_steps:
                 self.shown = now
-                self._show_line()
+                self.line = self._show(self.line, {"text/plain": self._text()}, raw=True)
             if self.draw and evaluated and now - self.drawn >= self.figure_every:
                 self.drawn = now
-                self._show_figure()
+                from matplotlib import pyplot as plt
+
+                figure = self.draw(self.history)
+                self.figure = self._show(self.figure, figure)
+                plt.close(figure)
         if evaluated or not self.notebook and now - self.shown >= 10:
             self.shown = now
             print(self._text(), flush=True)
@@ -90,22 +94,11 @@ class Progress:
         parts += [f"{label} {latest[name]:.3f}" for name, label in SHOWN.items() if name in latest]
         return "  ".join([*parts, f"{seconds:.0f} s, {left:.0f} s left"])
 
-    def _show_line(self) -> None:
+    def _show(self, handle: Any, content: Any, **how: Any) -> Any:
+        """Display `content`, in place of what `handle` showed before; returns the handle."""
         from IPython.display import display
 
-        content = {"text/plain": self._text()}
-        if self.line is None:
-            self.line = display(content, raw=True, display_id=True)
-        else:
-            self.line.update(content, raw=True)
-
-    def _show_figure(self) -> None:
-        from IPython.display import display
-        from matplotlib import pyplot as plt
-
-        figure = self.draw(self.history)
-        if self.figure is None:
-            self.figure = display(figure, display_id=True)
-        else:
-            self.figure.update(figure)
-        plt.close(figure)
+        if handle is None:
+            return display(content, display_id=True, **how)
+        handle.update(content, **how)
+        return handle

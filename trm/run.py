@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +78,14 @@ def source_hash(module: str, root: Path | None = None) -> str:
 
 def commit() -> str:
     """The commit that is checked out, with "+" where files differ from it; "" outside a repository."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
         return ""
-    return found.stdout.strip() if found.returncode == 0 and (ROOT / ".git").exists() else ""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def run_id(params: Params, code: str) -> str:
-    """Hash of the parameters that can change a result, and of the sources (`source_hash`): equal ids, equal results."""
+    """Hash of the parameters that can change a result and of the sources (`source_hash`)."""
     text = to_json({"params": params.result_values(), "code": code}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -106,7 +103,7 @@ class Run:
         self.started = time.monotonic()
         self.code = source_hash(params.COMPUTED_BY)
         self.id = run_id(params, self.code)
-        self.main = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first writes
+        self.main = os.environ.get("RANK", "0") == "0"  # of several processes only the first writes
         default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
         self.dir = Path(params.output_dir).expanduser().resolve() if params.output_dir else default
         if self.main:
@@ -122,26 +119,29 @@ class Run:
     def _keep_or_move_aside(self) -> None:
         before = self.dir / "params.json"
         if self.params.resume and before.exists():
-            old = {**self.params.model_dump(), **json.loads(before.read_text())["params"]}
-            now = self.params.result_values()
-            changed = {name: f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]}
-            elsewhere = changed.pop("backend", "")
-            if changed:
-                others = ", ".join(changed.values())
-                raise RunError(f"cannot resume {self.dir}: other parameters: {others}. Give the old ones, or "
-                               "leave out `resume` or choose another output_dir for a new run")  # fmt: skip
-            if elsewhere:
-                print(f"note: another {elsewhere}; the numbers differ by rounding")
-            if json.loads(before.read_text())["code"] != self.code:
-                print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
-        else:
-            found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
-            if found:
-                n = 1 + len(list(self.dir.glob("earlier-*")))
-                aside = self.dir / f"earlier-{n}"
-                aside.mkdir()
-                for path in found:
-                    path.rename(aside / path.name)
+            self._check_same(json.loads(before.read_text()))
+            return
+        found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
+        if found:
+            aside = self.dir / f"earlier-{1 + len(list(self.dir.glob('earlier-*')))}"
+            aside.mkdir()
+            for path in found:
+                path.rename(aside / path.name)
+
+    def _check_same(self, before: dict[str, Any]) -> None:
+        """Refuse to resume a run that had other parameters; say where its numbers may differ."""
+        old = {**self.params.model_dump(), **before["params"]}
+        now = self.params.result_values()
+        changed = {name: f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]}
+        if elsewhere := changed.pop("backend", ""):
+            print(f"note: another {elsewhere}; the numbers differ by rounding")
+        if changed:
+            raise RunError(
+                f"cannot resume {self.dir}: other parameters: {', '.join(changed.values())}. Give the old ones, or leave out "
+                "`resume` or choose another output_dir for a new run"
+            )
+        if before["code"] != self.code:
+            print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
 
     def minutes_left(self, time_limit: float) -> float:
         """What is left of `time_limit` minutes, which all trainings of a run share; 0: no limit."""
@@ -165,10 +165,8 @@ class Run:
         """The records of history.jsonl, without a line that a crash cut off."""
         path, records = self.dir / "history.jsonl", []
         for line in path.read_text().splitlines() if path.exists() else []:
-            try:
+            with suppress(json.JSONDecodeError):
                 records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
         return records
 
     def rewind(self, step: int) -> None:

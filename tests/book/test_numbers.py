@@ -133,7 +133,11 @@ NUMBERS = [
         "solves {:.1f} % of 2,000 unseen ones in 16 steps, and {:.2f} % with up to {:.0f} tries",
         lambda: [*clues17(), 16],
     ),
-    ("README.md", "of forum-hardest it solves {:.1f} % in 16 steps", lambda: [100 * halting("forum-hardest")["accuracy_fixed"]]),
+    (
+        "README.md",
+        "of forum-hardest it solves {:.1f} % in 16 steps",
+        lambda: [100 * halting("forum-hardest")["accuracy_fixed"]],
+    ),
     ("README.md", "trains {:,.0f} parameters", lambda: [halting("6x6")["parameters"]]),
     ("README.md", "9x9 model ({:,.0f} parameters", lambda: [halting("17-clue")["parameters"]]),
     (
