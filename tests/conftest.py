@@ -21,5 +21,5 @@ def real_data() -> Path:
     """The folder of real data sets, named by TRM_DATA_DIR; the test is skipped without it."""
     folder = os.environ.get("TRM_DATA_DIR")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("wants real data: set TRM_DATA_DIR to a folder that holds sudoku/")
+        pytest.skip("needs real data: set TRM_DATA_DIR to a folder that holds sudoku/")
     return Path(folder)

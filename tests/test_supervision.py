@@ -1,4 +1,4 @@
-"""Schedules against the guide's own worked examples, and weighted losses against hand-worked ones."""
+"""Schedules against the worked examples of their source, and weighted losses against hand-worked ones."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from trm.supervision import (
     [
         ("none", 3, 0.5, [0, 0, 1]),
         ("constant", 3, 0.5, [0.5, 0.5, 1]),
-        ("linear", 3, 0.5, [0.5 / 3, 1 / 3, 1]),  # the guide's 0.167, 0.333, 1
+        ("linear", 3, 0.5, [0.5 / 3, 1 / 3, 1]),  # the source's 0.167, 0.333, 1
         ("linear_decay", 3, 0.5, [0.5 / 3, 1 / 3, 1]),
         ("exponential", 4, 0.5, [0.0625, 0.125, 0.25, 1]),
         ("exponential_decay", 4, 0.5, [0.0625, 0.125, 0.25, 1]),

@@ -4,7 +4,7 @@ import sys
 
 
 class UserError(ValueError):
-    """Something that the person who runs a chapter can mend; the message says what and how."""
+    """Something that the person who runs a chapter can fix; the message says what and how."""
 
     def _render_traceback_(self) -> list[str]:  # asked for by IPython instead of the traceback
         return [f"{type(self).__name__}: {self}"]

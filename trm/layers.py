@@ -120,7 +120,7 @@ class KeyValueCache:
         """Before a forward pass on positions `past` to K. attention (B, K) bool: which positions are no padding."""
         K = attention.shape[1]
         self.past, self.turn = past, 0
-        own = torch.eye(K, dtype=torch.bool, device=attention.device)  # padding sees itself: a softmax wants something
+        own = torch.eye(K, dtype=torch.bool, device=attention.device)  # padding sees itself: a softmax needs something
         self.allowed = ((attention[:, None] | own) & torch.ones_like(own).tril())[:, None, past:]  # (B, 1, K - past, K)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,30 +35,30 @@ class TRMParams(BaseModel):
     mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
     num_heads: int = Field(4, ge=1, description="attention heads")
     puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
-    H_cycles: int = Field(2, ge=1, description="answers refined in one supervision step")
+    H_cycles: int = Field(2, ge=1, description="H-cycles: answers refined in one supervision step")
     L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
     halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
-    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="chance that an early stop is put off")
-    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what that chance is annealed to")
+    halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="halting exploration probability")
+    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what the halting exploration probability is annealed to")
     halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
     halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
-    ponder_coef: float = Field(1e-3, ge=0, description="price of thinking in act, ponder and graves")
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost in act, ponder and graves")
     ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
     every_step_weight: float = Field(
         1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
     )
-    initial_noise: float = Field(0.0, ge=0, description="deviation of the random part of the first answer state")
+    initial_noise: float = Field(0.0, ge=0, description="std of the noise added to the initial z_H")
     loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
-    schedule: str = Field("linear", description="weights over the H-cycles")
+    schedule: str = Field("linear", description="per-cycle loss weights")
     supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
     step_schedule: str = Field("uniform", description="weights over the supervision steps")
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
-    curriculum_enabled: bool = Field(False, description="bring supervision_weight in by and by")
+    curriculum_enabled: bool = Field(False, description="phase in supervision_weight (supervision curriculum)")
     curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")
     curriculum_end_step: int = Field(200, ge=0, description="full weight from here")
     backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow")
-    activation_checkpointing: bool = Field(False, description="compute activations again instead of keeping them")
+    activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
 
 
 class TRMConfig(TRMParams):
@@ -233,7 +233,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         answers carry no gradient, so a loss on them reaches the output head alone.
 
         Args:
-            batch: inputs and labels (B, T) token ids; min_halt_steps (B,) (`halting.exploration_steps`) if wanted;
+            batch: inputs and labels (B, T) token ids; min_halt_steps (B,) (`halting.exploration_steps`), optional;
                 puzzle_ids (B,) if the model has puzzle tokens.
             state: what the previous step returned; None at the start.
             detail: also the loss after every H-cycle and, after `backward`, its gradient (`StepOutput.intermediates`).
