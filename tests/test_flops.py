@@ -7,10 +7,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trm.model import PAPER, TRM, TRMConfig, answer_flops, applications, network_flops, step_flops, training_flops
+from trm.parsing.batches import AFFIXES
 from trm.parsing.evaluate import decode
-from trm.parsing.parser_parts import ParserConfig
-from trm.parsing.pointer import Parser, parser_flops
-from trm.parsing.words import AFFIXES
+from trm.parsing.model import Parser, ParserConfig, parser_flops
 from trm.puzzles.solve import solve
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.recursive_lm.body import LMConfig, lm_flops
@@ -134,7 +133,7 @@ def test_a_parser_counts_as_torch_counts(name):
     found = counted(lambda: model.loss(batch).loss.backward())
     assert found == pytest.approx(B * parser_flops(config, T, training=True), rel=2e-3)
     with torch.no_grad():
-        found = counted(lambda: decode(model, (thoughts := model.think(batch)).states[-1], thoughts.mask))
+        found = counted(lambda: decode(model, (unrolled := model.unroll(batch)).states[-1], unrolled.mask))
     assert found == pytest.approx(B * parser_flops(config, T), rel=2e-3)
 
 

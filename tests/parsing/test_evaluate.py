@@ -1,16 +1,24 @@
 """Attachment scores against a second implementation, written from the definition, and what a parser says of sentences."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from trm.parsing import evaluate as parsing
 from trm.parsing import grammar
-from trm.parsing.evaluate import Evaluation, batches_of, evaluate, parse, speed, trace
+from trm.parsing.batches import Vocabulary, length_batches
+from trm.parsing.evaluate import (
+    Evaluation,
+    attachment_scores,
+    evaluate,
+    parse,
+    sentence_interval,
+    speed,
+    trace,
+)
 from trm.parsing.params import Parsing
 from trm.parsing.train import Data, make_parser, with_halting
 from trm.parsing.treebank import Sentence, tree_fault
-from trm.parsing.words import Vocabulary
 
 BANK = grammar.treebank(2, train=60, dev=1, test=40)
 VOCABULARY = Vocabulary.of(BANK.train, min_count=1)
@@ -24,7 +32,7 @@ def model():
     parser = make_parser(Parsing.create(SMALL), Data(BANK, VOCABULARY, encoded))
     optimizer = torch.optim.AdamW(parser.parameters(), lr=1e-2)
     for _ in range(15):  # so that it is neither right nor wrong everywhere
-        _, batch = next(batches_of(encoded["train"], parser.device, 10_000))
+        _, batch = next(length_batches(encoded["train"], parser.device, 10_000))
         parser.loss(batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -50,21 +58,21 @@ def test_the_scores_are_those_of_the_trees_that_it_parses(model):
     assert metrics["test/las"] == pytest.approx(counts["both"] / counts["words"])
     assert metrics["test/uas_no_punct"] == pytest.approx(counts["heads_no_punct"] / counts["no_punct"])
     assert metrics["test/uas_per_iteration"][-1] == metrics["test/uas"] and len(metrics["test/uas_per_iteration"]) == 3
-    quick = parsing.attachment(model, BANK.test, VOCABULARY.encode(BANK.test), "test")
+    quick = attachment_scores(model, BANK.test, VOCABULARY.encode(BANK.test), "test")
     assert quick == {name: pytest.approx(metrics[name]) for name in ("test/uas", "test/las", "test/mean_steps")}
-    assert found.by_sentence()[:, 0].tolist() == [len(s.words) for s in BANK.test]
-    assert found.by_sentence()[:, 1].sum() == counts["heads"]
+    by_sentence = found.by_sentence()
+    assert by_sentence["words"].tolist() == [len(s.words) for s in BANK.test]
+    assert by_sentence["right"].sum() == counts["heads"] and (by_sentence["right"] <= by_sentence["words"]).all()
 
 
 def test_by_length_of_arc(model):
     found = evaluate(model, BANK.test)
-    rows = found.by_distance()
-    assert sum(row["words"] for row in rows) == sum(len(s.words) for s in BANK.test)
-    assert rows[0]["arc"] == "root" and rows[0]["words"] == len(BANK.test)
-    assert all(row["uas"] == row["uas_3"] for row in rows), "this model takes all its iterations"
+    rows = found.by_distance().set_index("arc")
+    assert list(rows.index) == ["root", "1", "2", "3 to 4", "5 to 8", "9 to 16", "17+"]
+    assert rows["words"].sum() == sum(len(s.words) for s in BANK.test) and rows.loc["root", "words"] == len(BANK.test)
     distances = [abs(h - i) for s in BANK.test for i, h in enumerate(s.heads, 1) if h]
-    assert next(row for row in rows if row["arc"] == "3 to 4")["words"] == sum(d in (3, 4) for d in distances)
-    assert [row["arc"] for row in rows] == ["root", "1", "2", "3 to 4", "5 to 8", "9 to 16", "17+"]
+    assert rows.loc["3 to 4", "words"] == sum(d in (3, 4) for d in distances)
+    assert (rows["uas"] * rows["words"]).sum() / rows["words"].sum() == pytest.approx(found.metrics("x")["x/uas"])
 
 
 def test_a_hand_worked_evaluation():
@@ -78,7 +86,7 @@ def test_a_hand_worked_evaluation():
         entropy=np.zeros((2, 2)),
         steps=np.array([1, 2]),
     )
-    heads, labels = found.halted
+    heads, labels = found.at_exit
     assert heads.tolist() == [True, False, True] and labels.tolist() == [True, False, False]
     metrics = found.metrics("x")
     assert (
@@ -89,9 +97,9 @@ def test_a_hand_worked_evaluation():
 
 def test_the_cross_entropy_is_of_the_right_head(model):
     found = evaluate(model, BANK.test[:1])
-    _, batch = next(batches_of(VOCABULARY.encode(BANK.test[:1]), model.device))
-    thoughts = model.think(batch)
-    arcs = model.score(thoughts.states[-1], thoughts.mask)[0][0].detach()
+    _, batch = next(length_batches(VOCABULARY.encode(BANK.test[:1]), model.device))
+    unrolled = model.unroll(batch)
+    arcs = model.score(unrolled.states[-1], unrolled.mask)[0][0].detach()
     wanted = [-arcs[i].log_softmax(-1)[head].item() for i, head in enumerate(BANK.test[0].heads)]
     assert found.loss[-1] == pytest.approx(wanted, rel=1e-4)
 
@@ -107,7 +115,7 @@ def test_where_a_sentence_stops_is_where_its_tree_comes_from(model, mode):
     found = evaluate(stopping, BANK.test)
     said = parse(stopping, BANK.test)
     right = [head == own for s, p in zip(BANK.test, said) for head, own in zip(s.heads, p.heads)]
-    assert found.halted[0].tolist() == right
+    assert found.at_exit[0].tolist() == right
     if mode == "entropy":
         assert 1 < found.steps.mean() < 3
     with torch.no_grad():
@@ -118,7 +126,7 @@ def test_where_a_sentence_stops_is_where_its_tree_comes_from(model, mode):
 def test_batches_hold_every_sentence_once_within_their_bound():
     encoded = VOCABULARY.encode(BANK.test)
     seen = []
-    for places, batch in batches_of(encoded, torch.device("cpu"), 200):
+    for places, batch in length_batches(encoded, torch.device("cpu"), 200):
         assert batch["words"].numel() <= 200 or len(places) == 1
         seen += places.tolist()
     assert sorted(seen) == list(range(len(encoded)))
@@ -143,3 +151,32 @@ def test_words_alone_can_be_parsed(model):
 def test_speed_counts_both_parts(model):
     found = speed(model, VOCABULARY.encode(BANK.test), batch_size=16, rounds=1)
     assert found["parse/sentences_per_second"] > 0 and found["parse/decoding_over_encoder"] > 0
+
+
+def made_sentences(shares, seeds=3, sentences=400):
+    """A table of right heads per sentence; the same sentences are hard for every arm: arm -> UAS."""
+    words = np.random.default_rng(0).integers(3, 30, sentences)
+    of_word = np.repeat(np.arange(sentences), words)
+    rows = []
+    for seed in range(seeds):
+        hard = np.random.default_rng([seed, 7]).random(words.sum())
+        for arm, share in shares.items():
+            right = np.bincount(of_word, hard < share)
+            rows.append(pd.DataFrame({"right": right, "words": words}).rename_axis("sentence").reset_index())
+            rows[-1] = rows[-1].assign(arm=arm, seed=seed)
+    return pd.concat(rows)
+
+
+def test_the_interval_over_sentences_against_its_normal_limit():
+    """For many sentences the bootstrap of a ratio has the spread of the delta method; seeds of one arm alone do not count."""
+    rows = made_sentences({"one_iteration": 0.8, "standard": 0.82})
+    low, high = sentence_interval(rows, "standard", "one_iteration", 4000)
+    right = rows.groupby(["arm", "sentence"])["right"].mean()
+    gain = (right["standard"] - right["one_iteration"]).to_numpy()
+    words = rows.groupby("sentence")["words"].first().to_numpy()
+    share = gain.sum() / words.sum()
+    spread = np.sqrt(((gain - share * words) ** 2).sum()) / words.sum()
+    assert (low + high) / 2 == pytest.approx(share, abs=0.1 * spread)
+    assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.1)
+    more = pd.concat([rows, made_sentences({"standard": 0.1}, seeds=1).assign(seed=9)])
+    assert sentence_interval(more, "standard", "one_iteration", 4000) == (low, high)

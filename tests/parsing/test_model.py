@@ -9,10 +9,9 @@ import torch.nn.functional as F
 
 from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
+from trm.parsing.batches import Vocabulary, collate
 from trm.parsing.evaluate import decode
-from trm.parsing.parser_parts import ParserConfig
-from trm.parsing.pointer import Parser, route, routing_entropy
-from trm.parsing.words import Vocabulary, collate
+from trm.parsing.model import Parser, ParserConfig, route, routing_entropy
 from trm.supervision import SCHEDULES, step_weights
 
 SENTENCES = grammar.treebank(3, train=12, dev=1, test=1).train
@@ -50,23 +49,23 @@ KINDS = [
 def test_a_padded_sentence_is_parsed_as_it_is_alone(options):
     model = make(**options)
     together = batch_of()
-    thoughts = model.think(together)
-    trees, labels, arcs = decode(model, thoughts.states[-1], thoughts.mask)
+    unrolled = model.unroll(together)
+    trees, labels, arcs = decode(model, unrolled.states[-1], unrolled.mask)
     for i, arrays in enumerate(ENCODED):
         n = len(arrays["words"])
-        alone = model.think(batch_of([i]))
+        alone = model.unroll(batch_of([i]))
         (tree,), (label,), own = decode(model, alone.states[-1], alone.mask)
-        assert torch.allclose(alone.states[-1][0], thoughts.states[-1][i, :n], atol=1e-5)
+        assert torch.allclose(alone.states[-1][0], unrolled.states[-1][i, :n], atol=1e-5)
         assert torch.allclose(own[0], arcs[i, :n, : n + 1], atol=1e-4) and arcs[i, :, n + 1 :].isneginf().all()
         assert (tree == trees[i]).all() and (label == labels[i]).all()
-        assert torch.allclose(alone.halt_logits[0], thoughts.halt_logits[i], atol=1e-5)
-        assert torch.allclose(alone.entropy[0], thoughts.entropy[i], atol=1e-5)
+        assert torch.allclose(alone.halt_logits[0], unrolled.halt_logits[i], atol=1e-5)
+        assert torch.allclose(alone.entropy[0], unrolled.entropy[i], atol=1e-5)
 
 
 def test_the_order_of_the_batch_changes_nothing():
     model = make()
     order = np.random.default_rng(0).permutation(len(ENCODED))
-    one, other = model.think(batch_of()).states[-1], model.think(batch_of(order)).states[-1]
+    one, other = model.unroll(batch_of()).states[-1], model.unroll(batch_of(order)).states[-1]
     assert torch.allclose(one[order], other, atol=1e-5)
     assert model.loss(batch_of()).loss.item() == pytest.approx(model.loss(batch_of(order)).loss.item(), rel=1e-5)
 
@@ -75,8 +74,8 @@ def test_the_loss_is_the_cross_entropy_of_heads_and_labels_by_hand():
     model = make(tag_weight=0.0)
     batch, total, words = batch_of(), 0.0, 0
     for i, sentence in enumerate(SENTENCES):
-        thoughts = model.think(batch_of([i]))
-        arcs, dependent, head = model.score(thoughts.states[-1], thoughts.mask)
+        unrolled = model.unroll(batch_of([i]))
+        arcs, dependent, head = model.score(unrolled.states[-1], unrolled.mask)
         for place, (gold, name) in enumerate(zip(sentence.heads, sentence.plain_labels)):
             L = model.config.label_size
             bilinear = model.score.label.view(L, len(VOCABULARY.labels), L)
@@ -90,15 +89,15 @@ def test_the_loss_is_the_cross_entropy_of_heads_and_labels_by_hand():
 
 def losses_by_iteration(model, batch):
     """(S, B) and words (B,), from the model's own scores, with torch's cross-entropy."""
-    thoughts = model.think(batch)
+    unrolled = model.unroll(batch)
     found = []
-    for z in thoughts.states:
-        arcs, dependent, head = model.score(z, thoughts.mask)
+    for z in unrolled.states:
+        arcs, dependent, head = model.score(z, unrolled.mask)
         labels = model.score.labels(dependent, head, batch["heads"])
         per_word = F.cross_entropy(arcs.mT, batch["heads"], reduction="none", ignore_index=IGNORE_INDEX)
         per_word = per_word + F.cross_entropy(labels.mT, batch["labels"], reduction="none", ignore_index=IGNORE_INDEX)
-        found.append(per_word.sum(1) / thoughts.mask.sum((1, 2)))
-    return torch.stack(found), thoughts.mask.sum((1, 2)), thoughts.halt_logits
+        found.append(per_word.sum(1) / unrolled.mask.sum((1, 2)))
+    return torch.stack(found), unrolled.mask.sum((1, 2)), unrolled.halt_logits
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES, "0.1, 0.3, 0.6"])
@@ -178,7 +177,7 @@ def test_equal_weights_make_an_ordinary_attention():
     plain = make(conv_layers=0, block="layers", plain_layers=1)
     block, z = model.blocks[0], torch.randn(2, 5, 16)
     mask = torch.ones(2, 5, 1)
-    q, k, v = block._heads(z)
+    q, k, v = block.heads(z)
     looks = (q @ k.mT / math.sqrt(8)).softmax(-1)
     mixed = block.o_proj((looks @ v).transpose(1, 2).reshape(2, 5, 16))
 
@@ -225,9 +224,9 @@ def test_evaluation_has_no_noise_and_training_has():
     for options in ({"routing": "gumbel"}, {}):
         model = make(**options)
         batch = batch_of()
-        assert torch.equal(model.think(batch).states[-1], model.think(batch).states[-1])
+        assert torch.equal(model.unroll(batch).states[-1], model.unroll(batch).states[-1])
         model.train()
-        assert not torch.equal(model.think(batch).states[-1], model.think(batch).states[-1])
+        assert not torch.equal(model.unroll(batch).states[-1], model.unroll(batch).states[-1])
 
 
 @pytest.mark.parametrize("mode", ["fixed", "entropy", "halting"])
@@ -239,25 +238,29 @@ def test_a_sentence_that_stops_is_what_it_was_then(mode, controller):
     with torch.no_grad():
         model.halt.weight.normal_(std=2)
         model.blocks[0].controller.head.weight.mul_(20)
-        model.halt.bias.sub_(model.think(batch).halt_logits[:, 0].median())
-        thoughts = model.think(batch)
-        threshold = float(thoughts.entropy[:, 0].median())
-        model.config = ParserConfig(**{**model.config.__dict__, "entropy_threshold": threshold})
-        steps = model.steps(thoughts)
-        settled, mask, taken = model.settle(batch)
-    assert torch.equal(taken, steps) and torch.equal(mask, thoughts.mask)
+        model.halt.bias.sub_(model.unroll(batch).halt_logits[:, 0].median())
+        unrolled = model.unroll(batch)
+        threshold = float(unrolled.entropy[:, 0].median())
+        model.config = model.config.model_copy(update={"entropy_threshold": threshold})
+        steps = model.halting_steps(unrolled)
+        final, mask, taken = model.early_exit(batch)
+    assert torch.equal(taken, steps) and torch.equal(mask, unrolled.mask)
     if mode != "fixed":
         assert steps.min() < steps.max()
-    states = torch.stack(thoughts.states)  # (S, B, T, D)
+    states = torch.stack(unrolled.states)  # (S, B, T, D)
     wanted = states[steps - 1, torch.arange(len(steps))]
-    assert torch.allclose(settled * mask, wanted * mask, atol=1e-5)
+    assert torch.allclose(final * mask, wanted * mask, atol=1e-5)
 
 
 def test_stopping_by_hand():
     model = make(halting_mode="halting")
-    thoughts = model.think(batch_of(range(3)))
-    thoughts.halt_logits = torch.tensor([[0.1, 0.0, 0.0], [-0.5, 0.1, 0.0], [-5.0, -5.0, 5.0]])
-    assert model.steps(thoughts).tolist() == [1, 2, 3]  # 1 - 0.622 * 0.475 = 0.70 after the second of the second
+    unrolled = model.unroll(batch_of(range(3)))
+    unrolled.halt_logits = torch.tensor([[0.1, 0.0, 0.0], [-0.5, 0.1, 0.0], [-5.0, -5.0, 5.0]])
+    assert model.halting_steps(unrolled).tolist() == [
+        1,
+        2,
+        3,
+    ]  # 1 - 0.622 * 0.475 = 0.70 after the second of the second
 
 
 def test_it_is_saved_with_its_words(tmp_path):
@@ -266,7 +269,7 @@ def test_it_is_saved_with_its_words(tmp_path):
     model.save_pretrained(tmp_path)
     again = Parser.from_pretrained(tmp_path).eval()
     assert again.config == model.config and again.vocabulary == model.vocabulary
-    assert torch.equal(model.eval().think(batch_of()).states[-1], again.think(batch_of()).states[-1])
+    assert torch.equal(model.eval().unroll(batch_of()).states[-1], again.unroll(batch_of()).states[-1])
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
 
 
@@ -276,4 +279,4 @@ def test_word_dropout_hides_words_alone():
     hidden = {**batch, "words": torch.where(batch["words"] > 0, 1, 0)}
     model.train()
     torch.manual_seed(4)
-    assert torch.allclose(model.think(batch).states[-1], model.think(hidden).states[-1], atol=1e-5)
+    assert torch.allclose(model.unroll(batch).states[-1], model.unroll(hidden).states[-1], atol=1e-5)

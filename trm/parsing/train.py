@@ -1,23 +1,23 @@
-"""The work of chapter 05 as functions: a treebank to arrays, arms trained at equal compute, each judged and put in a row."""
+"""Training of chapter 05: a treebank to arrays, arms at equal compute, their evaluation and their rows in the tables."""
 
 import copy
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
+from trm import arms
+from trm.arms import ArmResult, scaled
 from trm.layers import inner_width
 from trm.params import world_size
 from trm.parsing import grammar
-from trm.parsing.evaluate import Evaluation, attachment, batch_on, evaluate
+from trm.parsing.batches import LengthBatches, Vocabulary, batch_on
+from trm.parsing.evaluate import attachment_scores, evaluate
+from trm.parsing.model import Parser, ParserConfig, load_parser, parser_flops
 from trm.parsing.params import Parsing
-from trm.parsing.parser_parts import ParserConfig
-from trm.parsing.pointer import Parser, load_parser, parser_flops
 from trm.parsing.treebank import PARTS, Treebank, load_treebank
 from trm.parsing.word_states import WordStates
-from trm.parsing.words import LengthBatches, Vocabulary
 from trm.run import Run
 from trm.trainer import Trainer, place
 
@@ -29,10 +29,10 @@ class Data:
     treebank: Treebank
     vocabulary: Vocabulary
     encoded: dict[str, list[dict[str, np.ndarray]]]  # part -> arrays of each sentence
-    state_size: int = 0  # of a pretrained encoder's states; 0: there are none
+    state_size: int = 0  # width of a pretrained encoder's states; 0: there are none
 
 
-def load(params: Parsing) -> Data:
+def load_data(params: Parsing) -> Data:
     """The treebank that `params` name, with a pretrained encoder's states where one is named.
 
     Raises:
@@ -40,7 +40,7 @@ def load(params: Parsing) -> Data:
     """
     treebank = load_treebank(params.conllu_dir) if params.conllu_dir else grammar.treebank(0)
     if 0 < params.train_size < len(treebank.train):
-        # Spread over the whole part, which stands in the order of its sources.
+        # Spread over the whole part, which is in the order of its sources.
         some = np.sort(np.random.default_rng(0).permutation(len(treebank.train))[: params.train_size])
         treebank = Treebank([treebank.train[i] for i in some], treebank.dev, treebank.test)
     vocabulary = Vocabulary.of(treebank.train, params.subtypes)
@@ -55,7 +55,7 @@ def load(params: Parsing) -> Data:
 
 
 def arm_params(params: Parsing, arm: str) -> Parsing:
-    """`params` with what `arm` says; "": as they are. Layers that the arm leaves open are counted here."""
+    """`params` with the changes of `arm`; "": as they are. The number of plain layers that an arm leaves open is set here."""
     changed = params.of_arm(arm)
     if changed.block != "layers" or changed.plain_layers:
         return changed
@@ -68,102 +68,78 @@ def arm_params(params: Parsing, arm: str) -> Parsing:
 
 
 def make_parser(params: Parsing, data: Data) -> Parser:
-    """The parser that `params` describe; its first weights depend on the seed alone."""
+    """The parser that `params` describe; its initial weights depend on the seed alone."""
     torch.manual_seed(params.seed)
     return Parser(ParserConfig.of(params, data.vocabulary, data.state_size), asdict(data.vocabulary))
 
 
 def training_flops(params: Parsing, data: Data) -> float:
-    """FLOPs of training on one word, in sentences of the mean length (by words)."""
+    """FLOPs of training per word, in sentences of the mean length (by words)."""
     lengths = np.array([len(s.words) for s in data.treebank.train])
     typical = round(float((lengths**2).sum() / lengths.sum()))
     return parser_flops(ParserConfig.of(params, data.vocabulary, data.state_size), typical, training=True) / typical
 
 
-@dataclass
-class ArmResult:
-    """An arm that was trained: its parameters, its best model by the dev part, and what became of it."""
-
-    arm: str
-    params: Parsing
-    model: Parser
-    evaluation: Evaluation
-    metrics: dict
-    history: list[dict]
-
-
-def batches_of_training(params: Parsing, data: Data) -> LengthBatches:
-    """The training part in batches, each of which every process can cut into its parts."""
+def training_batches(params: Parsing, data: Data) -> LengthBatches:
+    """The training part in batches, each of which every process can cut into its micro-batches."""
     multiple = params.grad_accumulation * world_size()
     return LengthBatches(data.encoded["train"], params.batch_tokens, params.batch_size, params.seed, multiple)
 
 
-def steps_of(params: Parsing, data: Data, arm: str) -> int:
-    """Optimizer steps of an arm: as many as cost what the arm costs that `params` describe."""
-    steps = params.max_steps or params.epochs * batches_of_training(params, data).per_epoch
-    factor = training_flops(params, data) / training_flops(arm_params(params, arm), data)
-    return max(round(steps * factor), 1)
+def equal_compute(params: Parsing, data: Data, arm: str) -> Parsing:
+    """The parameters of an arm with as many optimizer steps as cost the FLOPs of the arm that `params` describe; evaluations
+    and checkpoints come at the same compute."""
+    own, epoch = arm_params(params, arm), training_batches(params, data).per_epoch
+    factor = training_flops(params, data) / training_flops(own, data)
+    steps = {"max_steps": params.max_steps or params.epochs * epoch}
+    steps |= {name: getattr(params, name) or epoch for name in ("eval_interval", "checkpoint_interval")}
+    return scaled(own.model_copy(update=steps), factor, tuple(steps))
 
 
 def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
-    """Train one arm in a folder of its own under `run`, choose the best evaluation on dev, judge it on test.
+    """Train one arm in its own folder of `run`, choose the best evaluation on dev, evaluate that model on test.
 
-    `epochs` are those of the arm that `params` describe; a named one takes as many steps as cost as much. None: `time_limit`
-    paused it. An arm that is complete is not trained again by a run that resumes.
+    None: `time_limit` paused it. A complete arm is not trained again by a run that resumes.
     """
-    own, batches = arm_params(params, arm), batches_of_training(params, data)
-    factor = training_flops(params, data) / training_flops(own, data)
-    settings = {"max_steps": steps_of(params, data, arm)}
-    for name in ("eval_interval", "checkpoint_interval"):
-        settings[name] = max(round((getattr(params, name) or batches.per_epoch) * factor), 1)
-    name = arm or "as_given"
-    folder = run.path(f"arms/{name}/params.json").parent
-    own = own.model_copy(
-        update=settings | {"output_dir": str(folder), "time_limit": run.minutes_left(params.time_limit)}
-    )
-    done = folder / "metrics.json"
-    if not (params.resume and done.exists()):
-        part = Run(own, run.chapter)
-        model = make_parser(own, data)
-        trainer = Trainer(
-            model,
+    own, batches = equal_compute(params, data, arm), training_batches(params, data)
+    dev = data.treebank.dev, data.encoded["dev"]
+
+    def make_trainer(own: Parsing, own_run: Run) -> Trainer:
+        return Trainer(
+            make_parser(own, data),
             batches,
             own,
-            part,
-            evaluate=lambda averaged: attachment(averaged, data.treebank.dev, data.encoded["dev"], "valid"),
+            own_run,
+            evaluate=lambda averaged: attachment_scores(averaged, *dev, "valid"),
             monitor=("valid/las",),
             show=show,
         )
-        metrics = trainer.fit()
-        if trainer.paused:
-            return None
-        metrics |= {
-            "train/epochs": settings["max_steps"] / batches.per_epoch,
+
+    def costs(trainer: Trainer) -> dict[str, float]:
+        return {
+            "train/epochs": own.max_steps / batches.per_epoch,
             "train/flops_per_word": training_flops(own, data),
+            "model/parameters": sum(p.numel() for p in trainer.plain_model.parameters()),
         }
-        metrics["model/parameters"] = sum(p.numel() for p in model.parameters())
-        trainer.accelerator.wait_for_everyone()
-        part.finish(metrics, quiet=True)
-        trainer.accelerator.wait_for_everyone()
-    model = load_parser(folder / "best", str(place(params)))
-    metrics = json.loads(done.read_text())
-    evaluation = evaluate(model, data.treebank.test, data.encoded["test"])
-    metrics |= evaluation.metrics("test")
-    metrics |= controller_gradients(model, data)
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return ArmResult(name, own, model, evaluation, metrics, history)
+
+    result = arms.train_arm(run, arm or "as_given", own, make_trainer, costs)
+    if result is not None:
+        result.model = load_parser(result.folder / "best", str(place(params)))
+        result.evaluation = evaluate(result.model, data.treebank.test, data.encoded["test"])
+        result.metrics |= result.evaluation.metrics("test") | controller_gradients(result.model, data)
+    return result
 
 
 def with_halting(model: Parser, mode: str, threshold: float = 1.0) -> Parser:
-    """The same weights under another way of stopping: "fixed", "entropy" below `threshold` nats, or "halting"."""
+    """The same weights with another halting mode: "fixed", "entropy" below `threshold` nats, or "halting"."""
     other = copy.copy(model)
-    other.config = replace(model.config, halting_mode=mode, entropy_threshold=threshold)
+    other.config = model.config.model_copy(update={"halting_mode": mode, "entropy_threshold": threshold})
     return other
 
 
 def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict[str, float]:
-    """Norm of the loss's gradient by the controller's parameters, and by each iteration's states (mean over the sentences), on
-    the first sentences of training; nothing is learned. {} where nothing is routed."""
+    """Gradient norm of the loss at the controller's parameters, and at each iteration's states (mean over the sentences), on
+    the first training sentences; no update is made. {} where nothing is routed."""
     if model.config.block != "pointer":
         return {}
     model.zero_grad()
@@ -177,21 +153,20 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
     return found
 
 
-def arm_row(result: ArmResult, params: Parsing) -> dict:
-    """An arm in one row of a table: its numbers; in `right` and `words` the right heads and words of each test sentence; and in
-    `minutes`, `dev/uas` and `dev/las` the curve of its training; in order, with spaces between."""
-    row = {"arm": result.arm, "seed": params.seed, "controller": result.params.controller}
-    row |= {"routing": result.params.routing, "use_upos": result.params.use_upos}
-    row |= {"ponder_coef": result.params.ponder_coef, "max_inner_iters": result.params.max_inner_iters}
+def arm_row(result: ArmResult) -> dict:
+    """An arm as one row of the main table: what it was, its metrics (one column per iteration), UAS by length of arc."""
+    names = ("controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")
+    row = {"arm": result.arm, "seed": result.seed}
+    row |= {name: getattr(result.params, name) for name in names}
     for name, value in result.metrics.items():
-        if isinstance(value, list):
-            row |= {f"{name}_{i}": number for i, number in enumerate(value, 1)}
-        else:
-            row[name] = value
-    row |= {f"arc/{bucket['arc']}": bucket["uas"] for bucket in result.evaluation.by_distance()}
-    watched = [record for record in result.history if "valid/uas" in record]
-    row["minutes"] = " ".join(f"{record['train/seconds'] / 60:.3f}" for record in watched)
-    for name in ("uas", "las"):
-        row[f"dev/{name}"] = " ".join(f"{record[f'valid/{name}']:.4f}" for record in watched)
-    words, heads, _ = result.evaluation.by_sentence().astype(int).T
-    return row | {"right": " ".join(map(str, heads)), "words": " ".join(map(str, words))}
+        columns = {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
+        row |= columns
+    distances = result.evaluation.by_distance()
+    return row | {f"arc/{arc}": uas for arc, uas in zip(distances["arc"], distances["uas"])}
+
+
+def arm_curve(result: ArmResult) -> list[dict]:
+    """The evaluations on dev while an arm was trained: arm, seed, minutes, dev/uas, dev/las."""
+    about = {"arm": result.arm, "seed": result.seed}
+    names = {"seconds": "train/seconds", "dev/uas": "valid/uas", "dev/las": "valid/las"}
+    return [about | {"minutes": point.pop("seconds") / 60} | point for point in result.curve(**names)]

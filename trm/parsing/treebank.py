@@ -1,7 +1,7 @@
-"""Dependency treebanks in CoNLL-U: a file, a folder, the hub, or a small one that a grammar of ours writes.
+"""Dependency treebanks in CoNLL-U: a file, a folder, or the hub.
 
-Words are those of the basic trees: lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are skipped. Files are read
-with the `conllu` package; what is broken is named with its file and line.
+Words are those of the basic trees: lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are skipped. Errors name file
+and line.
 """
 
 import gzip
@@ -19,11 +19,11 @@ from trm.errors import UserError
 
 PARTS = ("train", "dev", "test")
 OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-AS_IT_IS = {name: lambda line, place: line[place] for name in ("feats", "deps", "misc")}  # not taken apart: not used
+UNPARSED = {name: lambda line, place: line[place] for name in ("feats", "deps", "misc")}  # columns that are not used
 
 
 class TreebankError(UserError):
-    """A treebank that cannot be used; the message names the file, the line and the mend."""
+    """A treebank that cannot be used; the message names the file, the line and the fix."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sentence:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Sentence":
-        """Words whose tree is not known yet, to be parsed."""
+        """Words without a tree, to be parsed."""
         n = len(words)
         return cls(tuple(words), ("_",) * n, (0,) * n, ("_",) * n)
 
@@ -54,13 +54,13 @@ class Sentence:
 
 
 def tree_fault(heads: Sequence[int]) -> str:
-    """What is wrong with heads (0: root) as a tree over words 1 to n with one root; "" where nothing is."""
+    """Why heads (0: root) are not a tree with one root over words 1 to n; "" where they are."""
     n = len(heads)
     for place, head in enumerate(heads, 1):
         if not 0 <= head <= n:
             return f"word {place} has the head {head}, and there are {n} words"
     if (roots := list(heads).count(0)) != 1:
-        return f"{roots} words have the head 0, and one should"
+        return f"{roots} words have the head 0, one is required"
     reached = {0}
     for place in range(1, n + 1):
         path = []
@@ -77,12 +77,12 @@ def read_conllu(path: str | Path) -> list[Sentence]:
     """The sentences of a .conllu file (also .xz, .gz).
 
     Raises:
-        TreebankError: no such file, an ending of another kind, a line that is broken, heads that are no tree.
+        TreebankError: no such file, another ending, a broken line, heads that are not a tree.
     """
     path = Path(path)
     kind = path.with_suffix("").suffix if path.suffix in OPENERS else path.suffix
     if kind != ".conllu":
-        raise TreebankError(f"{path}: wanted is a .conllu file (also .conllu.xz, .conllu.gz)")
+        raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
     try:
         with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
             sentences = [_sentence(lines, str(path)) for lines in _blocks(file)]
@@ -91,7 +91,7 @@ def read_conllu(path: str | Path) -> list[Sentence]:
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise TreebankError(f"{path}: cannot be read to its end ({error})") from None
     if not sentences:
-        raise TreebankError(f"{path}: holds no sentence")
+        raise TreebankError(f"{path}: contains no sentence")
     return sentences
 
 
@@ -107,57 +107,54 @@ def _blocks(file: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
 def _sentence(lines: list[tuple[int, str]], where: str) -> Sentence:
     for number, line in lines:
         if (columns := line.count("\t") + 1) != 10:
-            raise TreebankError(f"{where}, line {number}: has {columns} columns, and 10 are wanted, with tabs between")
+            raise TreebankError(f"{where}, line {number}: has {columns} columns; 10 are required, separated by tabs")
     try:
-        tokens = conllu.parse("\n".join(line for _, line in lines) + "\n\n", field_parsers=AS_IT_IS)[0]
+        tokens = conllu.parse("\n".join(line for _, line in lines) + "\n\n", field_parsers=UNPARSED)[0]
     except ParseException:
         raise TreebankError(_broken_line(lines, where)) from None
     words = [(number, token) for (number, _), token in zip(lines, tokens) if isinstance(token["id"], int)]
     for place, (number, token) in enumerate(words, 1):
         if token["id"] != place:
-            raise TreebankError(
-                f"{where}, line {number}: word {token['id']} stands where word {place} should; renumber it"
-            )
+            raise TreebankError(f"{where}, line {number}: word {token['id']} instead of word {place}; renumber it")
         if token["head"] is None or not token["deprel"] or token["deprel"] == "_":
             raise TreebankError(f"{where}, line {number}: word {place} has no head or no label (columns 7 and 8)")
     heads = tuple(token["head"] for _, token in words)
     if fault := tree_fault(heads):
-        raise TreebankError(f"{where}, lines {lines[0][0]} to {lines[-1][0]}: no tree: {fault}; mend column 7")
+        raise TreebankError(f"{where}, lines {lines[0][0]} to {lines[-1][0]}: not a tree: {fault}; fix column 7")
     form, upos, deprel = (tuple(token[name] or "_" for _, token in words) for name in ("form", "upos", "deprel"))
     return Sentence(form, upos, heads, deprel)
 
 
 def _broken_line(lines: list[tuple[int, str]], where: str) -> str:
-    """Which of the lines is broken, and why."""
+    """Which line is broken, and why."""
     for number, line in lines:
         try:
             conllu.parse(line + "\n\n")
         except ParseException as error:
             return f"{where}, line {number}: {error}"
-    return f"{where}, lines {lines[0][0]} to {lines[-1][0]}: no sentence of CoNLL-U"
+    return f"{where}, lines {lines[0][0]} to {lines[-1][0]}: not a CoNLL-U sentence"
 
 
 @dataclass(frozen=True)
 class Treebank:
-    """Three parts, kept apart."""
+    """Sentences of the three parts."""
 
     train: list[Sentence]
     dev: list[Sentence]
     test: list[Sentence]
 
     def shared(self) -> dict[str, int]:
-        """How many sentences of dev, and of test, also stand in train, word for word."""
+        """How many sentences of dev, and of test, are also in train, word for word."""
         known = {s.words for s in self.train}
         return {part: sum(s.words in known for s in getattr(self, part)) for part in ("dev", "test")}
 
 
 def load_treebank(source: str) -> Treebank:
-    """The parts of a folder (a file each, told apart by train, dev and test in their names), of one file (its first eight
-    tenths, the next and the last; a sentence that stands in an earlier part too is left out), or of "hub:CONFIG", which is
-    `universal-dependencies/universal_dependencies` ("hub:NAME:CONFIG": another data set of that form).
+    """The parts of a folder (a file each, with train, dev or test in its name), of one file (80 %, 10 % and 10 %; a sentence of
+    an earlier part is left out), or of "hub:CONFIG" (`UD_ON_THE_HUB`; "hub:NAME:CONFIG": another data set of that form).
 
     Raises:
-        TreebankError: a part is missing or cannot be told, or something in it is broken.
+        TreebankError: a part is missing, is ambiguous or is broken.
     """
     if source.startswith("hub:"):
         return _of_hub(source.removeprefix("hub:"))
@@ -173,8 +170,8 @@ def _file_of(folder: Path, part: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found or files) or "none"
         raise TreebankError(
-            f"{folder}: wanted is one .conllu file for each of train, dev and test; for {part!r} there are {len(found)} "
-            f"({names}). Name one so, or give a single file, which is cut in three"
+            f"{folder}: one .conllu file is required for each of train, dev and test; for {part!r} there are {len(found)} "
+            f"({names}). Rename one, or give a single file, which is cut in three"
         )
     return found[0]
 
@@ -188,9 +185,7 @@ def _cut(sentences: list[Sentence], where: str) -> Treebank:
             parts[part].append(sentence)
         known.add(sentence.words)
     if not all(parts.values()):
-        raise TreebankError(
-            f"{where}: {len(sentences)} sentences are too few to be cut in three; give a folder of parts"
-        )
+        raise TreebankError(f"{where}: {len(sentences)} sentences are too few to cut in three; give a folder of parts")
     return Treebank(**parts)
 
 
@@ -219,7 +214,7 @@ def sentence_of_row(row: dict, features: dict, where: str) -> Sentence:
     """A sentence from a row of the hub's data set: tokens, upos (names or numbers), head (numbers as text), deprel.
 
     Raises:
-        TreebankError: a field is missing, or the heads are no tree.
+        TreebankError: a field is missing, or the heads are not a tree.
     """
     try:
         tags = row["upos"]
@@ -227,11 +222,9 @@ def sentence_of_row(row: dict, features: dict, where: str) -> Sentence:
             tags = [features["upos"].feature.int2str(tag) for tag in tags]
         lines = zip(row["tokens"], tags, row["head"], row["deprel"], strict=True)
     except (KeyError, ValueError) as error:
-        raise TreebankError(
-            f"{where}: wants tokens, upos, head and deprel, one of each for a word ({error!r})"
-        ) from None
+        raise TreebankError(f"{where}: requires tokens, upos, head and deprel for each word ({error!r})") from None
     words = [line for line in lines if str(line[2]).isdigit()]  # multiword tokens and empty nodes have no head
     heads = tuple(int(line[2]) for line in words)
     if fault := tree_fault(heads):
-        raise TreebankError(f"{where}: no tree: {fault}")
+        raise TreebankError(f"{where}: not a tree: {fault}")
     return Sentence(*(tuple(line[i] for line in words) for i in (0, 1)), heads, tuple(line[3] for line in words))

@@ -5,8 +5,8 @@ import pytest
 
 from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
+from trm.parsing.batches import AFFIX_ROWS, AFFIXES, UNKNOWN, LengthBatches, Vocabulary, affixes, collate, shape
 from trm.parsing.treebank import Sentence
-from trm.parsing.words import AFFIX_ROWS, AFFIXES, UNKNOWN, LengthBatches, Vocabulary, affixes, collate, shape
 
 CAT = Sentence(
     ("The", "cat", "the", "Cat"), ("DET", "NOUN", "DET", "NOUN"), (2, 0, 4, 2), ("det", "root", "det", "nmod:poss")

@@ -1,30 +1,31 @@
-"""Sentences as arrays: numbers of words, of their beginnings and ends, of tags and labels; and batches of like length.
+"""Sentences as arrays: ids of words, affixes, tags and labels; and batches of sentences of similar length.
 
-A word is known by its number in a vocabulary, and by its prefixes and suffixes of one to four characters and its shape (`Xx`,
-`d`), each hashed to a row of one table: that is what is known of a word that training never saw. Hashes are crc32, the same
-on every machine.
+A word is known by its id in the vocabulary, and by its prefixes and suffixes of one to four characters and its shape (`Xx`,
+`d`), each hashed (crc32, the same on every machine) to a row of one table: all that is known of a word unseen in training.
 """
 
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from trm.losses import IGNORE_INDEX
+from trm.losses import IGNORE_INDEX, pad
 from trm.parsing.treebank import Sentence
 
-PAD, UNKNOWN = 0, 1  # numbers of words and tags that stand for none
+PAD, UNKNOWN = 0, 1  # ids of words and tags that stand for none
 AFFIX_ROWS = 8192  # of the table of affixes; row 0 is none
 AFFIXES = 9  # prefixes and suffixes of 1 to 4 characters, and the shape
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words, tags and labels that have numbers; words and tags count from 2 (see `PAD`, `UNKNOWN`), labels from 0."""
+    """Words, tags and labels, whose ids are their places: words and tags from 2 (see `PAD`, `UNKNOWN`), labels from 0."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -33,7 +34,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, sentences: Sequence[Sentence], subtypes: bool = False, min_count: int = 2) -> "Vocabulary":
-        """What `sentences` hold: lower-cased words that occur `min_count` times or more, all tags, all labels."""
+        """Lower-cased words that occur `min_count` times or more in `sentences`, all tags, all labels."""
         counts = Counter(word.lower() for s in sentences for word in s.words)
         words = sorted(word for word, count in counts.items() if count >= min_count)
         tags = sorted({tag for s in sentences for tag in s.tags})
@@ -45,16 +46,16 @@ class Vocabulary:
 
         A label that the vocabulary lacks is `IGNORE_INDEX`.
         """
-        word_number, tag_number = ({name: i for i, name in enumerate(n, 2)} for n in (self.words, self.tags))
-        label_number = {name: i for i, name in enumerate(self.labels)}
+        word_id, tag_id = ({name: i for i, name in enumerate(n, 2)} for n in (self.words, self.tags))
+        label_id = {name: i for i, name in enumerate(self.labels)}
         return [
             {
-                "words": np.array([word_number.get(word.lower(), UNKNOWN) for word in s.words]),
+                "words": np.array([word_id.get(word.lower(), UNKNOWN) for word in s.words]),
                 "affixes": np.array([affixes(word) for word in s.words]),
-                "tags": np.array([tag_number.get(tag, UNKNOWN) for tag in s.tags]),
+                "tags": np.array([tag_id.get(tag, UNKNOWN) for tag in s.tags]),
                 "heads": np.array(s.heads),
                 "labels": np.array(
-                    [label_number.get(name, IGNORE_INDEX) for name in (s.labels if self.subtypes else s.plain_labels)]
+                    [label_id.get(name, IGNORE_INDEX) for name in (s.labels if self.subtypes else s.plain_labels)]
                 ),
             }
             for s in sentences
@@ -80,24 +81,38 @@ PADDING = {"words": PAD, "affixes": 0, "tags": PAD, "heads": IGNORE_INDEX, "labe
 
 
 def collate(encoded: Sequence[dict[str, np.ndarray]], multiple: int = 1) -> dict[str, np.ndarray]:
-    """One batch (B, T, ...), padded to its longest sentence, from the arrays of so many sentences; every name of theirs. B is
-    their number, and more where it is no multiple of `multiple`: the rows that fill up hold no word."""
-    longest = max(len(arrays["words"]) for arrays in encoded)
+    """One batch (B, T, ...), padded to its longest sentence, from the arrays of the sentences; B is rounded up to a multiple
+    of `multiple` with rows that hold no word."""
     rows = -(-len(encoded) // multiple) * multiple
-    batch = {}
-    for name, first in encoded[0].items():
-        batch[name] = np.full((rows, longest, *first.shape[1:]), PADDING[name], first.dtype)
-        for row, arrays in zip(batch[name], encoded):
-            row[: len(arrays[name])] = arrays[name]
-    return batch
+    return {name: pad([arrays[name] for arrays in encoded], PADDING[name], rows) for name in encoded[0]}
+
+
+def batch_on(device: torch.device, encoded: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """One padded batch (B, T, ...) of the arrays of B sentences, on `device`."""
+    return {name: torch.from_numpy(value).to(device) for name, value in collate(encoded).items()}
+
+
+def length_batches(
+    encoded: Sequence[dict], device: torch.device, tokens: int = 4000
+) -> Iterator[tuple[np.ndarray, dict]]:
+    """Batches of sentences of similar length, about `tokens` tokens each: (indices of the sentences, arrays on the device)."""
+    lengths = np.array([len(arrays["words"]) for arrays in encoded])
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
+            end += 1
+        yield order[start:end], batch_on(device, [encoded[i] for i in order[start:end]])
+        start = end
 
 
 class LengthBatches:
-    """Batches of sentences of like length: `batches(step)` is a pure function of the seed and the step.
+    """Batches of sentences of similar length: `batches(step)` is a pure function of the seed and the step.
 
-    An epoch is a new order: lengths are blurred by a tenth, sentences sorted by them, cut into batches of about `tokens`
-    tokens (or of `size` sentences), and these shuffled. The number of batches in an epoch is fixed (`per_epoch`). Rows are
-    filled up to a multiple of `multiple`: the sentences of a batch do not depend on how many processes share it.
+    Each epoch, lengths get 10 % of noise, sentences are sorted by them, cut into batches of about `tokens` tokens (or of
+    `size` sentences), and these shuffled. The number of batches per epoch is fixed (`per_epoch`). Rows are filled up to a
+    multiple of `multiple`: the sentences of a batch do not depend on how many processes share it.
     """
 
     def __init__(self, encoded: Sequence[dict], tokens: int, size: int = 0, seed: int = 0, multiple: int = 1):
@@ -117,9 +132,9 @@ class LengthBatches:
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         """Which sentences each batch of an epoch holds."""
         draw = np.random.default_rng([self.seed, epoch, 0x9A25])
-        blurred = self.lengths * draw.uniform(0.9, 1.1, len(self.lengths)) + draw.uniform(0, 0.5, len(self.lengths))
-        order = draw.permutation(len(blurred))
-        order = order[np.argsort(blurred[order], kind="stable")]
+        noisy = self.lengths * draw.uniform(0.9, 1.1, len(self.lengths)) + draw.uniform(0, 0.5, len(self.lengths))
+        order = draw.permutation(len(noisy))
+        order = order[np.argsort(noisy[order], kind="stable")]
         weight = np.ones(len(order)) if self.by_size else self.lengths[order]
         ends = np.searchsorted(np.cumsum(weight), np.linspace(0, weight.sum(), self.per_epoch + 1)[1:-1])
         least = np.arange(1, self.per_epoch)  # no batch is empty, however long a sentence

@@ -1,0 +1,495 @@
+"""Pointer-over-Heads: a dependency parser whose attention heads are weighted by a controller, iterated with tied weights.
+
+    words -> `WordEncoder` -> x -> `PointerBlock`, max_inner_iters times -> z_1, z_2, ... -> `Biaffine` on each of them
+
+After every iteration the same biaffine scorer gives a tree, so that each iteration can be supervised and parsing can stop
+early. Simplified: the block sees x in the first iteration alone. Padding is masked: a sentence is parsed as if it were alone.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from trm import halting
+from trm.checkpoint import load_pretrained
+from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
+from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
+from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
+from trm.protocol import StepOutput
+from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, step_weights, weighted_step_loss
+
+
+class ParserParams(BaseModel):
+    """The parameters that define a parser and how its loss is weighted; the schema of chapter 05 inherits them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    hidden_size: int = Field(64, ge=8, description="width D")
+    conv_layers: int = Field(2, ge=0, description="gated convolutions before the block")
+    conv_width: int = Field(3, ge=1, description="words that a convolution sees")
+    num_heads: int = Field(4, ge=1, description="attention heads, which the controller weights")
+    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
+    arc_size: int = Field(64, ge=1, description="arc MLP dimension")
+    label_size: int = Field(32, ge=1, description="label MLP dimension")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of embeddings and of the arc and label vectors")
+    inner_dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the convolutions and of the block")
+    word_dropout: float = Field(0.1, ge=0, lt=1, description="word dropout: probability of replacing a word by UNKNOWN")
+    use_upos: bool = Field(False, description="give the parser the treebank's part-of-speech tags")
+    encoder: str = Field("", description="pretrained encoder, hub name or path, or package:NAME; empty: none")
+    encoder_layers: int = Field(4, ge=1, description="last layers of it that are averaged")
+    encoder_pool: Literal["first", "mean"] = Field("mean", description="subword that stands for a word, or their mean")
+    tag_weight: float = Field(0.2, ge=0, description="weight of the auxiliary POS-tagging loss; 0: tags are not read")
+    block: Literal["pointer", "layers", "none"] = Field(
+        "pointer", description="routed and shared, plain layers, nothing"
+    )
+    plain_layers: int = Field(0, ge=0, description="layers of block layers; 0: as the arm needs")
+    max_inner_iters: int = Field(3, ge=1, description="iterations of the block")
+    controller: Literal["static", "recurrent"] = Field(
+        "static", description="head weights from the state, or from a GRU"
+    )
+    routing: Literal["soft", "topk", "gumbel"] = Field(
+        "soft", description="weights of all heads, of the best, with noise"
+    )
+    top_k: int = Field(2, ge=1, description="heads that routing topk keeps")
+    temperature: float = Field(1.0, gt=0, description="temperature of the controller's softmax")
+    deep_supervision: bool = Field(False, description="a loss after every iteration")
+    schedule: str = Field("ramp", description="loss weights over the iterations")
+    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the iterations before the last")
+    act_halting: bool = Field(False, description="expected loss over halting times (differentiable halting)")
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected iteration in act_halting")
+    halting_mode: Literal["fixed", "entropy", "halting"] = Field("fixed", description="when a parsed sentence stops")
+    entropy_threshold: float = Field(1.0, ge=0, description="nats of routing entropy below which entropy stops")
+
+
+class ParserConfig(ParserParams):
+    """`ParserParams`, and what the treebank gives. config.json holds it."""
+
+    num_words: int = Field(2, ge=2, description="word ids")
+    num_tags: int = Field(2, ge=2, description="tag ids")
+    num_labels: int = Field(1, ge=1, description="labels of arcs")
+    state_size: int = Field(0, ge=0, description="width of the pretrained encoder's states; 0: there are none")
+
+    @classmethod
+    def of(cls, params: ParserParams, vocabulary: Any, state_size: int = 0) -> Self:
+        """The configuration in the chapter's parameters, for the vocabulary of a treebank."""
+        shared = {name: getattr(params, name) for name in ParserParams.model_fields}
+        words, tags = len(vocabulary.words) + 2, len(vocabulary.tags) + 2  # with PAD and UNKNOWN
+        return cls(**shared, num_words=words, num_tags=tags, num_labels=len(vocabulary.labels), state_size=state_size)
+
+
+class SharedDropout(nn.Module):
+    """Dropout that drops the same channels at every word of a sentence (Gal and Ghahramani, arXiv 1512.05287). (B, T, D)."""
+
+    def __init__(self, prob: float):
+        super().__init__()
+        self.prob = prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.prob:
+            return x
+        keep = torch.rand(len(x), 1, x.shape[-1], device=x.device, dtype=x.dtype) >= self.prob
+        return x * (keep.to(x.dtype) / (1 - self.prob))
+
+
+class GatedConvolution(nn.Module):
+    """a * sigmoid(g), where a and g are linear in the `width` words around each. (B, T, D), mask (B, T, 1) -> (B, T, D).
+
+    Source: Dauphin et al., arXiv 1612.08083, here looking both ways.
+    """
+
+    def __init__(self, hidden_size: int, width: int):
+        super().__init__()
+        self.width = width
+        self.proj = Linear(width * hidden_size, 2 * hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        padded = F.pad(x * mask, (0, 0, self.width // 2, self.width // 2))
+        near = torch.cat([padded[:, i : i + x.shape[1]] for i in range(self.width)], -1)  # (B, T, width * D)
+        return F.glu(self.proj(near), -1)
+
+
+class WordEncoder(nn.Module):
+    """Embeddings of word and affixes (and of tag, and a pretrained encoder's state), then gated convolutions: (B, T, D)."""
+
+    def __init__(self, config: ParserConfig):
+        super().__init__()
+        D = config.hidden_size
+        self.word_dropout = config.word_dropout
+        self.words = nn.Embedding(config.num_words, D, padding_idx=PAD)
+        self.affixes = nn.EmbeddingBag(AFFIX_ROWS, D, mode="sum", padding_idx=0)
+        self.tags = nn.Embedding(config.num_tags, D, padding_idx=PAD) if config.use_upos else None
+        self.states = Linear(config.state_size, D) if config.state_size else None
+        for table, std in ((self.words, 0.5), (self.affixes, 0.25), (self.tags, 0.5)):
+            if table is not None:
+                nn.init.normal_(table.weight, std=std)
+                table.weight.data[0] = 0
+        self.layers = nn.ModuleList(GatedConvolution(D, config.conv_width) for _ in range(config.conv_layers))
+        self.drop, self.inner_drop = SharedDropout(config.dropout), SharedDropout(config.inner_dropout)
+
+    def forward(self, batch: dict[str, Tensor], mask: Tensor) -> Tensor:
+        words = batch["words"]
+        if self.training and self.word_dropout:
+            hide = torch.rand(words.shape, device=words.device) < self.word_dropout
+            words = words.masked_fill(hide & (words != PAD), UNKNOWN)
+        known = self.words(words)
+        rest = self.affixes(batch["affixes"].flatten(0, 1)).view_as(known)
+        if self.tags is not None:
+            rest = rest + self.tags(batch["tags"])
+        if self.states is not None:
+            rest = rest + self.states(batch["states"].to(known))
+        x = self.drop(residual_norm(known, rest))
+        for layer in self.layers:
+            x = residual_norm(x, self.inner_drop(layer(x, mask)))
+        return x
+
+
+class Controller(nn.Module):
+    """Logits over the heads for each word: from its state (`static`), or from a memory that a GRU carries from iteration to
+    iteration (`recurrent`). (B, T, D), memory -> logits (B, T, N), memory (B, T, C) or None."""
+
+    def __init__(self, config: ParserConfig):
+        super().__init__()
+        D, size = config.hidden_size, max(config.hidden_size // 4, 8)
+        self.kind = config.controller
+        self.cell = nn.GRUCell(D, size) if self.kind == "recurrent" else Linear(D, size)
+        self.head = Linear(size, config.num_heads)
+
+    def forward(self, z: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.kind == "static":
+            return self.head(F.silu(self.cell(z))), None
+        before = memory.flatten(0, 1) if memory is not None else None
+        memory = self.cell(z.flatten(0, 1), before).view(*z.shape[:2], -1)
+        return self.head(memory), memory
+
+
+def route(logits: Tensor, kind: str, top_k: int, temperature: float, training: bool) -> Tensor:
+    """Weights over the heads, which sum to one for each word: (..., N) -> (..., N).
+
+    `soft`: softmax(logits / temperature). `topk`: the `top_k` largest of these, rescaled; gradients as if all had been
+    used (straight-through). `gumbel`: soft, with Gumbel noise on the logits in training.
+    """
+    if kind == "gumbel" and training:
+        logits = logits - torch.empty_like(logits).exponential_().log()
+    soft = (logits / temperature).softmax(-1)
+    if kind != "topk":
+        return soft
+    largest = soft.topk(min(top_k, soft.shape[-1]), -1)
+    hard = torch.zeros_like(soft).scatter(-1, largest.indices, largest.values)
+    hard = hard / hard.sum(-1, keepdim=True)
+    return hard.detach() + (soft - soft.detach())
+
+
+class PointerBlock(nn.Module):
+    """One iteration: attention whose heads are weighted by the controller, then a SwiGLU, each with a residual norm.
+
+    Without a controller (`routed=False`) it is an ordinary transformer layer.
+    """
+
+    def __init__(self, config: ParserConfig, inner: int, routed: bool = True):
+        super().__init__()
+        D, self.config = config.hidden_size, config
+        self.qkv_proj, self.o_proj = Linear(D, 3 * D), Linear(D, D)
+        self.mlp = SwiGLU(D, inner)
+        self.controller = Controller(config) if routed else None
+        self.drop = SharedDropout(config.inner_dropout)
+
+    def forward(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """z (B, T, D), mask (B, T, 1) -> z after this iteration, the controller's memory, weights (B, T, N) or None."""
+        B, T, D = z.shape
+        c = self.config
+        q, k, v = self.heads(z)
+        seen = mask.bool().view(B, 1, 1, T)
+        seen = seen | ~seen.any(-1, keepdim=True)  # a row without words, which fills up a batch, sees its padding
+        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        heads, weights = heads.transpose(1, 2), None  # (B, T, N, D / N)
+        if self.controller is not None:
+            logits, memory = self.controller(z, memory)
+            weights = route(logits, c.routing, c.top_k, c.temperature, self.training)
+            heads = heads * (c.num_heads * weights).unsqueeze(-1)
+        z = residual_norm(z, self.drop(self.o_proj(heads.reshape(B, T, D))))
+        return residual_norm(z, self.drop(self.mlp(z))), memory, weights
+
+    def heads(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys with rotary positions, and values: (B, N, T, D / N) each."""
+        B, T, D = z.shape
+        q, k, v = self.qkv_proj(z).view(B, T, 3, self.config.num_heads, -1).permute(2, 0, 3, 1, 4)
+        cos, sin = (table.to(z.dtype) for table in rotary_table(T, D // self.config.num_heads, device=z.device))
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def attention(self, z: Tensor) -> Tensor:
+        """Attention of each head in one sentence without padding: z (1, T, D) -> (N, T, T), rows that sum to one."""
+        q, k, _ = self.heads(z)
+        return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)[0]
+
+
+class Biaffine(nn.Module):
+    """Scores of arcs and of labels from states: MLPs for heads and for dependents, then a bilinear form (Dozat and Manning,
+    arXiv 1611.01734). Column 0 of the arcs is the root, which has vectors of its own."""
+
+    def __init__(self, config: ParserConfig):
+        super().__init__()
+        D, A, L = config.hidden_size, config.arc_size, config.label_size
+        self.sizes, self.num_labels = (A, A, L, L), config.num_labels
+        self.mlps = nn.Linear(D, sum(self.sizes))
+        self.root = nn.Parameter(torch.randn(A + L) * 0.1)
+        self.arc = Linear(A, A)
+        self.arc_bias = nn.Parameter(torch.zeros(A))
+        self.label = nn.Parameter(torch.randn(L, config.num_labels * L) * L**-0.5 * 0.3)
+        self.label_linear = nn.Linear(2 * L, config.num_labels)
+        self.drop = SharedDropout(config.dropout)
+
+    def forward(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z (B, T, D) -> arcs (B, T, T + 1), -inf where the head is padding; label vectors of dependents (B, T, L) and of
+        heads (B, T + 1, L)."""
+        A, _, L, _ = self.sizes
+        dependent, head, label_dependent, label_head = self.drop(F.silu(self.mlps(z))).split(self.sizes, -1)
+        arc_root, label_root = self.root.expand(len(z), 1, -1).split((A, L), -1)
+        head = torch.cat((arc_root, head), 1)  # (B, T + 1, A)
+        label_head = torch.cat((label_root, label_head), 1)
+        arcs = (self.arc(dependent) + self.arc_bias) @ head.mT * A**-0.5
+        seen = F.pad(mask.squeeze(-1).bool(), (1, 0), value=True).unsqueeze(1)  # (B, 1, T + 1)
+        return arcs.masked_fill(~seen, float("-inf")), label_dependent, label_head
+
+    def labels(self, dependent: Tensor, head: Tensor, heads: Tensor) -> Tensor:
+        """Logits of the labels of the arcs to `heads` (B, T), 0 for the root: (B, T, number of labels)."""
+        B, T, L = dependent.shape
+        chosen = head.gather(1, heads.clamp_min(0).unsqueeze(-1).expand(B, T, L))  # (B, T, L)
+        pairs = ((dependent @ self.label).view(B, T, self.num_labels, L) @ chosen.unsqueeze(-1)).squeeze(-1)
+        return pairs + self.label_linear(torch.cat((dependent, chosen), -1))
+
+
+@dataclass
+class Unrolled:
+    """All S iterations of a parser on a batch."""
+
+    mask: Tensor  # (B, T, 1): 1 for words, 0 for padding
+    encoded: Tensor  # (B, T, D) before the first iteration
+    states: list[Tensor]  # S of (B, T, D)
+    weights: list[Tensor]  # S of (B, T, N): the controller's; none where nothing is routed
+    halt_logits: Tensor  # (B, S)
+    entropy: Tensor  # (B, S): of the controller's weights, nats, mean over the words
+
+
+class Parser(nn.Module, PyTorchModelHubMixin):
+    """See the top of this file. `save_pretrained` and `from_pretrained` keep it as safetensors and JSON, with its words.
+
+    Args:
+        config: a `ParserConfig`, or the same as a dict (which is how config.json stores it).
+        vocabulary: a `Vocabulary` as a dict, kept beside the weights; a parser without one takes arrays only.
+    """
+
+    def __init__(self, config: ParserConfig | dict, vocabulary: dict | None = None):
+        super().__init__()
+        config = config if isinstance(config, ParserConfig) else ParserConfig(**config)
+        self._hub_mixin_config = {"config": config.model_dump(), "vocabulary": vocabulary}
+        self.config, self.vocabulary = config, vocabulary
+        self.encoder = WordEncoder(config)
+        self.num_iterations = config.max_inner_iters if config.block == "pointer" else 1
+        self.blocks = make_blocks(config)
+        self.score = Biaffine(config)
+        taught = config.act_halting and self.num_iterations > 1  # the expected loss alone teaches the halting head
+        self.halt = nn.Linear(config.hidden_size, 1).requires_grad_(taught)
+        reads_tags = config.use_upos or not config.tag_weight
+        self.tag = None if reads_tags else nn.Linear(config.hidden_size, config.num_tags)
+
+    # --- iterations -------------------------------------------------------------------------------------------
+
+    def iterate(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One iteration; where nothing is routed, all plain layers one after the other. As `PointerBlock.forward`."""
+        weights = None
+        for block in self.blocks:
+            z, memory, weights = block(z, mask, memory)
+        return z, memory, weights
+
+    def halt_logit(self, z: Tensor, mask: Tensor) -> Tensor:
+        """Logit of stopping after this iteration, from the mean state of the sentence's words. -> (B,)."""
+        return self.halt((z * mask).sum(1) / mask.sum(1).clamp_min(1)).squeeze(-1)
+
+    def unroll(self, batch: dict[str, Tensor], detail: bool = False) -> Unrolled:
+        """All iterations, as in training. detail: keep the gradients of the states."""
+        mask = self._mask(batch)
+        z = x = self.encoder(batch, mask)
+        states, weights, logits, entropies, memory = [], [], [], [], None
+        for _ in range(self.num_iterations):
+            z, memory, routed = self.iterate(z, mask, memory)
+            if detail and z.requires_grad:
+                z.retain_grad()
+            states.append(z)
+            logits.append(self.halt_logit(z, mask))
+            if routed is not None:
+                weights.append(routed)
+                entropies.append(routing_entropy(routed, mask))
+        entropy = torch.stack(entropies, 1) if entropies else torch.zeros(len(z), self.num_iterations, device=z.device)
+        return Unrolled(mask, x, states, weights, torch.stack(logits, 1), entropy)
+
+    # --- halting ----------------------------------------------------------------------------------------------
+
+    @property
+    def halting_rule(self) -> halting.Rule | None:
+        """The rule by which a sentence stops before the last iteration; None: it never does."""
+        if self.config.halting_mode == "fixed" or self.config.block != "pointer":
+            return None
+        if self.config.halting_mode == "entropy":
+            return halting.Rule("entropy", self.config.entropy_threshold)
+        return halting.Rule("halt_probability", 0.5)
+
+    def halting_steps(self, unrolled: Unrolled) -> Tensor:
+        """Iterations after which each sentence stops by `halting_rule`: (B,) from 1 to S."""
+        rule = self.halting_rule
+        if rule is None:
+            return torch.full((len(unrolled.encoded),), self.num_iterations, device=self.device)
+        if rule.signal == "entropy":
+            return rule.steps(unrolled.entropy)
+        return rule.steps(1 - halting.log_reach(F.pad(unrolled.halt_logits, (0, 1))).exp()[:, 1:])
+
+    def early_exit(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """States of each sentence where it stops (B, T, D), the mask (B, T, 1), iterations taken (B,).
+
+        A sentence that stops leaves the batch: the iterations that it does not take are not computed.
+        """
+        mask = self._mask(batch)
+        z = self.encoder(batch, mask)
+        rule, final, memory = self.halting_rule, z.clone(), None
+        active = torch.arange(len(z), device=z.device)  # rows of the batch that still iterate
+        steps, reach = torch.zeros_like(active), torch.ones(len(z), device=z.device)
+        active_mask = mask
+        for t in range(1, self.num_iterations + 1):
+            z, memory, weights = self.iterate(z, active_mask, memory)
+            if t == self.num_iterations or rule is None:
+                stop = torch.full_like(active, t == self.num_iterations, dtype=torch.bool)
+            elif rule.signal == "entropy":
+                stop = rule.halts(routing_entropy(weights, active_mask))
+            else:
+                reach = reach * (1 - self.halt_logit(z, active_mask).sigmoid())
+                stop = rule.halts(1 - reach)
+            final[active[stop]], steps[active[stop]] = z[stop], t
+            if stop.all():
+                break
+            if stop.any():
+                active, z = active[~stop], z[~stop]
+                active_mask, reach = active_mask[~stop], reach[~stop]
+                memory = memory[~stop] if memory is not None else None
+        return final, mask, steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.halt.weight.device
+
+    def _mask(self, batch: dict[str, Tensor]) -> Tensor:
+        """1 for words, 0 for padding: (B, T, 1)."""
+        return (batch["words"] != PAD).unsqueeze(-1).to(self.halt.weight.dtype)
+
+    # --- training ---------------------------------------------------------------------------------------------
+
+    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
+        """Cross-entropy of heads and labels in nats per word: of the last iteration, or of all as the configuration says.
+
+        batch: words, tags, heads, labels (B, T), affixes (B, T, AFFIXES); see `trm.parsing.batches`.
+
+        L_t is the mean over a sentence's words after iteration t. Deep supervision weights the L_t by the schedule;
+        differentiable halting takes their expectation over the halting times plus `ponder_coef` per expected step;
+        both together are the mean of the two. Sentences count by their number of words.
+        """
+        c = self.config
+        unrolled = self.unroll(batch, detail)
+        every = c.deep_supervision or c.act_halting
+        supervised = unrolled.states if every else unrolled.states[-1:]
+        scored = [self._sentence_losses(z, batch, unrolled.mask) for z in supervised]
+        losses = torch.stack([arc + label for arc, label, _ in scored], 1)  # (B, S), or (B, 1)
+        words = (batch["heads"] != IGNORE_INDEX).sum(-1).float()  # (B,)
+        terms = [] if c.act_halting else [losses[:, -1]]
+        if c.deep_supervision:
+            terms = [weighted_step_loss(losses, self._weights(losses))]
+        if c.act_halting:
+            terms.append(halting.expected_loss(losses, unrolled.halt_logits))
+        total = sum(terms) / len(terms)
+        steps = halting.expected_steps(unrolled.halt_logits)
+        if c.act_halting:
+            total = total + c.ponder_coef * steps
+        total = batch_mean(total, words)
+        metrics = {"supervised_loss": total.detach()}
+        if self.tag is not None:
+            tags = batch["tags"].masked_fill(batch["tags"] == PAD, IGNORE_INDEX)
+            tagged = batch_mean(sequence_loss(self.tag(unrolled.encoded), tags), words)
+            total = total + c.tag_weight * tagged
+            metrics["tag_loss"] = tagged.detach()
+        arc, label, right = scored[-1]
+        metrics["total_loss"] = total.detach()
+        for name, value in (("arc_loss", arc), ("label_loss", label), ("uas", right), ("expected_steps", steps)):
+            metrics[name] = batch_mean(value.detach(), words)
+        if detail and every:
+            for i, value in enumerate(losses.detach().unbind(1)):
+                metrics[f"deep_supervision/step_{i}_loss"] = batch_mean(value, words)
+        return StepOutput(total, None, metrics, intermediates=unrolled.states if detail else [])
+
+    forward = loss
+
+    def _weights(self, losses: Tensor) -> Tensor:
+        """Weights of the iterations, by the schedule: (S,), or (B, S) where it follows the losses (B, S)."""
+        c = self.config
+        if c.schedule == ADAPTIVE:
+            return adaptive_weights(losses, c.supervision_weight)
+        return torch.tensor(step_weights(c.schedule, self.num_iterations, c.supervision_weight), device=losses.device)
+
+    def _sentence_losses(self, z: Tensor, batch: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means over the words of each sentence: cross-entropy of the head, of the label at the right head, and whether the
+        best head is right. Each (B,)."""
+        arcs, dependent, head = self.score(z, mask)
+        heads, labels = batch["heads"], batch["labels"]
+        count = (heads != IGNORE_INDEX).sum(-1).clamp_min(1)
+        label_logits = self.score.labels(dependent, head, heads)
+        arc_loss, label_loss = softmax_cross_entropy(arcs, heads), softmax_cross_entropy(label_logits, labels)
+        right = (arcs.detach().argmax(-1) == heads).float()
+        return tuple(x.sum(-1) / count for x in (arc_loss, label_loss, right))
+
+
+def make_blocks(config: ParserConfig) -> nn.ModuleList:
+    """The one block of all iterations, or plain layers in its place, each with as many parameters as the block."""
+    D, inner = config.hidden_size, inner_width(config.hidden_size, config.expansion, 8)
+    if config.block == "pointer":
+        return nn.ModuleList([PointerBlock(config, inner)])
+    if config.block == "layers":
+        inner += round(sum(p.numel() for p in Controller(config).parameters()) / (3 * D))
+        return nn.ModuleList(PointerBlock(config, inner, routed=False) for _ in range(config.plain_layers))
+    return nn.ModuleList()
+
+
+def routing_entropy(weights: Tensor, mask: Tensor) -> Tensor:
+    """Entropy of the controller's weights in nats, mean over the words: weights (B, T, N), mask (B, T, 1) -> (B,)."""
+    entropy = -(weights * weights.clamp_min(1e-12).log()).sum(-1, keepdim=True)  # (B, T, 1)
+    return (entropy * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+
+
+@lru_cache
+def _block_weights(config: ParserConfig) -> int:
+    """Entries of the matrices of the block, or of all plain layers."""
+    with torch.device("meta"):  # shapes alone
+        return sum(p.numel() for p in make_blocks(config).parameters() if p.ndim == 2)
+
+
+def parser_flops(config: ParserConfig, words: int, training: bool = False) -> int:
+    """FLOPs of one sentence, all iterations; in training with the backward pass and a score per supervised iteration."""
+    c, D, T = config, config.hidden_size, words
+    layers = {"pointer": 1, "layers": c.plain_layers, "none": 0}[c.block]
+    iterations = c.max_inner_iters if c.block == "pointer" else 1
+    encoder = c.conv_layers * c.conv_width * D * 2 * D + c.state_size * D
+    iteration = _block_weights(c) + layers * 2 * T * D  # with the scores of attention and what they weight
+    A, L = c.arc_size, c.label_size
+    score = D * 2 * (A + L) + A * A + (T + 1) * A + c.num_labels * (L * L + L + 2 * L)
+    tag = D * c.num_tags if training and c.tag_weight and not c.use_upos else 0
+    scored = iterations if training and (c.deep_supervision or c.act_halting) else 1
+    forward = 2 * T * (encoder + iterations * iteration + scored * score + tag)
+    return 3 * forward if training else forward
+
+
+def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
+    """The parser that `save_pretrained` wrote into `folder`, with its words. Errors as in `checkpoint.load_pretrained`."""
+    return load_pretrained(Parser, folder, device)
