@@ -294,8 +294,6 @@ pd.read_csv(TABLES / "05_ewt.csv")[
 
 # %%
 ponder = pd.read_csv(TABLES / "05_ponder.csv")
-figure = figures.ponder_costs(ponder)
-run.save_figure(figure, "ponder")
 stats.summary_table(ponder, ["test/mean_steps", "test/uas"], "ponder_coef").round(4)
 
 # %% [markdown]

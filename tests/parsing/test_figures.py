@@ -19,7 +19,6 @@ def test_every_figure_can_be_drawn():
     drawn = [
         figures.by_iteration(rows),
         figures.by_distance(rows),
-        figures.ponder_costs(pd.read_csv(tables / "05_ponder.csv")),
         figures.progress(history),
         figures.learning_curves(pd.read_csv(tables / "05_ablation_curves.csv")),
     ]

@@ -100,18 +100,6 @@ def by_distance(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def ponder_costs(rows: pd.DataFrame) -> Figure:
-    """Iterations taken and UAS by ponder coefficient; a dot per seed."""
-    figure, panels = plt.subplots(1, 2, figsize=(8.5, 3))
-    names = {"test/mean_steps": (1, "iterations taken"), "test/uas": (100, "UAS on test (%)")}
-    for ax, (name, (scale, label)) in zip(panels, names.items()):
-        mean = rows.groupby("ponder_coef")[name].mean()
-        ax.plot(rows["ponder_coef"], scale * rows[name], "o", color="#1b7f3b", alpha=0.5)
-        ax.plot(mean.index, scale * mean, color="#1b7f3b")
-        ax.set(xscale="log", xlabel="ponder coefficient", ylabel=label)
-    return tidy(figure)
-
-
 def draw_arcs(ax: Axes, words: Sequence[str], heads: Sequence[int], labels: Sequence[str], gold: Sequence[int]) -> None:
     """A tree above its words: green arcs agree with `gold`; red ones do not, and the right one is dotted."""
     heights = [1.0]

@@ -46,17 +46,11 @@ class ParserParams(BaseModel):
     encoder_layers: int = Field(4, ge=1, description="last layers of it that are averaged")
     encoder_pool: Literal["first", "mean"] = Field("mean", description="subword that stands for a word, or their mean")
     tag_weight: float = Field(0.2, ge=0, description="weight of the auxiliary POS-tagging loss; 0: tags are not read")
-    block: Literal["pointer", "layers", "none"] = Field(
-        "pointer", description="routed and shared, plain layers, nothing"
-    )
+    block: Literal["pointer", "layers", "none"] = Field("pointer", description="routed and shared; plain layers; none")
     plain_layers: int = Field(0, ge=0, description="layers of block layers; 0: as the arm needs")
     max_inner_iters: int = Field(3, ge=1, description="iterations of the block")
-    controller: Literal["static", "recurrent"] = Field(
-        "static", description="head weights from the state, or from a GRU"
-    )
-    routing: Literal["soft", "topk", "gumbel"] = Field(
-        "soft", description="weights of all heads, of the best, with noise"
-    )
+    controller: Literal["static", "recurrent"] = Field("static", description="head weights from the state or a GRU")
+    routing: Literal["soft", "topk", "gumbel"] = Field("soft", description="all heads, the best, or all with noise")
     top_k: int = Field(2, ge=1, description="heads that routing topk keeps")
     temperature: float = Field(1.0, gt=0, description="temperature of the controller's softmax")
     deep_supervision: bool = Field(False, description="a loss after every iteration")
@@ -99,10 +93,8 @@ class SharedDropout(nn.Module):
 
 
 class GatedConvolution(nn.Module):
-    """a * sigmoid(g), where a and g are linear in the `width` words around each. (B, T, D), mask (B, T, 1) -> (B, T, D).
-
-    Source: Dauphin et al., arXiv 1612.08083, here looking both ways.
-    """
+    """a * sigmoid(g), where a and g are linear in the `width` words around each (Dauphin et al., arXiv 1612.08083, here looking
+    both ways). (B, T, D), mask (B, T, 1) -> (B, T, D)."""
 
     def __init__(self, hidden_size: int, width: int):
         super().__init__()
@@ -187,10 +179,8 @@ def route(logits: Tensor, kind: str, top_k: int, temperature: float, training: b
 
 
 class PointerBlock(nn.Module):
-    """One iteration: attention whose heads are weighted by the controller, then a SwiGLU, each with a residual norm.
-
-    Without a controller (`routed=False`) it is an ordinary transformer layer.
-    """
+    """One iteration: attention whose heads are weighted by the controller, then a SwiGLU, each with a residual norm. Without a
+    controller (`routed=False`) it is an ordinary transformer layer."""
 
     def __init__(self, config: ParserConfig, inner: int, routed: bool = True):
         super().__init__()
@@ -350,10 +340,8 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         return rule.steps(1 - halting.log_reach(F.pad(unrolled.halt_logits, (0, 1))).exp()[:, 1:])
 
     def early_exit(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """States of each sentence where it stops (B, T, D), the mask (B, T, 1), iterations taken (B,).
-
-        A sentence that stops leaves the batch: the iterations that it does not take are not computed.
-        """
+        """States of each sentence where it stops (B, T, D), the mask (B, T, 1), iterations taken (B,). A sentence that stops
+        leaves the batch: the iterations that it does not take are not computed."""
         mask = self._mask(batch)
         z = self.encoder(batch, mask)
         rule, final, memory = self.halting_rule, z.clone(), None

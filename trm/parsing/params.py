@@ -39,9 +39,7 @@ class Parsing(RecursiveTraining, ParserParams):
 
     epochs: float = Field(20, gt=0, description="passes over the training part; a named arm gets as much compute")
     batch_tokens: int = Field(1000, ge=1, description="words per optimizer step, over all processes")
-    batch_size: int = Field(
-        0, ge=0, description="sentences per optimizer step in place of batch_tokens; 0: as many as fit"
-    )
+    batch_size: int = Field(0, ge=0, description="sentences per optimizer step; 0: by batch_tokens")
     max_steps: int = Field(0, ge=0, description="optimizer steps in place of epochs; 0: by epochs")
     lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
     warmup_steps: int = Field(50, ge=0, description="steps of linear warm-up")

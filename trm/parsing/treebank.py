@@ -204,9 +204,8 @@ def _of_hub(name: str) -> Treebank:
         except Exception as error:  # datasets, the hub's client and the network each raise their own
             what = f"hub:{name}:{config}, part {split}, could not be read ({error}); is there a network, is the name right?"
             raise TreebankError(what) from error
-        parts[part] = [
-            sentence_of_row(row, rows.features, f"hub:{name}, {split}, row {i}") for i, row in enumerate(rows)
-        ]
+        where = f"hub:{name}, {split}, row"
+        parts[part] = [sentence_of_row(row, rows.features, f"{where} {i}") for i, row in enumerate(rows)]
     return Treebank(**parts)
 
 
