@@ -42,8 +42,14 @@ def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute(
     spent = table["train/flops_per_word"] * table["train/epochs"]
     assert spent.max() / spent.min() < 1.01
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
-    for text in ("right", "words"):
-        assert table[text].str.split().str.len().eq(2077).all(), "every test sentence of EWT"
+    sentences = pandas.read_parquet(ROOT / "book" / "results" / "05_ablation_sentences.parquet").groupby(
+        ["arm", "seed"]
+    )
+    assert (sentences["sentence"].nunique() == 2077).all() and sentences.ngroups == len(table), (
+        "all test sentences of EWT"
+    )
+    uas = (sentences["right"].sum() / sentences["words"].sum())[list(zip(table["arm"], table["seed"]))]
+    assert uas.to_list() == pytest.approx(table["test/uas"].to_list(), abs=1e-6)
 
 
 def test_the_committed_table_of_latents_holds_three_seeds_and_one_test():
