@@ -325,15 +325,15 @@ mean = 100 * full.groupby("arm")[["test/uas", "test/uas_per_iteration_1"]].mean(
 epochs, deep = summary["train/epochs"], stats.compare(full, "test/uas", "deep_supervision", "standard")
 static = stats.compare(controllers, "test/uas", "recurrent", "static", key="controller")
 Markdown(f"""
-- **Undecided: no gain from iterations is seen at this compute, but none is excluded.** One iteration reaches UAS
-  {mean.loc["one_iteration", "test/uas"]:.1f} %, three {mean.loc["standard", "test/uas"]:.1f} %:
-  {gain("standard", "one_iteration", tests=4)}. At equal FLOPs the arms differ in epochs: {epochs["one_iteration"]:.1f} for one
-  iteration, {epochs["standard"]:.1f} for three, {epochs["deep_supervision"]:.1f} with a loss after each. None had converged
-  (the rate falls to zero, and the same parser reaches 88.1 % with more width and training), so fewer epochs alone may explain
-  the difference.
+- **H0 or H1: undecided.** At equal compute no arm with iterations exceeds one iteration: one reaches UAS
+  {mean.loc["one_iteration", "test/uas"]:.1f} %, three {mean.loc["standard", "test/uas"]:.1f} %,
+  {gain("standard", "one_iteration", tests=4)}. But at equal FLOPs the arms differ in epochs: {epochs["one_iteration"]:.1f} for
+  one iteration, {epochs["standard"]:.1f} for three, {epochs["deep_supervision"]:.1f} with a loss after each. None had converged
+  (the rate falls to zero at the end, and one iteration reaches 88.1 % with more width and training), so fewer epochs alone may
+  explain the difference; a gain at equal epochs is not excluded.
 - **Deep supervision against the same iterations without it is not significant**: {gain("deep_supervision", "standard")}. The
-  minimum detectable effect of these seeds is {100 * deep.mde:.2f} points; the gain of 0.35 points that PoT reports lies within
-  the interval.
+  minimum detectable effect of these seeds is {100 * deep.mde:.2f} points; the gain of 0.35 points that PoT claims lies within
+  the interval: undecided.
 - Deep supervision makes the early iterations useful: after the first of three, UAS
   {mean.loc["deep_supervision", "test/uas_per_iteration_1"]:.1f} % with it and
   {mean.loc["standard", "test/uas_per_iteration_1"]:.1f} % without,

@@ -8,9 +8,8 @@ from trm.parsing import grammar
 from trm.parsing.batches import AFFIX_ROWS, AFFIXES, UNKNOWN, LengthBatches, Vocabulary, affixes, collate, shape
 from trm.parsing.treebank import Sentence
 
-CAT = Sentence(
-    ("The", "cat", "the", "Cat"), ("DET", "NOUN", "DET", "NOUN"), (2, 0, 4, 2), ("det", "root", "det", "nmod:poss")
-)
+WORDS, TAGS = ("The", "cat", "the", "Cat"), ("DET", "NOUN", "DET", "NOUN")
+CAT = Sentence(WORDS, TAGS, (2, 0, 4, 2), ("det", "root", "det", "nmod:poss"))
 DOG = Sentence(("A", "dog"), ("DET", "X"), (2, 0), ("det", "what"))
 
 
@@ -37,11 +36,9 @@ def test_affixes():
     assert cat[1] == affixes("car")[1] != affixes("cot")[1]
 
 
-@pytest.mark.parametrize(
-    "word, found", [("McDonald's", "XxXx'x"), ("2004", "d"), ("U.S.", "X.X."), ("été", "x"), ("--", "-")]
-)
-def test_shapes(word, found):
-    assert shape(word) == found
+def test_shapes():
+    for word, found in {"McDonald's": "XxXx'x", "2004": "d", "U.S.": "X.X.", "été": "x", "--": "-"}.items():
+        assert shape(word) == found
 
 
 def test_a_batch_is_padded_with_what_stands_for_nothing():
@@ -49,19 +46,10 @@ def test_a_batch_is_padded_with_what_stands_for_nothing():
     encoded = vocabulary.encode([CAT, DOG])
     encoded[0]["states"], encoded[1]["states"] = np.ones((4, 3), np.float32), np.ones((2, 3), np.float32)
     batch = collate(encoded)
-    assert (
-        batch["words"].shape == (2, 4)
-        and batch["affixes"].shape == (2, 4, AFFIXES)
-        and batch["states"].dtype == np.float32
-    )
-    for name, padding in {
-        "words": 0,
-        "tags": 0,
-        "heads": IGNORE_INDEX,
-        "labels": IGNORE_INDEX,
-        "affixes": 0,
-        "states": 0,
-    }.items():
+    assert batch["words"].shape == (2, 4) and batch["affixes"].shape == (2, 4, AFFIXES)
+    assert batch["states"].dtype == np.float32
+    nothing = {"words": 0, "tags": 0, "affixes": 0, "states": 0, "heads": IGNORE_INDEX, "labels": IGNORE_INDEX}
+    for name, padding in nothing.items():
         assert (batch[name][1, 2:] == padding).all() and (batch[name][0] != padding).any()
 
 
@@ -111,10 +99,8 @@ def test_rows_are_filled_up_and_the_sentences_are_the_same():
         alone, shared = one(i), four(i)
         rows = len(alone["words"])
         assert len(shared["words"]) == -(-rows // 4) * 4 and not shared["words"][rows:].any()
-        assert (
-            all((shared[name][:rows] == alone[name]).all() for name in alone)
-            and (shared["heads"][rows:] == IGNORE_INDEX).all()
-        )
+        assert all((shared[name][:rows] == alone[name]).all() for name in alone)
+        assert (shared["heads"][rows:] == IGNORE_INDEX).all()
 
 
 @pytest.mark.parametrize("lengths, tokens", [([10] * 200 + [400], 100), ([400] + [10] * 9, 50), ([3] * 7, 1)])

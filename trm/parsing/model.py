@@ -21,6 +21,7 @@ from trm import halting
 from trm.checkpoint import load_pretrained
 from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
 from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
+from trm.params import subset
 from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
 from trm.protocol import StepOutput
 from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, step_weights, weighted_step_loss
@@ -73,9 +74,8 @@ class ParserConfig(ParserParams):
     @classmethod
     def of(cls, params: ParserParams, vocabulary: Any, state_size: int = 0) -> Self:
         """The configuration in the chapter's parameters, for the vocabulary of a treebank."""
-        shared = {name: getattr(params, name) for name in ParserParams.model_fields}
-        words, tags = len(vocabulary.words) + 2, len(vocabulary.tags) + 2  # with PAD and UNKNOWN
-        return cls(**shared, num_words=words, num_tags=tags, num_labels=len(vocabulary.labels), state_size=state_size)
+        ids = {"num_words": len(vocabulary.words) + 2, "num_tags": len(vocabulary.tags) + 2}  # with PAD and UNKNOWN
+        return subset(cls, params, **ids, num_labels=len(vocabulary.labels), state_size=state_size)
 
 
 class SharedDropout(nn.Module):
