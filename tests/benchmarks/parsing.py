@@ -15,7 +15,7 @@ import torch
 from trm.params import read_yaml
 from trm.parsing.evaluate import speed
 from trm.parsing.params import Parsing
-from trm.parsing.train import batches_of_training, load, make_parser, training_flops
+from trm.parsing.train import load_data, make_parser, training_batches, training_flops
 from trm.run import ROOT
 
 
@@ -38,8 +38,8 @@ def main() -> None:
     options = parser.parse_args()
     recipe = read_yaml(ROOT / "params" / "05_ewt.yaml") | {"conllu_dir": options.treebank}
     params = Parsing.create(recipe)
-    data = load(params)
-    model, batches = make_parser(params, data), batches_of_training(params, data)
+    data = load_data(params)
+    model, batches = make_parser(params, data), training_batches(params, data)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     steps = min(batches.per_epoch, 20)
     given = [{name: torch.from_numpy(value) for name, value in batches(i).items()} for i in range(steps)]

@@ -36,9 +36,7 @@ def encode(model: Parser, sentences: Sequence[Sentence]) -> list[dict[str, np.nd
     encoded = vocabulary_of(model).encode(sentences)
     c = model.config
     if c.state_size:
-        states = WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device))
-        for arrays, found in zip(encoded, states(sentences)):
-            arrays["states"] = found
+        WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device)).add_to(encoded, sentences)
     return encoded
 
 

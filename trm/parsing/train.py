@@ -49,8 +49,7 @@ def load_data(params: Parsing) -> Data:
         return Data(treebank, vocabulary, encoded)
     states = WordStates(params.encoder, params.encoder_layers, params.encoder_pool, str(place(params)))
     for part in PARTS:
-        for arrays, found in zip(encoded[part], states(getattr(treebank, part))):
-            arrays["states"] = found
+        states.add_to(encoded[part], getattr(treebank, part))
     return Data(treebank, vocabulary, encoded, states.hidden_size)
 
 

@@ -37,10 +37,10 @@ class WordStates:
         self.max_length = min(self.tokenizer.model_max_length, positions - 2)  # some count positions from 2
 
     @torch.no_grad()
-    def __call__(self, sentences: Sequence[Sentence], batch_size: int = 64) -> list[np.ndarray]:
-        """An array (n, H) float32 for each sentence of n words; zeros for words past the encoder's longest input."""
+    def add_to(self, encoded: Sequence[dict], sentences: Sequence[Sentence], batch_size: int = 64) -> None:
+        """Put `states` (n, H) float32 into the arrays of each sentence of n words; zeros for words past the encoder's longest
+        input."""
         order = np.argsort([len(s.words) for s in sentences], kind="stable")
-        found: list[np.ndarray] = [np.zeros(0)] * len(sentences)
         for start in range(0, len(order), batch_size):
             some = order[start : start + batch_size]
             words = [list(sentences[i].words) for i in some]
@@ -50,8 +50,7 @@ class WordStates:
             layers = self.model(**inputs, output_hidden_states=True).hidden_states[-self.layers :]
             states = torch.stack([layer.float() for layer in layers]).mean(0).cpu().numpy()  # (B, subwords, H)
             for row, i in enumerate(some):
-                found[i] = self._pool(states[row], given.word_ids(row), len(sentences[i].words))
-        return found
+                encoded[i]["states"] = self._pool(states[row], given.word_ids(row), len(sentences[i].words))
 
     def _pool(self, states: np.ndarray, word_of: list[int | None], n: int) -> np.ndarray:
         """The states of n words from those of their subwords (subwords, H); word_of: index of each subword's word."""
