@@ -80,9 +80,7 @@ def _plain_labels(model: Parser) -> np.ndarray:
     return np.array([name.partition(":")[0] for name in vocabulary_of(model).labels])
 
 
-def attachment_scores(
-    model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dict], part: str
-) -> dict[str, float]:
+def attachment_scores(model: Parser, sentences: list[Sentence], encoded: list[dict], part: str) -> dict[str, float]:
     """<part>/uas, las and mean_steps, as `Evaluation.metrics` has them, in the time of parsing alone."""
     plain = _plain_labels(model)
     words = heads_right = labels_right = taken = 0
@@ -236,7 +234,5 @@ def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: 
             seconds[1] += time.perf_counter() - encoded_at
         best = [min(pair) for pair in zip(best, seconds)]
     model.train(training)
-    return {
-        "parse/sentences_per_second": len(encoded) / sum(best),
-        "parse/decoding_over_encoder": best[1] / best[0],
-    }
+    rate = len(encoded) / sum(best)
+    return {"parse/sentences_per_second": rate, "parse/decoding_over_encoder": best[1] / best[0]}

@@ -101,18 +101,13 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | 
     None: `time_limit` paused it. A complete arm is not trained again by a run that resumes.
     """
     own, batches = equal_compute(params, data, arm), training_batches(params, data)
-    dev = data.treebank.dev, data.encoded["dev"]
+
+    def dev_scores(model: Parser) -> dict[str, float]:
+        return attachment_scores(model, data.treebank.dev, data.encoded["dev"], "valid")
 
     def make_trainer(own: Parsing, own_run: Run) -> Trainer:
-        return Trainer(
-            make_parser(own, data),
-            batches,
-            own,
-            own_run,
-            evaluate=lambda averaged: attachment_scores(averaged, *dev, "valid"),
-            monitor=("valid/las",),
-            show=show,
-        )
+        model = make_parser(own, data)
+        return Trainer(model, batches, own, own_run, dev_scores, monitor=("valid/las",), show=show)
 
     def costs(trainer: Trainer) -> dict[str, float]:
         return {
