@@ -13,7 +13,7 @@ from transformers import BertTokenizerFast
 from trm.errors import UserError
 from trm.grpo.policy import LatentPolicy, ReasonerPolicy, TokenPolicy, gaussian_log_prob
 from trm.grpo.train import EARLY_LM
-from trm.language.lm import load_lm, write
+from trm.language.lm import generate_greedy, load_lm
 from trm.language.stories import problems, prompt
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import LatentReasoner, ReasonerConfig
@@ -77,7 +77,7 @@ def test_answers_do_not_depend_on_the_company():
         assert chosen.texts(chosen.sample([problem], own)) == together[4 * i : 4 * i + 4]
     assert len(set(together)) > 6
     cold = policy(temperature=1e-4, max_new_tokens=40)
-    greedy = write(cold.lm, TOKENIZER, ASKED, thinking=True).texts
+    greedy = generate_greedy(cold.lm, TOKENIZER, ASKED, thinking=True).texts
     for text, expected in zip(cold.texts(sampled(cold))[::4], greedy):
         assert expected.startswith(text) or text == expected
 

@@ -168,10 +168,10 @@ def test_the_hub_is_asked_for_the_part(monkeypatch):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('{"question": "?", "answer', "is no JSON"),
-        ('["?", "#### 3"]', "wanted are the fields question and answer"),
-        ('{"question": "?"}', "wanted are the fields question and answer"),
-        ('{"question": "?", "answer": 3}', "wanted are the fields question and answer"),
+        ('{"question": "?", "answer', "is not JSON"),
+        ('["?", "#### 3"]', "it requires the fields question and answer"),
+        ('{"question": "?"}', "it requires the fields question and answer"),
+        ('{"question": "?", "answer": 3}', "it requires the fields question and answer"),
         ('{"question": "?", "answer": "It is 3."}', "does not end with ####"),
         ('{"question": "?", "answer": "It is 3.\\n#### "}', "does not end with ####"),
         ('{"question": "?", "answer": "It is 3.\\n#### three"}', "does not end with ####"),

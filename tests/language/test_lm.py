@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, Smo
 from trm.compressor.optimum import SecondMoment
 from trm.compressor.states import StateBatches
 from trm.errors import UserError
-from trm.language.lm import SHIPPED_LM, CausalLM, StateReader, load_lm, smollm3, write
+from trm.language.lm import SHIPPED_LM, CausalLM, StateReader, generate_greedy, load_lm, smollm3
 from trm.language.stories import Problem, make_tokenizer
 from trm.language.text import documents, sequences
 
@@ -49,9 +49,9 @@ def test_a_state_that_is_replaced_is_what_the_model_goes_on_from(layer):
     torch.testing.assert_close(reader.logits(IDS, ATTENTION), plain)  # the hook is gone
     if layer == -1:
         states = reader.states(IDS, ATTENTION)
-        torch.testing.assert_close(reader.say(states), plain)
+        torch.testing.assert_close(reader.lm_head(states), plain)
         doubled = reader.logits(IDS, ATTENTION, lambda x: 2 * x)
-        torch.testing.assert_close(reader.say(2 * states), doubled)
+        torch.testing.assert_close(reader.lm_head(2 * states), doubled)
 
 
 def test_layers_and_models_that_have_none():
@@ -61,7 +61,7 @@ def test_layers_and_models_that_have_none():
     with pytest.raises(UserError, match="BertModel has no stack of blocks"):
         StateReader(BertModel(BertConfig(**SIZES | {"num_hidden_layers": 0})))
     with pytest.raises(UserError, match="only states of the last layer of a model with a head"):
-        StateReader(models()["bert"]).say(torch.zeros(1, 32))
+        StateReader(models()["bert"]).lm_head(torch.zeros(1, 32))
 
 
 def test_the_loss_is_the_weighted_cross_entropy():
@@ -82,13 +82,13 @@ def test_writing_does_not_depend_on_the_company(tmp_path):
     tokenizer = make_tokenizer(texts=500)
     lm = smollm3(tokenizer, 32, 2, seed=0).eval()
     problems = [Problem(3, (("+", 4),), 1), Problem(12, (("-", 5), ("*", 2), ("+", 9)), 2)]
-    together = write(lm, tokenizer, problems, thinking=False)
-    alone = [write(lm, tokenizer, [p], thinking=False).texts[0] for p in problems]
+    together = generate_greedy(lm, tokenizer, problems, thinking=False)
+    alone = [generate_greedy(lm, tokenizer, [p], thinking=False).texts[0] for p in problems]
     assert together.texts == alone and len(together.tokens) == 2
     lm.save_pretrained(tmp_path / "lm")
     tokenizer.save_pretrained(tmp_path / "lm")
     again, tokens = load_lm(str(tmp_path / "lm"))
-    assert write(again, tokens, problems, thinking=False).texts == alone
+    assert generate_greedy(again, tokens, problems, thinking=False).texts == alone
     with pytest.raises(UserError, match="could not be loaded"):
         load_lm(str(tmp_path / "nowhere"))
 

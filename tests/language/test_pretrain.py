@@ -6,9 +6,8 @@ from itertools import islice
 import torch
 
 from trm.grpo.train import EARLY_LM
-from trm.language.lm import SHIPPED_LM, load_lm, write
-from trm.language.params import ReasoningLM
-from trm.language.pretrain import train
+from trm.language.lm import SHIPPED_LM, generate_greedy, load_lm
+from trm.language.pretrain import ReasoningLM, train
 from trm.language.stories import make_tokenizer, problems
 from trm.params import from_command_line
 
@@ -17,8 +16,8 @@ def test_the_shipped_model_needs_to_think():
     lm, tokenizer = load_lm()
     assert 1_000_000 < lm.num_parameters() < 3_000_000 and lm.dtype == torch.float32
     asked = list(islice(problems("test", seed=7), 150))  # not those of the card
-    assert write(lm, tokenizer, asked, thinking=True).accuracy(asked) >= 0.9
-    assert write(lm, tokenizer, asked, thinking=False).accuracy(asked) <= 0.5
+    assert generate_greedy(lm, tokenizer, asked, thinking=True).accuracy(asked) >= 0.9
+    assert generate_greedy(lm, tokenizer, asked, thinking=False).accuracy(asked) <= 0.5
     assert tokenizer.get_vocab() == make_tokenizer().get_vocab()
 
 
@@ -39,7 +38,7 @@ def test_the_one_that_was_stopped_early():
     lm, tokenizer = load_lm(str(EARLY_LM))
     assert lm.num_parameters() < 1_000_000 and tokenizer.get_vocab() == make_tokenizer().get_vocab()
     asked = list(islice(problems("test", seed=7), 300))  # not those of the card
-    assert 0.4 <= write(lm, tokenizer, asked, thinking=True).accuracy(asked) <= 0.65
+    assert 0.4 <= generate_greedy(lm, tokenizer, asked, thinking=True).accuracy(asked) <= 0.65
     facts, said = json.loads((EARLY_LM / "training.json").read_text()), (EARLY_LM / "README.md").read_text()
     assert 0.4 <= facts["metrics"]["test/thinking"] <= 0.6
     assert f"| all | {facts['metrics']['test/thinking']:.1%} |" in said
@@ -60,4 +59,4 @@ def test_a_model_is_made_tested_and_described(tmp_path):
     assert "-p hidden_size 32" in said and "-p max_steps 6" in said
     lm, tokenizer = load_lm(str(run.dir / "model"))
     asked = list(islice(problems("test", 0), 3))
-    assert len(write(lm, tokenizer, asked, thinking=False).texts) == 3
+    assert len(generate_greedy(lm, tokenizer, asked, thinking=False).texts) == 3

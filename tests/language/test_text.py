@@ -39,14 +39,14 @@ def test_the_field_may_be_named(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.jsonl", '{"text": "x"}\n{"text": \n', "a.jsonl, line 2: is no JSON"),
+        ("a.jsonl", '{"text": "x"}\n{"text": \n', "a.jsonl, line 2: is not JSON"),
         ("a.jsonl", '{"body": "x"}\n', "line 1: no field text nor question nor generations; it has body"),
-        ("a.jsonl", '{"text": 3}\n', "line 1: the field text is no text"),
-        ("a.jsonl", "[1, 2]\n", "line 1: is no object with fields"),
-        ("a.jsonl", "null\n", "line 1: is no object with fields"),
+        ("a.jsonl", '{"text": 3}\n', "line 1: the field text is not a text"),
+        ("a.jsonl", "[1, 2]\n", "line 1: is not an object with fields"),
+        ("a.jsonl", "null\n", "line 1: is not an object with fields"),
         ("a.jsonl", "\n", "holds no text"),
         ("a.txt", " \n\n", "holds no text"),
-        ("a.csv", "x", r"wanted is a .txt or .jsonl file"),
+        ("a.csv", "x", r"give a .txt or .jsonl file"),
         ("a.txt.xz", "no xz", "cannot be read to its end"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from transformers import BertTokenizerFast
 
 from trm.errors import UserError
-from trm.language.lm import load_lm, write
+from trm.language.lm import generate_greedy, load_lm
 from trm.language.stories import encode, problems, read_answer
 from trm.params import ParameterError
 from trm.recursive_lm import train as job
@@ -113,7 +113,7 @@ def test_answers_read_off_are_the_answers_written(data, arm):
         optimizer.zero_grad()
         model.loss(batch).loss.backward()
         optimizer.step()
-    written = write(model, data.tokenizer, some, params.chain)
+    written = generate_greedy(model, data.tokenizer, some, params.chain)
     found = read_off(model, rows, data.pad).right
     assert found[:2].all() and [a == p.answer for a, p in zip(written.answers, some)][:2] == [True, True]
     if not params.chain:

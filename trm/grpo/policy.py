@@ -20,7 +20,7 @@ from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from trm.errors import UserError
-from trm.language.lm import Written, write
+from trm.language.lm import Generations, generate_greedy
 from trm.language.stories import Problem, prompt, read_answer
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import Latents
@@ -87,9 +87,9 @@ class TokenPolicy(nn.Module):
         first, cache = self._read(batch)
         return self._of_tokens(first, cache, batch["prompt_mask"], batch)
 
-    def greedy(self, problems: Sequence[Problem]) -> Written:
+    def greedy(self, problems: Sequence[Problem]) -> Generations:
         """The most likely token again and again."""
-        return write(self.lm, self.tokenizer, problems, self.thinking)
+        return generate_greedy(self.lm, self.tokenizer, problems, self.thinking)
 
     def texts(self, batch: Batch) -> list[str]:
         """What each row has written."""
@@ -302,7 +302,7 @@ class ReasonerPolicy(LatentPolicy):
         )  # fmt: skip
 
     @torch.no_grad()
-    def greedy(self, problems: Sequence[Problem]) -> Written:
+    def greedy(self, problems: Sequence[Problem]) -> Generations:
         """The most likely token again and again, after the latents as they are thought."""
         lm, texts, tokens = self.think.lm, [], []
         for first in range(0, len(problems), TOGETHER):
@@ -312,4 +312,4 @@ class ReasonerPolicy(LatentPolicy):
             kept = [[token for token in row if token != self.tokenizer.pad_token_id] for row in written.tolist()]
             texts += [self.tokenizer.decode(row) for row in kept]
             tokens += map(len, kept)
-        return Written(texts, [read_answer(text) for text in texts], tokens)
+        return Generations(texts, [read_answer(text) for text in texts], tokens)

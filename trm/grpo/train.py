@@ -14,7 +14,7 @@ from trm.grpo.loss import advantages, dead_groups, policy_loss
 from trm.grpo.params import Grpo
 from trm.grpo.policy import ReasonerPolicy, TokenPolicy
 from trm.grpo.rewards import rewarded
-from trm.language.lm import SHIPPED_LM, Written, load_lm
+from trm.language.lm import SHIPPED_LM, Generations, load_lm
 from trm.language.stories import Problem, problems
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import SHIPPED_REASONER, load_reasoner
@@ -155,7 +155,7 @@ class Judged:
 
     right: np.ndarray
     steps: np.ndarray
-    written: Written
+    written: Generations
 
     @property
     def accuracy(self) -> float:

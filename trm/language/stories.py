@@ -1,9 +1,7 @@
 """Arithmetic word problems of several steps, each with its chain of thought: unlimited, seeded, split by problem.
 
-    Emma has 12 apples. She buys 5 more. She doubles them. How many apples does Emma have?
-    <think>12+5=17;17*2=34;</think>34
-
-What is asked for is hard to see at a glance and easy to write down step by step: that is what they are for.
+Emma has 12 apples. She buys 5 more. She doubles them. How many apples does Emma have?
+<think>12+5=17;17*2=34;</think>34
 """
 
 import hashlib
@@ -19,29 +17,19 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from trm.errors import UserError
+from trm.losses import IGNORE_INDEX, pad
 
 SPLITS = ("train", "valid", "test")
-LARGEST = 99  # no total is larger
-OPERAND = 20  # numbers added and taken away are at most this
+LARGEST = 99  # largest total
+OPERAND = 20  # largest number that is added or subtracted
 
 WOMEN = ["Emma", "Ada", "Mia", "Lily", "Zoe", "Ruth", "Nora", "Ivy", "Clara", "Alice", "Eva", "Rosa"]
 MEN = ["Tom", "Ben", "Max", "Leo", "Sam", "Paul", "Hugo", "Oscar", "Jack", "Noah", "Finn", "Carl"]
 OBJECTS = [
-    "apples",
-    "pears",
-    "stamps",
-    "coins",
-    "books",
-    "cards",
-    "shells",
-    "marbles",
-    "pens",
-    "plums",
-    "nuts",
-    "beads",
-]
+    "apples", "pears", "stamps", "coins", "books", "cards", "shells", "marbles", "pens", "plums", "nuts", "beads",
+]  # fmt: skip
 
-# What is said of a step: {P} the person as a pronoun, {n} a number, {o} another person.
+# Sentences of a step: {P} the pronoun of the person, {n} the number, {o} another person.
 SENTENCES = {
     "+": ["{P} buys {n} more.", "{P} finds {n} more.", "{o} brings {n} more.", "{P} wins {n}."],
     "-": ["{P} gives {n} to {o}.", "{P} loses {n}.", "{P} sells {n}.", "{o} takes {n}."],
@@ -51,9 +39,9 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A story: `start` objects, and steps (operation, number) done to them one after the other.
+    """A story of `start` objects and what happens to them.
 
-    operations: "+" and "-" with 1 to 20, "*" with 2. words: seeds the names, the objects and the sentences.
+    steps: (operation, number) each: "+" or "-" with 1 to 20, or "*" with 2. words: seed of names, objects and sentences.
     """
 
     start: int
@@ -94,24 +82,24 @@ class Problem:
 
     @property
     def split(self) -> str:
-        """The part it belongs to, by its arithmetic alone: problems that differ in words only stand on the same side."""
+        """Its part, a hash of the arithmetic alone: problems that differ only in words are in the same part."""
         text = f"{self.start} {self.steps}".encode()
         part = hashlib.sha256(text).digest()[0]
         return "test" if part < 32 else "valid" if part < 64 else "train"
 
 
 def problems(split: str, seed: int, min_steps: int = 2, max_steps: int = 6) -> Iterator[Problem]:
-    """Problems of one part, without end; the number of steps is uniform over min_steps to max_steps.
+    """An endless stream of problems of one part; the number of steps is uniform from min_steps to max_steps.
 
-    Equal arguments, equal problems. No problem of one part ever occurs in another: the part is a hash of its arithmetic.
+    Equal arguments give equal problems. No problem occurs in two parts (`Problem.split`).
 
     Raises:
-        UserError: a part that does not exist, or steps that are none.
+        UserError: unknown part, or not 1 <= min_steps <= max_steps.
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     if not 1 <= min_steps <= max_steps:
-        raise UserError(f"min_steps {min_steps}, max_steps {max_steps}: wanted is 1 <= min_steps <= max_steps")
+        raise UserError(f"min_steps {min_steps}, max_steps {max_steps}: it requires 1 <= min_steps <= max_steps")
     draw = random.Random(f"{split} {seed}")
     while True:
         length = draw.randint(min_steps, max_steps)
@@ -121,14 +109,14 @@ def problems(split: str, seed: int, min_steps: int = 2, max_steps: int = 6) -> I
 
 
 def _draw(draw: random.Random, length: int) -> Problem:
-    """A problem of `length` steps whose totals stay within 0 and LARGEST."""
+    """A problem of `length` steps whose totals stay from 0 to LARGEST."""
     total = start = draw.randint(1, OPERAND)
     steps = []
     for _ in range(length):
         possible = ["+", "+"] * (total < LARGEST) + ["-", "-"] * (total > 0) + ["*"] * (0 < total <= LARGEST // 2)
         operation = draw.choice(possible)
-        room = {"+": LARGEST - total, "-": total, "*": 2}[operation]
-        number = 2 if operation == "*" else draw.randint(1, min(OPERAND, room))
+        limit = {"+": LARGEST - total, "-": total, "*": 2}[operation]
+        number = 2 if operation == "*" else draw.randint(1, min(OPERAND, limit))
         total = {"+": total + number, "-": total - number, "*": total * number}[operation]
         steps.append((operation, number))
     return Problem(start, tuple(steps), draw.getrandbits(32))
@@ -137,7 +125,7 @@ def _draw(draw: random.Random, length: int) -> Problem:
 # --- tokens ---------------------------------------------------------------------------------------------------
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<think>", "</think>", "/think", "/no_think")
-# As SmolLM3's template does it: the mode stands in the prompt, and no thinking is a thought already ended.
+# As in SmolLM3: the mode is in the prompt; without thinking the chain is empty.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}{% if enable_thinking is defined and not enable_thinking %} /no_think<think></think>"
@@ -146,25 +134,25 @@ CHAT_TEMPLATE = (
 
 
 def prompt(problem: Problem, thinking: bool) -> str:
-    """What a language model is given: the question, the mode, and the beginning of its thoughts (or their end)."""
+    """The prompt: question, mode, and the token that opens the chain of thought (or an empty chain)."""
     return f"<bos>{problem.question} " + ("/think<think>" if thinking else "/no_think<think></think>")
 
 
 def completion(problem: Problem, thinking: bool) -> str:
-    """What it should write then."""
+    """The target completion: the chain where `thinking`, and the answer."""
     return (f"{problem.chain}</think>" if thinking else "") + f"{problem.answer}<eos>"
 
 
 def read_answer(text: str) -> int | None:
-    """The number that a completion gives as its answer: what stands between its last `</think>`, or its beginning, and
-    `<eos>` or its end; None where that is no whole number."""
-    said = text.split("<eos>")[0].split("</think>")[-1].strip()
-    return int(said) if re.fullmatch(r"-?\d{1,9}", said) else None
+    """The answer in a completion: the whole number after the last `</think>` (or the beginning) up to `<eos>` (or the end);
+    None where there is none."""
+    answer = text.split("<eos>")[0].split("</think>")[-1].strip()
+    return int(answer) if re.fullmatch(r"-?\d{1,9}", answer) else None
 
 
 def make_tokenizer(vocab_size: int = 600, texts: int = 20_000) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer made from problems: each of their words and numbers is one token, and any other text
-    can be written too, byte by byte in the worst case. Equal arguments, equal tokenizer."""
+    """A byte-level BPE tokenizer trained on `texts` problems: each of their words and numbers is one token, and any other
+    text can be encoded, byte by byte in the worst case. Deterministic."""
     tokenizer = Tokenizer(models.BPE())
     words = Regex(r" ?\d{1,2}| ?[A-Za-z]+|\s+|[^\sA-Za-z\d]")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -185,62 +173,55 @@ def make_tokenizer(vocab_size: int = 600, texts: int = 20_000) -> PreTrainedToke
     return fast
 
 
-def to_learn(rows: Sequence[tuple[list[int], list[int]]], pad: int, question_weight: float) -> dict[str, np.ndarray]:
-    """Rows (what is given, what should be written) as {"input_ids", "labels", "weights"}, (B, T) each, padded on the right; and
-    "places" (B, M), the positions whose next token has a weight, in order, and others after them where a row has fewer than M.
+def to_learn(rows: Sequence[tuple[list[int], list[int]]], pad_id: int, question_weight: float) -> dict[str, np.ndarray]:
+    """Arrays for training on rows (prompt, completion) of token ids, padded on the right to the longest row.
 
-    Labels are the tokens themselves, and -100 after the end; weights are 1 where the model should write and
-    `question_weight` in what is given. T is the longest row's length.
+    Returns:
+        input_ids, labels (`IGNORE_INDEX` after the end), weights (1 in the completion, `question_weight` in the prompt):
+        (B, T) each; places (B, M): the positions whose next token has a weight, in order, and others after them where a row
+        has fewer than M.
     """
-    length = max(len(given) + len(written) for given, written in rows)
-    inputs = np.full((len(rows), length), pad, np.int64)
-    labels = np.full((len(rows), length), -100, np.int64)
-    weights = np.zeros((len(rows), length), np.float32)
-    for row, (given, written) in enumerate(rows):
-        end = len(given) + len(written)
-        inputs[row, :end] = labels[row, :end] = given + written
-        weights[row, : len(given)], weights[row, len(given) : end] = question_weight, 1
+    tokens = [prompt_ids + completion_ids for prompt_ids, completion_ids in rows]
+    weights = [[question_weight] * len(given) + [1] * len(written) for given, written in rows]
+    weights = pad(weights, 0).astype(np.float32)
     learned = weights[:, 1:] > 0
     places = np.argsort(~learned, axis=1, kind="stable")[:, : max(learned.sum(1).max(), 1)]
-    return {"input_ids": inputs, "labels": labels, "weights": weights, "places": places}
+    return {"input_ids": pad(tokens, pad_id), "labels": pad(tokens, IGNORE_INDEX), "weights": weights, "places": places}
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, found: Sequence[Problem], thinks: Sequence[bool]
+    tokenizer: PreTrainedTokenizerFast, some: Sequence[Problem], thinking: Sequence[bool]
 ) -> list[tuple[list[int], list[int]]]:
-    """Each problem's tokens, (prompt, completion), with its chain where `thinks` says so."""
-    before = tokenizer([prompt(p, t) for p, t in zip(found, thinks)], add_special_tokens=False)["input_ids"]
-    after = tokenizer([completion(p, t) for p, t in zip(found, thinks)], add_special_tokens=False)["input_ids"]
+    """(prompt, completion) of each problem as token ids, with its chain where `thinking` is true."""
+    before = tokenizer([prompt(p, t) for p, t in zip(some, thinking)], add_special_tokens=False)["input_ids"]
+    after = tokenizer([completion(p, t) for p, t in zip(some, thinking)], add_special_tokens=False)["input_ids"]
     return list(zip(before, after))
 
 
+@dataclass(frozen=True)
 class ReasoningBatches:
-    """step -> what `to_learn` makes of problems of the training part, drawn anew each step: a pure function of (seed, step).
+    """step -> arrays (`to_learn`) of new problems of the training part: a pure function of (seed, step).
 
-    thinking: which rows write their chain: "half" (every other row), "all" or "none"; the others answer at once.
-    alike: all problems of a batch have the same number of steps, so that little of it is padding.
+    Args:
+        thinking: rows that contain their chain: "half" (every other row), "all" or "none".
+        alike: all problems of a batch have the same number of steps, which saves padding.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        batch_size: int,
-        seed: int,
-        min_steps: int,
-        max_steps: int,
-        question_weight: float,
-        thinking: str = "half",
-        alike: bool = False,
-    ):
-        self.tokenizer, self.batch_size, self.seed, self.alike = tokenizer, batch_size, seed, alike
-        self.thinks = [thinking == "all" or thinking == "half" and i % 2 == 0 for i in range(batch_size)]
-        self.steps, self.question_weight = (min_steps, max_steps), question_weight
+    tokenizer: PreTrainedTokenizerFast
+    batch_size: int
+    seed: int
+    min_steps: int
+    max_steps: int
+    question_weight: float
+    thinking: str = "half"
+    alike: bool = False
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The global batch of `step`."""
-        seed, steps = self.seed * 1_000_003 + step + 1, self.steps
+        seed, steps = self.seed * 1_000_003 + step + 1, (self.min_steps, self.max_steps)
         if self.alike:
             steps = 2 * (random.Random(f"steps {seed}").randint(*steps),)
-        drawn = islice(problems("train", seed, *steps), self.batch_size)
-        rows = encode(self.tokenizer, list(drawn), self.thinks)
+        drawn = list(islice(problems("train", seed, *steps), self.batch_size))
+        thinking = [self.thinking == "all" or self.thinking == "half" and i % 2 == 0 for i in range(self.batch_size)]
+        rows = encode(self.tokenizer, drawn, thinking)
         return to_learn(rows, self.tokenizer.pad_token_id, self.question_weight)

@@ -1,7 +1,7 @@
-"""Texts: a local file, a data set of the hub by streaming, or the generator that ships; split by document.
+"""Texts from a local file, a data set of the hub (streamed) or the generator of stories, as token sequences; split by document.
 
-A file of plain text (.txt, also .xz or .gz) holds documents: each begins with a line `### name`, or, where there is no such
-line, an empty line ends it. A file of JSON lines (.jsonl, also .xz or .gz) holds one document a line.
+Plain text (.txt, also .xz or .gz): each document begins with a line `### name`, or, without such lines, ends at an empty line.
+JSON lines (.jsonl, also .xz or .gz): one document per line.
 """
 
 import gzip
@@ -9,38 +9,41 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from trm.errors import UserError
+from trm.language.stories import completion, problems, prompt
 
-COLUMNS = ("text", "question", "generations")  # where a text is looked for, unless told
-SHORTEST, TOGETHER = 8, 16
-PARTS = {"test": 9, "valid": 8}  # of each ten documents the last is for test, the one before it for validation
+COLUMNS = ("text", "question", "generations")  # fields that may hold the text, in order of preference
+SHORTEST, TOGETHER = 8, 16  # tokens of a sequence; documents that are read in turn
+PARTS = {"test": 9, "valid": 8}  # of every ten documents the last is for test, the one before it for validation
 
 
 class TextError(UserError):
-    """A source of texts that cannot be used; the message names it, the line and the mend."""
+    """A source of texts that cannot be used; the message names it, the line and the fix."""
 
 
 def documents(source: str, column: str = "") -> Iterator[list[str]]:
-    """The documents of `source`, one by one, each a list of texts (mostly of one): a path, or "hub:NAME" or
-    "hub:NAME:CONFIG" (its part train, streamed).
+    """The documents of `source`, each a list of texts (mostly one).
 
-    column: field of JSON lines or of the hub's data set; empty: the first of `COLUMNS` that is there. A field may hold a
-    text, a list of texts (which are one document, so that no split parts them), or a list of messages with `content` (a
-    text together).
+    Args:
+        source: a path, "hub:NAME" or "hub:NAME:CONFIG" (its split train, streamed).
+        column: field of JSON lines or of the data set; empty: the first of `COLUMNS` that exists. It may hold a text, a list
+            of texts (one document) or a list of messages with `content` (one text).
 
     Raises:
-        TextError: nothing there, not readable, a line that is no JSON, no such field, or no text at all.
+        TextError: no such source, unreadable, a line that is not JSON, no such field, or no text at all.
     """
     empty = True
     for place, document in records(source):
-        found_texts = [document] if isinstance(document, str) else _field(document, column, place)
-        if texts := [text for text in found_texts if text.strip()]:
+        found = [document] if isinstance(document, str) else _field(document, column, place)
+        if texts := [text for text in found if text.strip()]:
             empty = False
             yield texts
     if empty:
@@ -48,10 +51,10 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
 
 
 def records(source: str, split: str = "train") -> Iterator[tuple[str, Any]]:
-    """What stands in `source`, as `documents` takes it, and where: an object of each JSON line, a text of each document.
+    """(place, record) of each record in `source` (see `documents`): an object per JSON line, a text per document.
 
     Raises:
-        TextError: nothing there, not readable, a line that is no JSON.
+        TextError: no such source, unreadable, or a line that is not JSON.
     """
     if source.startswith("hub:"):
         return _of_hub(source.removeprefix("hub:"), split)
@@ -68,39 +71,38 @@ def _of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
     except UserError:
         raise
     except Exception as error:  # datasets, the hub's client and the network each raise their own
-        what = f"hub:{name} could not be read ({error}); is there a network, is the name right?"
-        raise TextError(what) from error
+        raise TextError(f"hub:{name} could not be read ({error}); check the name and the network") from error
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
     opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
     kind = path.with_suffix("").suffix if opener is not open else path.suffix
     if kind not in (".txt", ".jsonl"):
-        raise TextError(f"{path}: wanted is a .txt or .jsonl file (also .xz, .gz), or hub:NAME")
+        raise TextError(f"{path}: give a .txt or .jsonl file (also .xz, .gz), or hub:NAME")
     number = 0
     try:
         with opener(path, "rt", encoding="utf-8") as file:
-            if kind == ".jsonl":
-                for number, line in enumerate(file, 1):
-                    if line.strip():
-                        yield f"{path}, line {number}", json.loads(line)
-            else:
-                yield from ((str(path), text) for text in _paragraphs_or_works(file))
+            if kind == ".txt":
+                yield from ((str(path), text) for text in _split_documents(file))
+                return
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}, line {number}", json.loads(line)
     except json.JSONDecodeError as error:
-        raise TextError(f"{path}, line {number}: is no JSON ({error}); mend or drop it") from None
+        raise TextError(f"{path}, line {number}: is not JSON ({error}); fix or remove it") from None
     except FileNotFoundError:
         raise TextError(f"{path}: no such file") from None
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise TextError(f"{path}: cannot be read to its end ({error})") from None
 
 
-def _paragraphs_or_works(file) -> Iterator[str]:
-    """What stands between headings `### name`, if the first line is one; else what stands between empty lines."""
-    works, lines = None, []
+def _split_documents(file) -> Iterator[str]:
+    """Split at headings `### name` if the first line is one, else at empty lines."""
+    headed, lines = None, []
     for line in file:
-        if works is None and line.strip():
-            works = line.startswith("### ")
-        if line.startswith("### ") if works else not line.strip():
+        if headed is None and line.strip():
+            headed = line.startswith("### ")
+        if line.startswith("### ") if headed else not line.strip():
             yield "".join(lines)
             lines = []
         else:
@@ -110,23 +112,22 @@ def _paragraphs_or_works(file) -> Iterator[str]:
 
 def _field(row: Any, column: str, place: str) -> list[str]:
     if not isinstance(row, dict):
-        raise TextError(f"{place}: is no object with fields such as text")
+        raise TextError(f"{place}: is not an object with fields such as text")
     name = column or next((name for name in COLUMNS if name in row), "")
     if name not in row:
         raise TextError(f"{place}: no field {column or ' nor '.join(COLUMNS)}; it has {', '.join(row)}")
     value = row[name]
-    if isinstance(value, list) and all(isinstance(part, dict) and "content" in part for part in value):
-        return ["\n".join(str(part["content"]) for part in value)]
     if isinstance(value, str):
         return [value]
+    if isinstance(value, list) and all(isinstance(part, dict) and "content" in part for part in value):
+        return ["\n".join(str(part["content"]) for part in value)]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
-    raise TextError(f"{place}: the field {name} is no text, list of texts or list of messages")
+    raise TextError(f"{place}: the field {name} is not a text, a list of texts or a list of messages")
 
 
 def part_of(found: Iterator[list[str]], part: str) -> Iterator[str]:
-    """The texts of one part. Of each ten different documents, in the order of the source, the last is for "test", the one
-    before it for "valid", the others for "train". A document that occurs again is passed over."""
+    """The texts of "train", "valid" or "test": `PARTS` of every ten different documents; repeated ones are dropped."""
     seen: set[int] = set()
     for texts in found:
         if (fingerprint := hash(tuple(texts))) in seen:
@@ -138,14 +139,13 @@ def part_of(found: Iterator[list[str]], part: str) -> Iterator[str]:
 
 
 def sequences(texts: Iterator[str], encode: Callable[[str], list[int]], length: int, count: int) -> list[np.ndarray]:
-    """`count` sequences of at most `length` tokens (fewer if the texts end), one from each text in turn, `TOGETHER` texts at
-    a time: a book does not crowd out the others.
+    """`count` sequences (fewer if the texts end) of at most `length` token ids, int32, one from each text in turn.
 
-    encode: text -> token ids. A rest of fewer than eight tokens is dropped. Sequences are int32: four bytes a token.
+    `TOGETHER` texts are read at a time, so that one book does not supply them all. A rest shorter than `SHORTEST` is dropped.
     """
 
     def pieces(text: str) -> Iterator[np.ndarray]:
-        ids = np.array(encode(text[: 16 * length * count]), np.int32)  # more of a book is not needed
+        ids = np.array(encode(text[: 16 * length * count]), np.int32)  # no more of a book is needed
         return (ids[i : i + length] for i in range(0, len(ids), length) if len(ids) - i >= SHORTEST)
 
     found: list[np.ndarray] = []
@@ -155,9 +155,46 @@ def sequences(texts: Iterator[str], encode: Callable[[str], list[int]], length: 
     return found
 
 
+def read_sequences(
+    tokenizer: PreTrainedTokenizerBase,
+    path: str,
+    counts: dict[str, int],
+    length: int,
+    column="",
+    seed=0,
+    thinking=False,
+) -> dict[str, list[np.ndarray]]:
+    """Sequences of at most `length` token ids: part -> at most `counts[part]` of them.
+
+    path, column: of `documents`, split by document. An empty path: stories drawn with `seed`, with their chains of thought
+    where `thinking`, split by problem.
+
+    Raises:
+        UserError: a part is empty, or stories for a tokenizer that lacks their tokens.
+    """
+    if not path and len(tokenizer.encode("<think>", add_special_tokens=False)) != 1:
+        raise UserError(
+            "the generator's texts are written in the tokens of the model that ships; with another model give texts: "
+            "text_path, and cot_path or `-p stage 1a`"
+        )
+    encode, found = partial(tokenizer.encode, add_special_tokens=bool(path), verbose=False), {}
+    for part, count in counts.items():
+        if path:
+            texts = part_of(documents(path, column), part)
+        else:
+            texts = (prompt(p, thinking) + completion(p, thinking) for p in problems(part, seed))
+        found[part] = sequences(texts, encode, length, count)
+        if not found[part]:
+            raise UserError(
+                f"{path}: no sequence of {SHORTEST} tokens for {part}; of every ten documents the last is for test, the one "
+                "before it for valid: give at least ten"
+            )
+    return found
+
+
 def shuffled(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Which of `count` sequences stand in the batch of `step`: (batch_size,). Each comes once an epoch in an order that (seed,
-    epoch) shuffles, and some again to fill its last batch; a pure function of the step."""
+    """Indices (batch_size,) of the sequences in the batch of `step`: each of `count` once per epoch in an order drawn from
+    (seed, epoch), some twice to fill its last batch; a pure function of the step."""
     epoch, place = divmod(step, -(-count // batch_size))
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return np.resize(order, -(-count // batch_size) * batch_size)[place * batch_size :][:batch_size]

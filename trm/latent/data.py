@@ -12,25 +12,12 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from trm.compressor.states import StateStore
+from trm.language.gsm8k import Exercise
 from trm.language.stories import Problem
 from trm.language.text import shuffled
 
 NOT_LEARNED = -100  # label of what no loss counts
 NOTES = 3  # operation, number, total before
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """A question, how it is thought through, and its answer.
-
-    calculations: (total before, operation, number, total) of each step, as the chain writes them. steps: how many there are.
-    """
-
-    question: str
-    chain: str
-    answer: str
-    calculations: tuple[tuple[str, str, str, str], ...]
-    steps: int
 
 
 def from_problem(problem: Problem) -> Exercise:

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from trm.compressor.params import Compression
-from trm.compressor.train import read_sequences
 from trm.errors import UserError
-from trm.language.lm import SHIPPED_LM, load_lm, write
+from trm.language.lm import SHIPPED_LM, generate_greedy, load_lm
 from trm.language.stories import Problem, ReasoningBatches, encode, problems, to_learn
-from trm.language.text import shuffled
+from trm.language.text import read_sequences, shuffled
 from trm.params import arm_names
 from trm.recursive_lm.answering import Answers, Row, read_off
 from trm.recursive_lm.body import LMConfig, lm_flops
@@ -57,11 +55,12 @@ def load(params: RecursiveLM) -> Data:
     else:
         tokenizer, embeddings = AutoTokenizer.from_pretrained(str(SHIPPED_LM)), None
     if params.data == "text":
-        reading = Compression(
-            seed=params.seed, text_path=params.text_path, text_column=params.text_column, num_samples=params.num_samples,
-            eval_samples=max(params.valid_size, params.test_size), max_seq_length=params.max_seq_length,
-        )  # fmt: skip
-        return Data(tokenizer, embeddings, [], {}, read_sequences(reading, tokenizer, "1a"))
+        held_out = max(params.valid_size, params.test_size)
+        counts = {"train": params.num_samples, "valid": held_out, "test": held_out}
+        texts = read_sequences(
+            tokenizer, params.text_path, counts, params.max_seq_length, params.text_column, params.seed
+        )
+        return Data(tokenizer, embeddings, [], {}, texts)
     chains = any(params.of_arm(arm).chain for arm in (params.arm, *arm_names(params.versus)))
     if chains and "<think>" not in tokenizer.get_vocab():
         raise UserError(
@@ -191,7 +190,7 @@ def judge(model: RecursiveLanguageModel, params: RecursiveLM, data: Data) -> dic
     for H in tries:
         for n, some in data.test.items():
             if params.chain:
-                written = write(model, data.tokenizer, some, thinking=True)
+                written = generate_greedy(model, data.tokenizer, some, thinking=True)
                 metrics[f"tokens/{n}"], right = float(np.mean(written.tokens)), written.accuracy(some)
             else:
                 right = read_off(model, encode(data.tokenizer, some, [False] * len(some)), data.pad, H).right.mean()
