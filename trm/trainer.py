@@ -6,7 +6,7 @@ of the step. A step never waits for the device: numbers are read only every `log
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
@@ -59,6 +59,8 @@ class Trainer:
         evaluate: model -> {"valid/...": number}, called with the averaged weights.
         monitor: names whose values, compared in this order, choose the best evaluation.
         show: called with every record of the history (`progress.Progress`).
+        initial_score: values of `monitor` that an evaluation must exceed to be the best; empty: none.
+        patience_after_first_gain: early stopping counts only evaluations after the first gain.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Trainer:
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         monitor: tuple[str, ...] = ("valid/exact_accuracy", "valid/cell_accuracy"),
         show: Callable[[dict], None] | None = None,
+        initial_score: Sequence[float] = (),
+        patience_after_first_gain: bool = False,
     ):
         self.params, self.run, self.batches, self.evaluate = params, run, batches, evaluate
         cycles = isinstance(params, RecursiveTraining)
@@ -89,8 +93,8 @@ class Trainer:
         self.counts: dict[str, int] = {}
         self.first_bad = torch.zeros((), device=self.device)  # the first step whose loss was not finite
         self.step, self.seconds, self.examples = 0, 0.0, 0
-        self.best: list[float] = []
-        self.evaluations_without_gain = 0
+        self.best: list[float] = list(initial_score)
+        self.evaluations_without_gain = -params.max_steps if patience_after_first_gain else 0
         self.paused = False
         self.warned: set[str] = set()
         cap = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, SmolLM3Config, SmolLM3ForCausalLM
 
-from trm.compressor.evaluate import OUTLIER, SayingLoss, StateLoss, following_tokens, judge
+from trm.compressor.evaluate import OUTLIER, OutputErrors, StateErrors, evaluate, following_tokens
 from trm.compressor.states import StateBatches
 from trm.language.lm import StateReader
 
@@ -23,7 +23,7 @@ def states():
 def test_the_numbers_are_numpys(states):
     x, back = states
     mean = x[:100].mean(0)
-    loss = StateLoss(torch.from_numpy(mean))
+    loss = StateErrors(torch.from_numpy(mean))
     for part in (slice(0, 30), slice(30, 31), slice(31, 200)):
         loss.add(torch.from_numpy(x[part]), torch.from_numpy(back[part]))
 
@@ -50,7 +50,7 @@ def test_the_numbers_are_numpys(states):
 
 def test_for_a_projection_squared_cosine_and_squared_relative_error_sum_to_one(states):
     x = torch.from_numpy(states[0][:1])
-    loss = StateLoss(torch.zeros(7))
+    loss = StateErrors(torch.zeros(7))
     basis = torch.linalg.qr(torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
     loss.add(x, x @ basis @ basis.T)
     found = loss.metrics()
@@ -59,7 +59,7 @@ def test_for_a_projection_squared_cosine_and_squared_relative_error_sum_to_one(s
 
 def test_the_mean_alone_explains_nothing(states):
     x = torch.from_numpy(states[0])
-    loss = StateLoss(x.mean(0))
+    loss = StateErrors(x.mean(0))
     loss.add(x, x.mean(0).expand_as(x))
     found = loss.metrics()
     assert found["r2"] == pytest.approx(0, abs=1e-12) and found["variance_ratio"] == pytest.approx(0, abs=1e-12)
@@ -67,7 +67,7 @@ def test_the_mean_alone_explains_nothing(states):
 
 def test_what_is_said_by_hand():
     real, back = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, np.log(3.0)], [2.0, 0.0]])
-    said = SayingLoss()
+    said = OutputErrors()
     said.add(real, back, torch.tensor([0, -100]))
     found = said.metrics()
     kl = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)  # of the first; the second says the same as before
@@ -95,8 +95,8 @@ def test_what_is_said_after_a_replacement_is_what_the_whole_model_says(layer):
     def half(x):
         return x / 2
 
-    found = judge(half, batches.in_order(), torch.zeros(32), reader)
-    assert judge(lambda x: x, batches.in_order(), torch.zeros(32), reader)["kl"] == pytest.approx(0, abs=1e-6)
+    found = evaluate(half, batches.in_order(), torch.zeros(32), reader)
+    assert evaluate(lambda x: x, batches.in_order(), torch.zeros(32), reader)["kl"] == pytest.approx(0, abs=1e-6)
     kl, n = 0.0, 0
     for sequence in SEQUENCES:  # one by one, without pads
         ids = torch.tensor([sequence])
@@ -116,5 +116,5 @@ def test_an_encoder_without_a_head_says_nothing():
     torch.manual_seed(0)
     reader = StateReader(BertModel(BertConfig(**SIZES)))
     batches = StateBatches(SEQUENCES, reader.states, 3, 0)
-    found = judge(lambda x: x, batches.in_order(), torch.zeros(32), reader)
+    found = evaluate(lambda x: x, batches.in_order(), torch.zeros(32), reader)
     assert "kl" not in found and found["mse"] == 0

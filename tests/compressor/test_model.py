@@ -83,7 +83,7 @@ def test_the_loss_leaves_out_what_does_not_count(states):
 def test_what_is_said_is_the_loss_where_it_is_asked_for(states):
     head = torch.randn(7, D, generator=torch.Generator().manual_seed(3)) / 20
     compressor = Compressor(D, 3, "linear")
-    compressor.says = lambda x: x @ head.T
+    compressor.lm_head = lambda x: x @ head.T
     batch = batch_of(states[:6].reshape(2, 3, D), torch.ones(2, 3, dtype=torch.bool))
     x, back = states[:6], compressor(states[:6])
     p, q = (x @ head.T).softmax(-1), (back @ head.T).softmax(-1)

@@ -20,11 +20,11 @@ def read(ids, attention):
 
 
 def make(**options):
-    return StateBatches(SEQUENCES, read, **{"batch_size": 2, "pad": 0, "skip_first": 1, "seed": 0} | options)
+    return StateBatches(SEQUENCES, read, **{"batch_size": 2, "pad_id": 0, "skip_first": 1, "seed": 0} | options)
 
 
 def test_padding_by_hand():
-    batch = padded([[7, 8, 9], [5]], pad=0, skip_first=1)
+    batch = padded([[7, 8, 9], [5]], pad_id=0, skip_first=1)
     assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 0, 0]]
     assert batch["attention"].tolist() == [[True, True, True], [True, False, False]]
     assert batch["mask"].tolist() == [[False, True, True], [False, False, False]]
@@ -69,11 +69,11 @@ def test_damaged_or_foreign_stores_are_named(tmp_path):
     with pytest.raises(UserError, match="hidden states of something else"):
         StateStore(tmp_path / "s", {"lm": "y"})
     (tmp_path / "s" / "states.npy").write_bytes((tmp_path / "s" / "states.npy").read_bytes()[:100])
-    with pytest.raises(UserError, match="holds no stored hidden states"):
+    with pytest.raises(UserError, match="holds no cached hidden states"):
         StateStore(tmp_path / "s")
     for broken in ([], [1], {"starts": [0]}):
         (tmp_path / "s" / "starts.json").write_text(json.dumps(broken))
-        with pytest.raises(UserError, match="holds no stored hidden states"):
+        with pytest.raises(UserError, match="holds no cached hidden states"):
             StateStore(tmp_path / "s")
 
 

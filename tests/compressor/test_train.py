@@ -55,7 +55,7 @@ def test_the_closed_forms_are_those_of_scikit_learn_and_numpy(tmp_path, reader, 
     np.testing.assert_allclose(of.sums.moment.eigen(True)[0].numpy(), exact, rtol=1e-6, atol=1e-9)
     back = pca.inverse_transform(pca.transform(test))
     theirs = float(((test - back) ** 2).mean())  # incremental, and so a little off the exact one
-    ours = job.row(of, of, reader, "pca", 8, job.closed_form("pca", 8, of.sums))["mse"]
+    ours = job.evaluation_row(of, of, reader, "pca", 8, job.closed_form("pca", 8, of.sums))["mse"]
     assert ours == pytest.approx(theirs, rel=0.02)
 
 
@@ -64,23 +64,23 @@ def test_descent_comes_to_the_bound_and_stage_1b_goes_on_from_1a(tmp_path, reade
     of = job.read_stage(params, run, reader, tokenizer, "1a")
     trained = job.train(params, run, reader, of, "tied", 4)
     bound = float(of.sums.moment.bound()[4])
-    W = trained.compressor.encoder.detach()
+    W = trained.model.encoder.detach()
     assert bound <= of.sums.moment.error(W, W.T) <= 1.01 * bound
     home = run.dir / "compressors" / "tied" / "d4"
     assert sorted(p.name for p in home.iterdir()) == ["stage1a", "stage1a_best"]
-    assert not list(home.glob("stage1a/checkpoints")) and trained.folder == home / "stage1a_best"
+    assert not list(home.glob("stage1a/checkpoints")) and trained.folder == home / "stage1a"
     thoughts = job.read_stage(params, run, reader, tokenizer, "1b")
-    start = job._begin(params, run, thoughts, "tied", 4)
-    assert torch.equal(start.encoder, trained.compressor.encoder)
+    start = job._start(params, run, thoughts, "tied", 4)
+    assert torch.equal(start.encoder, trained.model.encoder)
     mean = thoughts.sums.mean
     after = job.train(params, run, reader, thoughts, "tied", 4)
     errors = [
-        job.judge(c, thoughts.batches["valid"].in_order(), mean, reader, said=False)["mse"]
-        for c in (start, after.compressor)
+        job.evaluate(c, thoughts.batches["valid"].in_order(), mean, reader, outputs=False)["mse"]
+        for c in (start, after.model)
     ]
     assert errors[1] < errors[0]
     again = job.train(params.model_copy(update={"resume": True}), run, reader, thoughts, "tied", 4)
-    assert torch.equal(again.compressor.encoder, after.compressor.encoder)
+    assert torch.equal(again.model.encoder, after.model.encoder)
 
 
 @pytest.mark.parametrize("arm", ["affine", "nonlinear", "task_aware"])
@@ -90,8 +90,8 @@ def test_training_never_ends_worse_than_it_began(tmp_path, reader, tokenizer, ar
     trained = job.train(params, run, reader, of, arm, 8)
     name = "kl" if arm == "task_aware" else "mse"
     before, after = (
-        job.judge(c, of.batches["valid"].in_order(), of.sums.mean, reader)[name]
-        for c in (job._begin(params, run, of, arm, 8), trained.compressor)
+        job.evaluate(c, of.batches["valid"].in_order(), of.sums.mean, reader)[name]
+        for c in (job._start(params, run, of, arm, 8), trained.model)
     )
     assert after <= before + 1e-9
 
@@ -102,8 +102,8 @@ def test_states_that_are_not_kept_train_the_same_compressor(tmp_path, reader, to
         params, run = make(tmp_path / str(cache), cache=cache)
         of = job.read_stage(params, run, reader, tokenizer, "1a")
         assert (run.dir / "states").exists() == cache
-        found.append(job.train(params, run, reader, of, "affine", 4).compressor.encoder)
-        job.forget_states(run)
+        found.append(job.train(params, run, reader, of, "affine", 4).model.encoder)
+        job.remove_states(run)
         assert not (run.dir / "states").exists()
     torch.testing.assert_close(*found)
 
@@ -128,11 +128,11 @@ def test_bad_input(tmp_path, reader, tokenizer):
             job.read_stage(Compression.create(SMALL | sizes), run, reader, tokenizer, "1a")
     of.stage = "1b"
     with pytest.raises(
-        UserError, match="begins with the compressor of stage 1a, and .* holds no compressors/tied/d4/stage1a_best"
+        UserError, match="starts from the compressor of stage 1a, and .* holds no compressors/tied/d4/stage1a_best"
     ):
         job.train(params, run, reader, of, "tied", 4)
     Compressor(32, 5).save_pretrained(run.dir / "compressors" / "tied" / "d4" / "stage1a_best")
-    with pytest.raises(UserError, match="kind tied from 32 to 5 numbers; wanted is tied, from 32 to 4"):
+    with pytest.raises(UserError, match="kind tied from 32 to 5 numbers; it must be tied, from 32 to 4"):
         job.train(params, run, reader, of, "tied", 4)
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
@@ -140,7 +140,7 @@ def test_bad_input(tmp_path, reader, tokenizer):
         job.read_sequences(params.model_copy(update={"text_path": str(empty)}), tokenizer, "1a")
     few = tmp_path / "few.txt"
     few.write_text("\n\n".join(f"Here is document {i} of a few that stand in this file." for i in range(3)))
-    with pytest.raises(UserError, match="no sequence of eight tokens for valid; .* give ten at least"):
+    with pytest.raises(UserError, match="no sequence of eight tokens for valid; .* give at least ten"):
         job.read_sequences(params.model_copy(update={"text_path": str(few)}), tokenizer, "1a")
 
 
@@ -161,7 +161,7 @@ def test_a_state_that_is_not_finite_is_named_with_its_batch(tmp_path, reader, to
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"sweep_d_values": "4, x"}, "wanted are whole numbers"),
+        ({"sweep_d_values": "4, x"}, "give whole numbers"),
         ({"sweep_d_values": "0, 4"}, "at least 1"),
         ({"arms": "tide"}, "no compressor 'tide'"),
         ({"d_compressed": 0}, "greater than or equal to 1"),
@@ -232,7 +232,7 @@ def test_a_state_of_the_test_part_that_is_not_finite_is_no_secret(tmp_path, read
         batches.store = None
         monkeypatch.setattr(batches, "read", lambda ids, attention: torch.full((*ids.shape, 32), torch.inf))
         with pytest.raises(UserError, match="batch 0 of the hidden states holds a number that is not finite"):
-            job.row(of, of, reader, "pca", 4, job.closed_form("pca", 4, of.sums))
+            job.evaluation_row(of, of, reader, "pca", 4, job.closed_form("pca", 4, of.sums))
 
 
 def test_a_time_limit_pauses_them_all_and_resume_goes_on(tmp_path, reader, tokenizer):
@@ -249,13 +249,13 @@ def test_what_stage_1b_begins_with_is_looked_for_first(tmp_path, reader):
     params, run = make(tmp_path, stage="1b", arms="tied", init_from=str(tmp_path / "before"))
     Compressor(32, 4).save_pretrained(tmp_path / "before" / "compressors" / "tied" / "d4" / "stage1a_best")
     with pytest.raises(UserError, match="holds no compressors/tied/d8/stage1a_best"):
-        job.check_beginnings(params, run, reader)
+        job.check_first_stage(params, run, reader)
     foreign = tmp_path / "before" / "compressors" / "tied" / "d8" / "stage1a_best"
     Compressor(32, 8).save_pretrained(foreign)
-    job.check_beginnings(params, run, reader)
+    job.check_first_stage(params, run, reader)
     (foreign / "config.json").write_text('{"hidden_act": "silu"}')
-    with pytest.raises(UserError, match="d8/stage1a_best holds no compressor .*give the folder of a run of stage 1a"):
-        job.check_beginnings(params, run, reader)
+    with pytest.raises(UserError, match="d8/stage1a_best holds no model .*give the folder of a run of stage 1a"):
+        job.check_first_stage(params, run, reader)
 
 
 def test_another_models_words_are_asked_for(tmp_path, reader):
@@ -265,7 +265,7 @@ def test_another_models_words_are_asked_for(tmp_path, reader):
         def encode(self, text, **options):
             return list(range(len(text)))
 
-    with pytest.raises(UserError, match="with another one say what it should read: text_path"):
+    with pytest.raises(UserError, match="with another model give texts: text_path"):
         job.read_sequences(params, Strange(), "1a")
 
 
@@ -284,7 +284,7 @@ def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monke
     assert job.train(params, run, reader, of, "affine", 4) is None
     home = run.dir / "compressors" / "affine" / "d4" / "stage1a"
     found = load_file(home / "best" / "model.safetensors")["encoder"]
-    assert not torch.equal(found, job._begin(params, run, of, "affine", 4).encoder)
+    assert not torch.equal(found, job._start(params, run, of, "affine", 4).encoder)
 
     class NoMoreGain(job.Trainer):
         def fit(self):
@@ -292,4 +292,4 @@ def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monke
 
     monkeypatch.setattr(job, "Trainer", NoMoreGain)
     again = params.model_copy(update={"resume": True, "time_limit": 0.0})
-    assert torch.equal(job.train(again, run, reader, of, "affine", 4).compressor.encoder, found)
+    assert torch.equal(job.train(again, run, reader, of, "affine", 4).model.encoder, found)

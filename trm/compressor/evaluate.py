@@ -1,26 +1,28 @@
-"""What a compressor loses: of the states, and of what the language model says after them."""
+"""What a compressor loses: errors of the states, and the effect on the language model's output distribution."""
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trm.language.lm import StateReader
+from trm.losses import IGNORE_INDEX
 
-OUTLIER = 6.0  # a dimension whose root mean square is so many times the median of all dimensions
+OUTLIER = 6.0  # an outlier dimension has a root mean square of so many times the median one
 
 
-class StateLoss:
-    """Sums over states x (N, D) and what came back of them, x^ (N, D); `metrics` makes numbers of them.
+class StateErrors:
+    """Sums over states x (N, D) and their reconstructions x^ (N, D); `metrics` are:
 
-    Those of the guide: mse; cosine_similarity and relative_error |x^ - x| / |x|, means over positions; variance_ratio, the
-    summed variance of x^ over that of x. Beside them: r2, 1 - mse over that of the mean predictor, 1 is best and 0 no better
-    than the mean; centred_cosine, of x - mean and x^ - mean; mean_mse and mean_cosine, those of the mean predictor;
-    outlier_energy, the share of |x|^2 in outlier dimensions.
+    mse per element; cosine_similarity and relative_error |x^ - x| / |x|, means over positions; variance_ratio, the summed
+    variance of x^ over that of x; r2, 1 - mse over that of the mean predictor; centred_cosine, of x - mean and x^ - mean;
+    mean_mse and mean_cosine, those of the mean predictor; outlier_energy, the share of |x|^2 in outlier dimensions.
 
-    mean: (D,) of the training states, what the mean predictor says.
+    Args:
+        mean: (D,) of the training states, the output of the mean predictor.
     """
 
     def __init__(self, mean: Tensor):
@@ -29,7 +31,7 @@ class StateLoss:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, back: Tensor) -> None:
-        """Take in a batch."""
+        """Accumulate a batch."""
         x, back = x.detach().double().cpu(), back.detach().double().cpu()
         centred, centred_back = x - self.mean, back - self.mean
         error = (back - x).square().sum(1)
@@ -50,15 +52,17 @@ class StateLoss:
         self.sums = {name: self.sums.get(name, 0) + value for name, value in new.items()}
 
     def metrics(self) -> dict[str, float]:
-        """The numbers."""
+        """The metrics."""
         s, D = self.sums, len(self.mean)
-        variance = [(s[two] - s[one].square() / self.n).sum() for one, two in (("x", "xx"), ("back", "bb"))]
+        variance, variance_back = (
+            (s[two] - s[one].square() / self.n).sum() for one, two in (("x", "xx"), ("back", "bb"))
+        )
         rms = (s["energy"] / self.n).sqrt()
         found = {
             "mse": s["error"] / self.n / D,
             "cosine_similarity": s["cosine"] / self.n,
             "relative_error": s["relative"] / self.n,
-            "variance_ratio": variance[1] / variance[0].clamp_min(1e-12),
+            "variance_ratio": variance_back / variance.clamp_min(1e-12),
             "r2": 1 - s["error"] / s["mean_error"].clamp_min(1e-12),
             "centred_cosine": s["centred_cosine"] / self.n,
             "mean_mse": s["mean_error"] / self.n / D,
@@ -68,11 +72,11 @@ class StateLoss:
         return {name: float(value) + 0.0 for name, value in found.items()}
 
 
-class SayingLoss:
-    """Sums over what a language model says of the real state and of the one that came back, position by position.
+class OutputErrors:
+    """Sums over the model's logits from the states and from their reconstructions; `metrics` are:
 
-    kl: KL(real || back) in nats; top1_agreement: share of positions with the same most likely token; ce_change: the
-    cross-entropy of the token that really comes next, in nats, less what it was before.
+    kl, KL(p(x) || p(x^)) in nats; top1_agreement, share of positions with the same most likely token; ce_change, the change
+    of the cross-entropy of the next token, in nats. All are means over positions.
     """
 
     def __init__(self):
@@ -80,68 +84,85 @@ class SayingLoss:
         self.sums = {"kl": 0.0, "top1_agreement": 0.0, "ce_change": 0.0}
 
     def add(self, real: Tensor, back: Tensor, following: Tensor) -> None:
-        """Take in logits (N, V) each and the tokens that follow (N,), -100 where none does."""
+        """Accumulate logits (N, V) of both and the next tokens (N,), `IGNORE_INDEX` where there is none."""
         real, back = real.detach().float().log_softmax(-1), back.detach().float().log_softmax(-1)
         self.n += len(real)
         self.sums["kl"] += float(F.kl_div(back, real, log_target=True, reduction="sum"))
         self.sums["top1_agreement"] += float((real.argmax(-1) == back.argmax(-1)).sum())
-        known = following != -100
+        known = following != IGNORE_INDEX
         self.known += int(known.sum())
-        worse = F.nll_loss(back[known], following[known], reduction="sum") - F.nll_loss(
-            real[known], following[known], reduction="sum"
-        )
-        self.sums["ce_change"] += float(worse)
+        after, before = (F.nll_loss(logs[known], following[known], reduction="sum") for logs in (back, real))
+        self.sums["ce_change"] += float(after - before)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers, means over positions."""
-        over = {"kl": self.n, "top1_agreement": self.n, "ce_change": self.known}
-        return {name: total / max(over[name], 1) for name, total in self.sums.items()}
+        """The metrics."""
+        counts = {"kl": self.n, "top1_agreement": self.n, "ce_change": self.known}
+        return {name: total / max(counts[name], 1) for name, total in self.sums.items()}
 
 
 def following_tokens(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """The token after each position: (B, T), -100 after the last."""
-    following = np.full_like(batch["input_ids"], -100)
-    following[:, :-1] = np.where(batch["attention"][:, 1:], batch["input_ids"][:, 1:], -100)
+    """The token after each position: (B, T), `IGNORE_INDEX` after the last."""
+    following = np.full_like(batch["input_ids"], IGNORE_INDEX)
+    following[:, :-1] = np.where(batch["attention"][:, 1:], batch["input_ids"][:, 1:], IGNORE_INDEX)
     return following
 
 
 @torch.no_grad()
-def judge(
-    there_and_back: Callable[[Tensor], Tensor],
+def evaluate(
+    compressor: Callable[[Tensor], Tensor],
     batches: Iterable[dict[str, np.ndarray]],
     mean: Tensor,
     reader: StateReader,
-    said: bool = True,
+    outputs: bool = True,
 ) -> dict[str, float]:
-    """All numbers of a compressor on batches of `trm.compressor.states.StateBatches` with their states.
+    """All metrics of a compressor on batches of `trm.compressor.states.StateBatches` with their states.
 
-    there_and_back: states (N, D) -> (N, D). said: also what the model says, where it has a head; of states below the last
-    layer it is what the layers above make of them.
+    compressor: states (N, D) -> (N, D). outputs: also the metrics of the model's output, where it has a head; from states
+    below the last layer the layers above compute it.
     """
-    said = said and reader.head is not None
-    lost, saying = StateLoss(mean), SayingLoss()
+    outputs = outputs and reader.head is not None
+    of_states, of_outputs = StateErrors(mean), OutputErrors()
     for batch in batches:
         mask = torch.from_numpy(batch["mask"])
         x = torch.from_numpy(batch["states"])[mask].to(reader.device)
-        back = there_and_back(x)
-        lost.add(x, back)
-        if said and reader.last:
-            logits = reader.say(x), reader.say(back)
-        elif said:
-            logits = _through_the_rest(reader, batch, mask, there_and_back)
-        if said:
-            saying.add(*logits, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
-    return lost.metrics() | (saying.metrics() if said else {})
+        back = compressor(x)
+        of_states.add(x, back)
+        if outputs:
+            both = (
+                (reader.lm_head(x), reader.lm_head(back)) if reader.last else _logits(reader, batch, mask, compressor)
+            )
+            of_outputs.add(*both, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
+    return of_states.metrics() | (of_outputs.metrics() if outputs else {})
 
 
-def _through_the_rest(reader, batch, mask, there_and_back) -> tuple[Tensor, Tensor]:
-    """Logits (N, V) of the model as it is, and with the states of the positions that count replaced."""
+def _logits(reader: StateReader, batch, mask: Tensor, compressor: Callable) -> tuple[Tensor, Tensor]:
+    """Logits (N, V) of the model, and those with the states of the positions that count replaced."""
     ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
     where = mask.to(reader.device)
 
     def change(states: Tensor) -> Tensor:
         changed = states.clone()
-        changed[where] = there_and_back(states[where])
+        changed[where] = compressor(states[where])
         return changed
 
     return reader.logits(ids, attention)[where], reader.logits(ids, attention, change)[where]
+
+
+def excess_error(rows: pd.DataFrame, stage: str = "1a") -> pd.Series:
+    """mse of the tied compressor over that of the optimum, less 1, on the test text of `stage`, for each K."""
+    rows = rows[(rows["trained"] == stage) & (rows["text"] == stage)]
+    mse = rows.pivot_table(index="K", columns="arm", values="mse")
+    return mse["tied"] / mse["optimum"] - 1
+
+
+def chapter_metrics(rows: pd.DataFrame, K: int, stage: str) -> dict[str, float | list]:
+    """The metrics of chapter 01: compressor/<metric>_<arm>, lists over the sizes, and test/<metric>_<arm> at size K."""
+    here = rows[(rows["trained"] == stage) & (rows["text"] == stage)]
+    found: dict[str, float | list] = {"compressor/sizes": sorted(int(size) for size in here["K"].unique())}
+    for metric in [name for name in ("mse", "cosine_similarity", "kl", "top1_agreement") if name in here]:
+        table = here.pivot_table(index="K", columns="arm", values=metric).dropna(axis=1)
+        found |= {f"compressor/{metric}_{arm}": table[arm].tolist() for arm in table}
+        found |= {f"test/{metric}_{arm}": float(table.loc[K, arm]) for arm in table if K in table.index}
+    if "tied" in here["arm"].unique():
+        found["compressor/pca_excess_max"] = float(excess_error(rows, stage).max())
+    return found

@@ -1,4 +1,4 @@
-"""Figures of chapter 01: shapes, the spectrum of hidden states, what each compressor loses at each size."""
+"""Figures of chapter 01: shapes, the spectrum of hidden states, the errors of each compressor at each size."""
 
 from collections.abc import Sequence
 
@@ -8,31 +8,33 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from trm.plots import tidy
+
 ARMS = {  # colour, line, marker, name
-    "mean": ("#bbbbbb", "-", "", "the mean alone"),
+    "mean": ("#bbbbbb", "-", "", "mean predictor"),
     "optimum": ("#222222", ":", "", "best linear without bias (closed form)"),
     "pca": ("#222222", "-", "", "PCA: best linear with bias (closed form)"),
-    "tied": ("#4477aa", "", "o", "tied linear, by descent"),
-    "untied": ("#aa3377", "", "v", "untied with bias, by descent"),
-    "affine": ("#66ccee", "", "s", "tied with bias, by descent"),
+    "tied": ("#4477aa", "", "o", "tied linear"),
+    "untied": ("#aa3377", "", "v", "untied with bias"),
+    "affine": ("#66ccee", "", "s", "tied with bias"),
     "nonlinear": ("#1b7f3b", "-", "^", "non-linear"),
     "task_aware_closed": ("#c0392b", ":", "", "task-aware (closed form)"),
-    "task_aware": ("#c0392b", "-", "D", "task-aware, by descent"),
+    "task_aware": ("#c0392b", "-", "D", "task-aware"),
 }
 METRICS = {
     "mse": "mean squared error",
     "cosine_similarity": "cosine similarity",
     "centred_cosine": "centred cosine",
-    "kl": "KL of what is said (nats)",
-    "top1_agreement": "same first token (share)",
+    "kl": "KL of the output (nats)",
+    "top1_agreement": "top-1 agreement (share)",
     "ce_change": "change of cross-entropy (nats)",
 }
 
 
 def shapes(T: int, D: int, K: int) -> Figure:
-    """The path of a sequence of T states through K numbers, boxes to scale in height."""
+    """Shapes of a sequence of T states before, in and after compression; heights to scale."""
     figure, ax = plt.subplots(figsize=(8, 2.4))
-    tall = {"hidden states": D, "compressed": K, "what comes back": D}
+    tall = {"hidden states": D, "compressed": K, "reconstruction": D}
     for place, (name, size) in enumerate(tall.items()):
         height = max(size / D, 0.06)
         ax.add_patch(plt.Rectangle((3 * place, -height / 2), 1.6, height, facecolor="#dde6f0", edgecolor="#1f4e79"))
@@ -54,21 +56,16 @@ def spectrum(spectra: dict[str, np.ndarray], sizes: Sequence[int]) -> Figure:
         right.plot(K, 100 * np.cumsum(values) / values.sum(), label=label)
     top = max(values.max() for values in spectra.values())
     left.set(xscale="log", yscale="log", xlabel="direction", ylabel="variance", ylim=(top * 1e-6, top * 2))
-    right.set(xscale="log", xlabel="directions kept, K", ylabel="variance kept (%)")
+    right.set(xlabel="directions kept, K", ylabel="variance kept (%)")
     for K in sizes:
         right.axvline(K, color="#dddddd", linewidth=0.8, zorder=0)
-    right.set_xticks(list(sizes), [str(K) for K in sizes])
-    right.xaxis.set_minor_locator(NullLocator())
+    _mark_sizes(right, sizes)
     left.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    return figure
+    return tidy(figure)
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
-    """A panel a metric against K, a line an arm, means over seeds with a bar of one standard deviation.
-
-    table: columns arm, K (and seed) and of `METRICS` those that are there.
-    """
+    """Each of `METRICS` that `table` has against K, one line per arm: means over seeds, bars of one standard deviation."""
     metrics = {name: label for name, label in METRICS.items() if name in table and table[name].notna().any()}
     rows = -(-len(metrics) // 3)
     figure, panels = plt.subplots(rows, 3, figsize=(10.2, 2.9 * rows), squeeze=False)
@@ -80,22 +77,21 @@ def trade_off(table: pd.DataFrame) -> Figure:
             ax.set_yscale("log")
     for ax in panels.flat[len(metrics) :]:
         ax.set_visible(False)
-    figure.tight_layout()
+    tidy(figure)
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "frameon": False, "fontsize": 9}
     figure.legend(lines.values(), lines.keys(), **below)
     return figure
 
 
 def answers(table: pd.DataFrame, plain: float | None = None) -> Figure:
-    """Share of problems answered right (column answers_right) against K, a line an arm; `plain`: by the model as it is."""
+    """Share of right answers (column answers_right) against K, one line per arm; `plain`: that of the model itself."""
     figure, ax = plt.subplots(figsize=(7.6, 3.1))
     lines = _panel(ax, table, "answers_right")
     if plain is not None:
-        lines["the model as it is"] = ax.axhline(plain, color="#bbbbbb", linewidth=1)
-    ax.set_ylabel("answers right, with thinking (share)")
+        lines["no compression"] = ax.axhline(plain, color="#bbbbbb", linewidth=1)
+    ax.set_ylabel("right answers, with thinking (share)")
     ax.legend(lines.values(), lines.keys(), fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    return figure
+    return tidy(figure)
 
 
 def _panel(ax, table: pd.DataFrame, metric: str) -> dict:
@@ -107,27 +103,29 @@ def _panel(ax, table: pd.DataFrame, metric: str) -> dict:
             style = {"color": colour, "marker": marker or None, "linestyle": line or "none", "linewidth": 1.3}
             bar = found["std"].fillna(0)
             lines[name] = ax.errorbar(found.index, found["mean"], bar, markersize=4, capsize=2, **style)
-    ax.set(xscale="log", xlabel="K, numbers a state goes through")
-    ax.set_xticks(sizes, [str(K) for K in sizes])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.grid(alpha=0.25)
+    ax.set(xlabel="K, numbers per compressed state")
+    _mark_sizes(ax, sizes)
     return lines
 
 
+def _mark_sizes(ax, sizes: Sequence[int]) -> None:
+    """A logarithmic axis of x with a tick at each size."""
+    ax.set(xscale="log")
+    ax.set_xticks(list(sizes), [str(K) for K in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def stages(rows: pd.DataFrame, labels: dict[str, str], arm: str = "pca") -> Figure:
-    """Variance lost on either kind of text by a compressor fitted on either, against K. labels: stage -> its texts."""
+    """Share of variance lost on each kind of text by a compressor fitted on each, against K. labels: stage -> its texts."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 2.9), sharey=True)
     sizes = sorted(rows["K"].unique())
     for ax, (text, name) in zip(panels, labels.items()):
         for (trained, label), colour in zip(labels.items(), ("#4477aa", "#c0392b")):
             part = rows[(rows["arm"] == arm) & (rows["trained"] == trained) & (rows["text"] == text)].sort_values("K")
             ax.plot(part["K"], 1 - part["r2"], marker="o", markersize=4, color=colour, label=f"fitted on {label}")
-        ax.set(xscale="log", yscale="log", xlabel="K, numbers a state goes through")
+        ax.set(yscale="log", xlabel="K, numbers per compressed state")
         ax.set_title(f"states of {name}", fontsize=10)
-        ax.set_xticks(sizes, [str(K) for K in sizes])
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.grid(alpha=0.25)
+        _mark_sizes(ax, sizes)
     panels[0].set_ylabel("variance lost (share)")
     panels[0].legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    return figure
+    return tidy(figure)

@@ -1,9 +1,9 @@
-"""Compressors of hidden states: (B, T, D) -> compress -> (B, T, K) -> decompress -> (B, T, D), position by position.
+r"""Compressors of hidden states: (B, T, D) -> compress -> (B, T, K) -> decompress -> (B, T, D), position by position.
 
-tied        z = W x,            x^ = W' z               the guide's DimensionCompressor
-affine      z = W (x - m),      x^ = W' z + m
-linear      z = E (x - m),      x^ = D z + m            two matrices: what a metric other than the mean square wants
-nonlinear   as linear, and an MLP of its own added on either side, which begins at nothing
+tied        z = W x,         x^ = W' z         LLM-TRM's DimensionCompressor
+affine      z = W (x - m),   x^ = W' z + m
+linear      z = E (x - m),   x^ = D z + m      two matrices, as a metric other than the mean square requires
+nonlinear   as linear, plus an MLP on either side whose output starts at zero
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from trm.compressor.optimum import LogitMetric, SecondMoment
@@ -21,17 +22,33 @@ from trm.protocol import StepOutput
 KINDS = ("tied", "affine", "linear", "nonlinear")
 
 
+class CompressorParams(BaseModel):
+    """The parameters of a chapter that define a compressor."""
+
+    d_compressed: int = Field(32, ge=1, description="size K of the compressed state")
+    expansion: float = Field(2.0, gt=0, description="inner width of the MLPs of nonlinear, in D")
+
+
 class Compressor(nn.Module, PyTorchModelHubMixin):
-    """See the top of this file.
+    """See the top of this file. config.json holds the arguments.
 
     Args:
-        hidden_size: D. d_compressed: K. kind: one of `KINDS`. expansion: inner width of the MLPs as a multiple of D.
+        hidden_size: D.
+        d_compressed: K.
+        kind: one of `KINDS`.
+        expansion: inner width of the MLPs as a multiple of D.
 
     Raises:
-        UserError: K is not 1 to D, or no such kind.
+        UserError: K is not 1 to D, or an unknown kind.
     """
 
-    def __init__(self, hidden_size: int, d_compressed: int, kind: str = "tied", expansion: float = 2.0):
+    def __init__(
+        self,
+        hidden_size: int,
+        d_compressed: int,
+        kind: str = "tied",
+        expansion: float = CompressorParams().expansion,
+    ):
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"no compressor {kind!r}; there are {', '.join(KINDS)}")
@@ -46,8 +63,10 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
             inner = int(expansion * hidden_size)
             self.before = _mlp(hidden_size, inner, d_compressed)
             self.after = _mlp(d_compressed, inner, hidden_size)
-        self.reads: Callable[[Tensor, Tensor], Tensor] | None = None  # for batches that do not bring their states
-        self.says: Callable[[Tensor], Tensor] | None = None  # states -> logits: set to train on what the model says
+        self.read_states: Callable[[Tensor, Tensor], Tensor] | None = None  # for batches without states
+        self.lm_head: Callable[[Tensor], Tensor] | None = (
+            None  # states -> logits: set to train on the KL of the outputs
+        )
 
     @staticmethod
     def check_size(hidden_size: int, d_compressed: int) -> None:
@@ -76,34 +95,34 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
         return x if self.bias is None else x + self.bias
 
     def forward(self, batch, state: None = None, detail: bool = False):
-        """States (..., D) there and back; of a batch (a dict), its loss."""
+        """Reconstructed states (..., D) of states (..., D); of a batch (a dict), its loss."""
         if isinstance(batch, dict):
             return self.loss(batch, state, detail)
         return self.decompress(self.compress(batch))
 
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """Mean squared error an element; KL(what the model says of x || of x^) in nats a position where `says` is set.
+        """Mean squared error per element; where `lm_head` is set, KL(p(x) || p(x^)) of its outputs per position, in nats.
 
-        batch: mask (B, T), the positions that count; positions (B,), whose sum is what the loss is divided by, so that the
-        mean over the processes of a training is the mean over all positions; states (B, T, D), or input_ids and attention
-        (B, T), of which `reads` makes them.
+        batch: mask (B, T), the positions that count; positions (B,), whose sum divides the loss, so that the mean over the
+        processes of a training is the mean over all positions; states (B, T, D), or input_ids and attention (B, T), from
+        which `read_states` computes them.
         """
-        states = batch["states"] if "states" in batch else self.reads(batch["input_ids"], batch["attention"])
+        states = batch["states"] if "states" in batch else self.read_states(batch["input_ids"], batch["attention"])
         states = states[batch["mask"]].float()  # (N, D)
         back, count = self(states), batch["positions"].sum()
         mse = F.mse_loss(back, states, reduction="sum") / (count * states.shape[1])
         metrics, loss = {"mse": mse.detach()}, mse
-        if self.says is not None:
+        if self.lm_head is not None:
             with torch.no_grad():
-                wanted = self.says(states).float().log_softmax(-1)
-            said = self.says(back).float().log_softmax(-1)
-            loss = F.kl_div(said, wanted, log_target=True, reduction="sum") / count
+                target = self.lm_head(states).float().log_softmax(-1)
+            output = self.lm_head(back).float().log_softmax(-1)
+            loss = F.kl_div(output, target, log_target=True, reduction="sum") / count
             metrics["kl"] = loss.detach()
         return StepOutput(loss, None, metrics | {"total_loss": loss.detach()})
 
     @torch.no_grad()
     def set_linear(self, encoder: Tensor, decoder: Tensor | None = None, bias: Tensor | None = None) -> Self:
-        """Put in an encoder (K, D), and a decoder (D, K) and a bias (D,) where this kind has them."""
+        """Set the encoder (K, D), and the decoder (D, K) and the bias (D,) where this kind has them."""
         self.encoder.copy_(encoder)
         if self.own_decoder is not None:
             self.own_decoder.copy_(encoder.T if decoder is None else decoder)
@@ -112,8 +131,8 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
         return self
 
     def set_optimum(self, moment: SecondMoment, metric: LogitMetric | None = None) -> Self:
-        """Put in the linear optimum for the states in `moment`: for the mean square, or, with `metric`, for what the model
-        says (kinds with two matrices only)."""
+        """Set the linear optimum for the states in `moment`: of the mean square, or, with `metric`, of the output
+        distribution (only for kinds with two matrices)."""
         if metric is not None:
             return self.set_linear(*metric.best(moment.matrix(centred=True), self.d_compressed), moment.mean)
         _, vectors = moment.eigen(centred=self.kind != "tied")
@@ -121,7 +140,7 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
 
 
 def _mlp(size: int, inner: int, out: int) -> nn.Sequential:
-    """One hidden layer; its output is zero at first."""
+    """One hidden layer, with an output of zero at first."""
     layers = nn.Sequential(nn.Linear(size, inner), nn.GELU(), nn.Linear(inner, out))
     nn.init.zeros_(layers[2].weight)
     nn.init.zeros_(layers[2].bias)

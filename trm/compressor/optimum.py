@@ -1,8 +1,7 @@
-"""The best linear compressors there can be, for every size at once, from one pass over the states.
+r"""The best linear compressors for every size at once, from one pass over the states.
 
-The rank-K map that loses least of x in the mean square is the projection onto the top K eigenvectors of the second moment
-E[x x'] (Eckart and Young 1936); with a constant allowed, of the covariance (PCA). Sums are kept in float64, so that states
-never need to be in memory together.
+The rank-K map with the least mean squared error is the projection onto the top K eigenvectors of the second moment
+$E[x x^\top]$ (Eckart and Young 1936); with a bias, of the covariance (PCA). Only sums are kept, in float64.
 """
 
 import torch
@@ -10,9 +9,14 @@ from torch import Tensor
 
 from trm.errors import UserError
 
+NOT_FINITE = (
+    "batch {batch} of the hidden states holds a number that is not finite{where}; check that the model is complete and its "
+    "precision wide enough (bfloat16 instead of float16)"
+)
+
 
 class SecondMoment:
-    """E[x] and E[x x'] of states x (D,), added up batch by batch."""
+    """E[x] and E[x x'] of states x (D,), accumulated batch by batch."""
 
     def __init__(self, dim: int):
         self.count = 0
@@ -21,7 +25,7 @@ class SecondMoment:
         self.products = torch.zeros(dim, dim, dtype=torch.float64)
 
     def add(self, states: Tensor) -> None:
-        """Take in states (N, D).
+        """Accumulate states (N, D).
 
         Raises:
             UserError: a state is not finite; the message names its batch.
@@ -30,14 +34,11 @@ class SecondMoment:
         total = x.sum(0)
         if not torch.isfinite(total).all():  # far quicker than to look at every number
             row = int((~torch.isfinite(x)).any(1).nonzero()[0])
-            raise UserError(
-                f"batch {self.batches} of the hidden states holds a number that is not finite (its row {row}); is the "
-                "model whole, and its precision wide enough (bfloat16 instead of float16)?"
-            )
+            raise UserError(NOT_FINITE.format(batch=self.batches, where=f" (its row {row})"))
         self.batches += 1
         self.count += len(x)
         self.total += total
-        half = len(self.total) // 2  # the products are symmetric: the lower left quarter follows from the upper right
+        half = len(self.total) // 2  # symmetric: `matrix` copies the lower left quarter from the upper right
         self.products[:half].addmm_(x[:, :half].T, x)
         self.products[half:, half:].addmm_(x[:, half:].T, x[:, half:])
 
@@ -52,7 +53,7 @@ class SecondMoment:
         return found - torch.outer(self.mean, self.mean) if centred else found
 
     def eigen(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """(values (D,), vectors (D, D), one a row), the largest first.
+        """(values (D,), vectors (D, D), one per row), the largest first.
 
         Raises:
             UserError: no states were added.
@@ -63,12 +64,12 @@ class SecondMoment:
         return values.flip(0).clamp_min(0), vectors.flip(1).T.contiguous()
 
     def bound(self, centred: bool = False) -> Tensor:
-        """The least mean squared error an element for K = 0, 1, ..., D: (D + 1,)."""
+        """The least mean squared error per element for K = 0, 1, ..., D: (D + 1,)."""
         values, _ = self.eigen(centred)
         return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)]) / len(values)
 
     def error(self, encoder: Tensor, decoder: Tensor, bias: Tensor | None = None) -> float:
-        """Mean squared error an element of x -> decoder encoder (x - bias) + bias on these states.
+        """Mean squared error per element of x -> decoder encoder (x - bias) + bias on these states.
 
         encoder (K, D), decoder (D, K), bias (D,) or None.
         """
@@ -82,35 +83,34 @@ class SecondMoment:
 
 
 class LogitMetric:
-    """How much the logits' distribution changes when a state does: KL is about d' F d / 2 for a small change d.
+    r"""The Fisher information of the output head: the KL of its outputs is about $d^\top F d / 2$ for a small change d of x.
 
-    F = E[H' (diag p - p p') H] for the head H (V, D), with p (V,) what the model says of the state (the Fisher
-    information); it takes the same pass as the second moment.
+    $F = E[H^\top (\mathrm{diag}\,p - p p^\top) H]$ for the head H (V, D) and its output distribution p (V,).
     """
 
     def __init__(self, head: Tensor):
         self.head = head.detach().float()
         self.count = 0
-        self.said = torch.zeros(len(head), dtype=torch.float64, device=head.device)
+        self.probability = torch.zeros(len(head), dtype=torch.float64, device=head.device)
         self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64, device=head.device)
 
     def add(self, logits: Tensor) -> None:
-        """Take in logits (N, V), where the head is."""
+        """Accumulate logits (N, V), on the device of the head."""
         p = logits.detach().float().softmax(-1)
         pulled = (p @ self.head).double()  # (N, D): E[head row]
         self.count += len(p)
-        self.said += p.sum(0, dtype=torch.float64)
+        self.probability += p.sum(0, dtype=torch.float64)
         self.products.addmm_(pulled.T, pulled)
 
     def matrix(self, ridge: float = 1e-4) -> Tensor:
-        """F (D, D), with `ridge` of its mean eigenvalue added to each, so that it has an inverse."""
+        """F (D, D), with `ridge` times its mean eigenvalue added to the diagonal, so that it is invertible."""
         head = self.head.double()
-        found = ((head.T * self.said) @ head - self.products).cpu() / max(self.count, 1)
+        found = ((head.T * self.probability) @ head - self.products).cpu() / max(self.count, 1)
         return found + ridge * found.trace() / len(found) * torch.eye(len(found), dtype=torch.float64)
 
     def best(self, covariance: Tensor, K: int, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
-        """(encoder (K, D), decoder (D, K)) of rank K that lose least of x - E[x] as F counts it: principal components of
-        F^(1/2) x, taken back by F^(-1/2). Rows of the encoder have length 1, as those of an orthonormal one."""
+        """(encoder (K, D), decoder (D, K)) of rank K with the least error of x - E[x] weighted by F: principal components of
+        F^(1/2) x, mapped back by F^(-1/2). Rows of the encoder have length 1."""
         matrix = self.matrix(ridge)
         values, vectors = torch.linalg.eigh(matrix)
         values = values.clamp_min(ridge * matrix.trace() / len(matrix))  # rounding may leave some below zero

@@ -1,7 +1,6 @@
-"""Hidden states of a language model, streamed: no more than a batch of them is in memory, unless they are kept on disk.
+"""Hidden states of a language model, streamed: at most one batch is in memory, unless they are cached on disk.
 
-A reader (`trm.language.lm.StateReader`) turns token ids into the states of one layer. Pads never count, and
-neither do the first tokens of a sequence where `skip_first` says so: there models keep a few huge numbers that say nothing
+Pads never count, and neither do the first `skip_first` tokens of a sequence, where models keep a few huge activations
 (massive activations, arXiv 2402.17762).
 """
 
@@ -15,45 +14,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trm.compressor.optimum import NOT_FINITE
 from trm.errors import UserError
 from trm.language.text import shuffled
+from trm.losses import pad
 from trm.run import write_atomically
 
 Sequences = Sequence[Sequence[int] | np.ndarray]
-NOT_FINITE = (
-    "batch {batch} of the hidden states holds a number that is not finite; is the model whole, and its precision wide enough "
-    "(bfloat16 instead of float16)?"
-)
 
 
 def digest(sequences: Sequences) -> str:
-    """A digest of token ids, so that states kept for some are not taken for those of others."""
+    """A digest of token ids, so that states cached for some are not taken for those of others."""
     found = hashlib.sha256()
     for ids in sequences:
         found.update(np.asarray(ids, np.int32).tobytes() + b"|")
     return found.hexdigest()[:16]
 
 
-def padded(sequences: Sequences, pad: int, skip_first: int = 0) -> dict[str, np.ndarray]:
+def padded(sequences: Sequences, pad_id: int, skip_first: int = 0) -> dict[str, np.ndarray]:
     """Token ids (B, T) int64, `attention` (B, T) bool, and `mask` (B, T) bool: the positions that count."""
-    length = max(map(len, sequences))
-    ids = np.full((len(sequences), length), pad, np.int64)
-    attention = np.zeros((len(sequences), length), bool)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)], attention[row, : len(sequence)] = sequence, True
+    attention = pad([np.ones(len(sequence), bool) for sequence in sequences], False)
     mask = attention.copy()
     mask[:, :skip_first] = False
-    return {"input_ids": ids, "attention": attention, "mask": mask}
+    return {"input_ids": pad(sequences, pad_id).astype(np.int64), "attention": attention, "mask": mask}
 
 
 class StateBatches:
-    """step -> a batch of sequences: input_ids, attention, mask (B, T); `positions` (B,), each the number of positions that
-    count in the batch over B; and, where they are kept in a store, states (B, T, D) float32. (Else the trainer's processes
-    read those of their own rows.) Sequences come in an order that (seed, epoch) shuffles, each once an epoch, and some again
-    to fill its last batch; a pure function of the step.
+    """step -> batch: input_ids, attention, mask (B, T); `positions` (B,), each the number of positions that count in the
+    batch over B; and states (B, T, D) float32 where they are cached (else each process reads those of its own rows).
+
+    Sequences come once per epoch in an order drawn from (seed, epoch) (`trm.language.text.shuffled`).
 
     Args:
-        sequences: token ids. read: (ids (B, T), attention (B, T)) -> states (B, T, D). store: states already kept.
+        sequences: token ids.
+        read: (ids (B, T), attention (B, T)) -> states (B, T, D).
+        store: states that are cached.
 
     Raises:
         UserError: no sequence has a position that counts.
@@ -64,7 +59,7 @@ class StateBatches:
         sequences: Sequences,
         read: Callable[[Tensor, Tensor], Tensor],
         batch_size: int,
-        pad: int,
+        pad_id: int,
         skip_first: int = 0,
         seed: int = 0,
         store: "StateStore | None" = None,
@@ -72,8 +67,9 @@ class StateBatches:
         self.sequences = [s for s in sequences if len(s) > skip_first]
         if not self.sequences:
             raise UserError(f"the texts hold no sequence of more than {skip_first} tokens (skip_first)")
-        self.read, self.batch_size, self.pad, self.skip_first = read, batch_size, pad, skip_first
-        self.seed, self.store = seed, store
+        self.read, self.store = read, store
+        self.batch_size, self.seed = batch_size, seed
+        self.pad_id, self.skip_first = pad_id, skip_first
         self.epoch_steps = -(-len(self.sequences) // batch_size)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
@@ -81,17 +77,19 @@ class StateBatches:
         return self._of(shuffled(len(self.sequences), self.batch_size, self.seed, step), read=False)
 
     def _of(self, rows: Sequence[int], read: bool) -> dict[str, np.ndarray]:
-        """The batch of these sequences; states that are not kept are read where `read` says so."""
-        batch = padded([self.sequences[row] for row in rows], self.pad, self.skip_first)
+        """The batch of the sequences `rows`; states that are not cached are computed only if `read`."""
+        batch = padded([self.sequences[row] for row in rows], self.pad_id, self.skip_first)
         batch["positions"] = np.full(len(rows), batch["mask"].sum() / len(rows), np.float32)
-        if self.store is None:
+        if self.store is not None:
+            states = np.zeros((*batch["mask"].shape, self.store.dim), np.float32)
+            for place, row in enumerate(rows):
+                kept = self.store.of(row)
+                states[place, self.skip_first : self.skip_first + len(kept)] = kept
+            batch["states"] = states
+        elif read:
             ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
-            return batch | ({"states": self.read(ids, attention).float().cpu().numpy()} if read else {})
-        states = np.zeros((*batch["mask"].shape, self.store.dim), np.float32)
-        for place, row in enumerate(rows):
-            kept = self.store.of(row)
-            states[place, self.skip_first : self.skip_first + len(kept)] = kept
-        return batch | {"states": states}
+            batch["states"] = self.read(ids, attention).float().cpu().numpy()
+        return batch
 
     def in_order(self) -> Iterator[dict[str, np.ndarray]]:
         """Every sequence once, batch by batch, with its states.
@@ -102,12 +100,12 @@ class StateBatches:
         for first in range(0, len(self.sequences), self.batch_size):
             batch = self._of(range(first, min(first + self.batch_size, len(self.sequences))), read=True)
             if self.store is None and not np.isfinite(batch["states"][batch["mask"]].sum(dtype=np.float64)):
-                raise UserError(NOT_FINITE.format(batch=first // self.batch_size))
+                raise UserError(NOT_FINITE.format(batch=first // self.batch_size, where=""))
             yield batch
 
 
 class StateStore:
-    """States on disk, a row a position that counts, read where they lie: states.npy (N, D) float32, and starts.json.
+    """States on disk, one row per position that counts, memory-mapped: states.npy (N, D) float32, and starts.json.
 
     Raises:
         UserError: the folder holds none, or not those of `about`.
@@ -120,10 +118,10 @@ class StateStore:
             self.starts, kept = facts["starts"], facts["about"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{folder} holds no stored hidden states ({error}); remove it, and they are made again"
+                f"{folder} holds no cached hidden states ({error}); remove it to compute them again"
             ) from None
         if about is not None and kept != about:
-            raise UserError(f"{folder} holds hidden states of something else; remove it, and they are made again")
+            raise UserError(f"{folder} holds hidden states of something else; remove it to compute them again")
         self.dim = self.states.shape[1]
 
     def of(self, sequence: int) -> np.ndarray:
@@ -131,24 +129,24 @@ class StateStore:
         return self.states[self.starts[sequence] : self.starts[sequence + 1]]
 
     @staticmethod
-    def place(cache_dir: str, otherwise: Path, about: dict) -> Path:
-        """The folder for states of `about`: below `cache_dir`, where other runs find it by what it holds, else `otherwise`."""
+    def place(cache_dir: str, default: Path, about: dict) -> Path:
+        """The folder for states of `about`: below `cache_dir`, named by a hash of `about`, or `default` where that is empty."""
         if not cache_dir:
-            return otherwise
+            return default
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return Path(cache_dir).expanduser() / key
 
     @classmethod
     def find_or_write(cls, folder: Path, batches: StateBatches, about: dict) -> "StateStore":
-        """The store that lies in `folder`, or, where none does, a new one; raises what `write` and reading one do."""
+        """The store in `folder`, or a new one where there is none; raises what reading and `write` do."""
         return cls(folder, about) if (folder / "starts.json").exists() else cls.write(folder, batches, about)
 
     @classmethod
     def write(cls, folder: Path, batches: StateBatches, about: dict) -> "StateStore":
-        """Keep the states of all sequences of `batches` in `folder`; `about` says whose they are. One batch is in memory.
+        """Write the states of all sequences of `batches` into `folder`, one batch at a time.
 
         Raises:
-            UserError: the disk is full; what had been written is removed.
+            UserError: the disk is full; the partial file is removed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         lengths = [len(s) - batches.skip_first for s in batches.sequences]
@@ -168,5 +166,5 @@ class StateStore:
             temporary.unlink(missing_ok=True)
             if not isinstance(error, OSError):
                 raise
-            raise UserError(f"the hidden states could not be kept in {folder} ({error}); free some space") from error
+            raise UserError(f"the hidden states could not be written to {folder} ({error}); free some space") from error
         return cls(folder, about)

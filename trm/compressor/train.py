@@ -1,42 +1,41 @@
-"""The work of chapter 01: texts to states, one pass to the optimum for every size, and compressors trained by descent."""
+"""Chapter 01: texts to states, one pass to the optimum for every size, compressors trained by gradient descent, evaluation."""
 
-import io
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from safetensors.torch import load_file
 from torch import Tensor
 
-from trm.compressor.evaluate import judge
+from trm.arms import ArmResult, train_arm
+from trm.checkpoint import load_pretrained
+from trm.compressor.evaluate import evaluate
 from trm.compressor.model import Compressor
 from trm.compressor.optimum import LogitMetric, SecondMoment
 from trm.compressor.params import Compression
 from trm.compressor.states import StateBatches, StateStore, digest
 from trm.errors import UserError
-from trm.language.lm import StateReader, Written, weights_digest, write
-from trm.language.stories import Problem, completion, problems, prompt
-from trm.language.text import documents, part_of, sequences
+from trm.language.lm import Generations, StateReader, generate_greedy, weights_digest
+from trm.language.stories import Problem
+from trm.language.text import read_sequences
 from trm.params import arm_names
 from trm.run import Run
 from trm.trainer import Trainer
 
-PARTS = ("train", "valid", "test")
 CLOSED = {"optimum": "tied", "pca": "affine", "task_aware_closed": "linear"}  # closed forms and their kinds
 TRAINED = {"tied": "tied", "untied": "linear", "affine": "affine", "nonlinear": "nonlinear", "task_aware": "linear"}
 
 
+# --- texts to states, and one pass over them --------------------------------------------------------------------
+
+
 @dataclass
-class Sums:
-    """What one pass over states gives: their moment, what the head does with them (None without one), and its seconds."""
+class StateSums:
+    """The sums of one pass over states: second moment, Fisher information of the head (None without one), seconds."""
 
     moment: SecondMoment
     metric: LogitMetric | None
@@ -44,7 +43,7 @@ class Sums:
 
     @property
     def mean(self) -> Tensor:
-        """(D,), float32: the best guess of who knows nothing."""
+        """(D,), float32: the mean predictor."""
         return self.moment.mean.float()
 
 
@@ -54,11 +53,11 @@ class StageStates:
 
     stage: str
     batches: dict[str, StateBatches]
-    sums: Sums
+    sums: StateSums
 
 
 def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, stage: str) -> StageStates:
-    """Texts of a stage ("1a" ordinary text, "1b" thinking) to states, kept on disk where `cache` says so, and their sums.
+    """The states of the texts of a stage ("1a" ordinary text, "1b" thoughts), cached on disk where `cache`, and their sums.
 
     Raises:
         UserError: a size larger than the states, no text, a state that is not finite.
@@ -67,13 +66,13 @@ def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, st
         Compressor.check_size(reader.hidden_size, K)
     longest = getattr(reader.model.config, "max_position_embeddings", None) or params.max_seq_length
     if params.max_seq_length > longest:
-        raise UserError(
-            f"max_seq_length {params.max_seq_length} is more than the {longest} tokens that the model can read"
-        )
-    found = read_sequences(params, tokenizer, stage)
+        raise UserError(f"max_seq_length {params.max_seq_length} exceeds the {longest} tokens that the model can read")
+    path, thinking = (params.text_path, False) if stage == "1a" else (params.cot_path, True)
+    counts = {"train": params.num_samples, "valid": params.eval_samples, "test": params.eval_samples}
+    texts = read_sequences(tokenizer, path, counts, params.max_seq_length, params.text_column, params.seed, thinking)
     batches, weights = {}, weights_digest(reader.model) if params.cache else ""
     with PartialState(cpu=params.device == "cpu").main_process_first():  # the first writes, the others find it
-        for part, of in found.items():
+        for part, of in texts.items():
             batches[part] = StateBatches(
                 of, reader.states, params.batch_size, tokenizer.pad_token_id, params.skip_first, params.seed
             )
@@ -86,48 +85,19 @@ def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, st
 
 
 def label(params: Compression, stage: str) -> str:
-    """What the texts of a stage are, in words."""
+    """The name of a stage and its texts."""
     path = params.text_path if stage == "1a" else params.cot_path
     return f"{stage}, {Path(path).name if path else {'1a': 'ordinary text', '1b': 'thoughts'}[stage]}"
 
 
-def forget_states(run: Run) -> None:
-    """Remove the states that this run kept in its own folder."""
+def remove_states(run: Run) -> None:
+    """Remove the states cached in the folder of this run."""
     if run.main:
         shutil.rmtree(run.dir / "states", ignore_errors=True)
 
 
-def read_sequences(params: Compression, tokenizer, stage: str) -> dict[str, list[np.ndarray]]:
-    """Token ids of the texts of a stage: part -> sequences. Split by document, or by problem where the generator writes them.
-
-    Raises:
-        UserError: a part is empty.
-    """
-    path, thinking = (params.text_path, False) if stage == "1a" else (params.cot_path, True)
-    found = {}
-    for part in PARTS:
-        count = params.num_samples if part == "train" else params.eval_samples
-        if path:
-            texts = part_of(documents(path, params.text_column), part)
-        else:
-            if len(tokenizer.encode("<think>", add_special_tokens=False)) != 1:
-                raise UserError(
-                    "the generator's texts are written in the tokens of the model that ships; with another one say what it "
-                    "should read: text_path, and cot_path or `-p stage 1a`"
-                )
-            texts = (prompt(p, thinking) + completion(p, thinking) for p in problems(part, params.seed))
-        encode = partial(tokenizer.encode, add_special_tokens=bool(path), verbose=False)
-        found[part] = sequences(texts, encode, params.max_seq_length, count)
-        if not found[part]:
-            raise UserError(
-                f"{path}: no sequence of eight tokens for {part}; of ten documents the last is for test, the one before it "
-                "for valid: give ten at least"
-            )
-    return found
-
-
-def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> Sums:
-    """Read the states once and keep their sums alone.
+def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> StateSums:
+    """Read the states once and keep only their sums.
 
     Raises:
         UserError: a state is not finite; the message names its batch.
@@ -138,114 +108,96 @@ def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> S
         states = torch.from_numpy(batch["states"][batch["mask"]])
         moment.add(states)
         if metric is not None:
-            metric.add(reader.say(states))
-    return Sums(moment, metric, time.perf_counter() - started)
+            metric.add(reader.lm_head(states))
+    return StateSums(moment, metric, time.perf_counter() - started)
 
 
-def closed_form(arm: str, K: int, sums: Sums, expansion: float = 2.0) -> Compressor:
-    """The best linear compressor there is for an arm, which is also where its descent begins: the top K directions of the
-    second moment (tied, optimum), of the covariance (affine, nonlinear, pca), or of the covariance as the head sees it
-    (task_aware).
+def closed_form(arm: str, K: int, sums: StateSums, expansion: float = 2.0) -> Compressor:
+    """The best linear compressor for an arm: the top K directions of the second moment (tied, optimum), of the covariance
+    (affine, nonlinear, pca), or of the covariance weighted by the Fisher information of the head (task_aware).
 
     Raises:
         UserError: task_aware without a head, or K beyond 1 to D.
     """
     aware = arm.startswith("task_aware")
     if aware and sums.metric is None:
-        raise UserError("task_aware wants a model with a head, and the layer that it reads (-1)")
+        raise UserError("task_aware requires a model with a head, and the layer that the head reads (-1)")
     compressor = Compressor(len(sums.moment.total), K, (CLOSED | TRAINED)[arm], expansion)
     return compressor.set_optimum(sums.moment, sums.metric if aware else None)
 
 
-# --- descent --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A compressor that was trained: its weights in `folder`, what `Trainer.fit` says of it."""
-
-    compressor: Compressor
-    folder: Path
-    metrics: dict[str, float]
+# --- gradient descent -------------------------------------------------------------------------------------------
 
 
 def train(
-    params: Compression, run: Run, reader: StateReader, of: StageStates, arm: str, K: int, show: Callable | None = None
-) -> Trained | None:
-    """Train a compressor on the states of a stage, as a run of its own below compressors/ARM/dK/; None if `time_limit`
-    paused it. What was best on the validation part, the weights that it began with included, is kept as stage1a_best or
-    stage1b_best.
+    params: Compression, run: Run, reader: StateReader, states: StageStates, arm: str, K: int
+) -> ArmResult | None:
+    """Train a compressor on the states of a stage in compressors/ARM/dK/ of `run`; None if `time_limit` paused it.
 
-    tied, untied and affine begin with random weights, nonlinear and task_aware with their closed forms, and all of them in
-    stage 1b with stage1a_best of the same size.
+    The best of all evaluations, the one before training included, is written to stage1a_best or stage1b_best. tied, untied
+    and affine start from random weights, nonlinear and task_aware from their closed forms, and all of them in stage 1b from
+    stage1a_best of the same size.
 
     Raises:
         UserError: stage 1b without its 1a checkpoint, or what `closed_form` raises.
     """
-    home = run.path(f"compressors/{arm}/d{K}/stage{of.stage}")
-    kept = home.with_name(f"stage{of.stage}_best")
-    values = {name: getattr(params, name) for name in Compression.model_fields}
-    values |= {"stage": of.stage, "arms": arm, "d_compressed": K, "sweep_d_values": "", "output_dir": str(home)}
-    values |= {"init_from": "", "time_limit": run.minutes_left(params.time_limit)}
-    own = Run(Compression.create(values), "01_compressor")
-    compressor = _begin(params, run, of, arm, K).to(reader.device)
-    if params.resume and (home / "metrics.json").exists():
-        compressor.load_state_dict(load_file(kept / "model.safetensors", str(reader.device)))
-        return Trained(compressor, kept, json.loads((home / "metrics.json").read_text()))
-    say = reader.say if arm == "task_aware" else None
-    mean = of.sums.mean.to(reader.device)
-
-    def evaluate(model: Compressor) -> dict[str, float]:
-        found = judge(model, of.batches["valid"].in_order(), mean, reader, said=say is not None)
-        gain = -found["kl" if say else "mse"]
-        return {f"valid/{name}": value for name, value in found.items()} | {"valid/gain": gain}
-
-    steps = of.batches["train"].epoch_steps
+    home, stage = f"compressors/{arm}/d{K}", f"stage{states.stage}"
+    mean = states.sums.mean.to(reader.device)
+    lm_head = reader.lm_head if arm == "task_aware" else None
+    steps = states.batches["train"].epoch_steps
     settings = {"max_steps": params.max_steps or params.num_epochs * steps}
     settings |= {name: getattr(params, name) or steps for name in ("eval_interval", "checkpoint_interval")}
-    settings |= {} if params.early_stopping else {"early_stopping_patience": 0}
-    begin = [evaluate(compressor)["valid/gain"]]
-    if not (params.resume and (home / "best").exists()):  # what an earlier part of this training found best stays
-        own.save_model(compressor, "best")  # unless an epoch is better
-    compressor.reads, compressor.says = reader.states, say
-    if params.compile:
-        torch._dynamo.reset()  # each compressor is compiled anew, and there is a limit to that
-    trainer = Trainer(
-        compressor, of.batches["train"], own.params.model_copy(update=settings), own, evaluate, ("valid/gain",), show
-    )
-    trainer.best = begin
-    trainer.evaluations_without_gain = -settings["max_steps"]  # patience begins with the first gain over the beginning
-    metrics = trainer.fit()
-    if trainer.paused:
+    if not params.early_stopping:
+        settings["early_stopping_patience"] = 0
+
+    def validate(model: Compressor) -> dict[str, float]:
+        found = evaluate(model, states.batches["valid"].in_order(), mean, reader, outputs=lm_head is not None)
+        gain = -found["kl" if lm_head else "mse"]
+        return {f"valid/{name}": value for name, value in found.items()} | {"valid/gain": gain}
+
+    def make_trainer(own_params: Compression, own: Run) -> Trainer:
+        compressor = _start(params, run, states, arm, K).to(reader.device)
+        score = [validate(compressor)["valid/gain"]]
+        if not (params.resume and (own.dir / "best").exists()):  # after a pause the best so far stays
+            own.save_model(compressor, "best")
+        compressor.read_states, compressor.lm_head = reader.states, lm_head
+        if params.compile:
+            torch._dynamo.reset()  # each compressor is compiled anew, and the number of compilations is limited
+        return Trainer(
+            compressor, states.batches["train"], own_params.model_copy(update=settings), own, validate, ("valid/gain",),
+            initial_score=score, patience_after_first_gain=True,
+        )  # fmt: skip
+
+    def keep_best(trainer: Trainer) -> dict:
+        trainer.accelerator.wait_for_everyone()  # for the first process to have written
+        run.save_model(load_pretrained(Compressor, trainer.run.dir / "best"), f"{home}/{stage}_best")
+        return {}
+
+    own = {"stage": states.stage, "arms": arm, "d_compressed": K, "sweep_d_values": "", "init_from": ""}
+    result = train_arm(run, stage, params.model_copy(update=own), make_trainer, keep_best, within=home)
+    if result is None:
         return None
-    wait = trainer.accelerator.wait_for_everyone
-    wait()  # for the first process to have written
-    compressor.load_state_dict(load_file(home / "best" / "model.safetensors", str(reader.device)))
-    wait()  # for the others to have read
-    compressor.reads = compressor.says = compressor._compiled_call_impl = None
-    run.save_model(compressor, str(kept.relative_to(run.dir)))
-    own.finish(metrics, quiet=True)
     if run.main:
-        for leftover in ("checkpoints", "best"):  # what is kept is `kept`
-            shutil.rmtree(home / leftover, ignore_errors=True)
-    wait()
-    return Trained(compressor, kept, metrics)
+        for leftover in ("checkpoints", "best"):
+            shutil.rmtree(result.folder / leftover, ignore_errors=True)
+    result.model = load_pretrained(Compressor, run.dir / home / f"{stage}_best", reader.device)
+    return result
 
 
 def train_all(
-    params: Compression, run: Run, reader: StateReader, of: StageStates, sizes: list[int]
-) -> Iterator[tuple[str, int, Trained]]:
+    params: Compression, run: Run, reader: StateReader, states: StageStates, sizes: list[int]
+) -> Iterator[tuple[str, int, ArmResult]]:
     """Train every arm at every size, in turn; ends early where `time_limit` pauses one."""
     for K in sizes:
         for arm in usable_arms(params, reader):
-            trained = train(params, run, reader, of, arm, K)
+            trained = train(params, run, reader, states, arm, K)
             if trained is None:
                 return
             yield arm, K, trained
 
 
-def check_beginnings(params: Compression, run: Run, reader: StateReader) -> None:
-    """See to it, before anything is read, that stage 1b alone finds all the compressors of stage 1a that it begins with.
+def check_first_stage(params: Compression, run: Run, reader: StateReader) -> None:
+    """Check, before anything is read, that stage 1b alone finds all compressors of stage 1a that it starts from.
 
     Raises:
         UserError: one is missing, or is of another kind or size.
@@ -256,87 +208,85 @@ def check_beginnings(params: Compression, run: Run, reader: StateReader) -> None
                 _first_stage(params, run, arm, K, reader.hidden_size)
 
 
-def _begin(params: Compression, run: Run, of: StageStates, arm: str, K: int) -> Compressor:
-    """The compressor that a training begins with."""
+def _start(params: Compression, run: Run, states: StageStates, arm: str, K: int) -> Compressor:
+    """The compressor before training."""
     torch.manual_seed(params.seed)
-    D = len(of.sums.moment.total)
-    if of.stage == "1b":
+    D = len(states.sums.moment.total)
+    if states.stage == "1b":
         return _first_stage(params, run, arm, K, D)
     if arm in ("nonlinear", "task_aware"):
-        return closed_form(arm, K, of.sums, params.expansion)
+        return closed_form(arm, K, states.sums, params.expansion)
     return Compressor(D, K, TRAINED[arm])
 
 
 def _first_stage(params: Compression, run: Run, arm: str, K: int, D: int) -> Compressor:
-    """stage1a_best of an arm and size: below `init_from` (or the folder itself), else of this run."""
+    """stage1a_best of an arm and size: below `init_from` (or that folder itself), else of this run."""
     home = Path(params.init_from).expanduser() if params.init_from else run.dir
     places = [home / "compressors" / arm / f"d{K}" / "stage1a_best", home]
     found = next((place for place in places if (place / "model.safetensors").exists()), None)
     if found is None:
         raise UserError(
-            f"stage 1b begins with the compressor of stage 1a, and {home} holds no compressors/{arm}/d{K}/stage1a_best; "
+            f"stage 1b starts from the compressor of stage 1a, and {home} holds no compressors/{arm}/d{K}/stage1a_best; "
             "run with `-p stage 1a` first and give its folder as init_from, or choose `-p stage both`"
         )
     try:
-        with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            begun = Compressor.from_pretrained(found)
-    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
-        why = str(error).splitlines()[0]
+        compressor = load_pretrained(Compressor, found)
+    except UserError as error:
+        raise UserError(f"{error}; give the folder of a run of stage 1a as init_from") from None
+    if (compressor.kind, *compressor.encoder.shape) != (TRAINED[arm], K, D):
         raise UserError(
-            f"{found} holds no compressor ({why}); give the folder of a run of stage 1a as init_from"
-        ) from None
-    if (begun.kind, *begun.encoder.shape) != (TRAINED[arm], K, D):
-        raise UserError(
-            f"{found} holds a compressor of kind {begun.kind} from {begun.encoder.shape[1]} to {begun.d_compressed} numbers; "
-            f"wanted is {TRAINED[arm]}, from {D} to {K}"
+            f"{found} holds a compressor of kind {compressor.kind} from {compressor.encoder.shape[1]} to "
+            f"{compressor.d_compressed} numbers; it must be {TRAINED[arm]}, from {D} to {K}"
         )
-    return begun
+    return compressor
 
 
-# --- what they are worth --------------------------------------------------------------------------------------
+# --- evaluation -------------------------------------------------------------------------------------------------
 
 
 def usable_arms(params: Compression, reader: StateReader) -> list[str]:
-    """The arms that can be trained: without a head on the states' layer, task_aware cannot."""
+    """The arms that can be trained: task_aware requires the states that the head reads."""
     aware = reader.head is not None and reader.last
     return [arm for arm in arm_names(params.arms) if aware or arm != "task_aware"]
 
 
-def closed_arms(sums: Sums) -> list[str]:
-    """The closed forms that there are; task_aware wants the head's part of the sums."""
+def closed_arms(sums: StateSums) -> list[str]:
+    """The closed forms that can be computed; task_aware_closed requires the Fisher information of the head."""
     return [arm for arm in CLOSED if sums.metric is not None or arm != "task_aware_closed"]
 
 
-def row(trained: StageStates, judged: StageStates, reader: StateReader, arm: str, K: int, compressor: Callable) -> dict:
-    """What a compressor made from one stage's states loses on the test part of another's (or of the same): a table's row.
-    What is centred is so by the mean of the text that is judged."""
-    mean = judged.sums.mean.to(reader.device)
-    found = judge(compressor, judged.batches["test"].in_order(), mean, reader)
-    return {"trained": trained.stage, "text": judged.stage, "arm": arm, "K": K} | found
+def evaluation_row(
+    trained: StageStates, text: StageStates, reader: StateReader, arm: str, K: int, compressor: Callable
+) -> dict:
+    """A table's row: a compressor from the states of one stage, evaluated on the test part of another (or the same), centred
+    by the mean of the latter."""
+    mean = text.sums.mean.to(reader.device)
+    found = evaluate(compressor, text.batches["test"].in_order(), mean, reader)
+    return {"trained": trained.stage, "text": text.stage, "arm": arm, "K": K} | found
 
 
-def closed_rows(params: Compression, reader: StateReader, trained: StageStates, judged: StageStates) -> list[dict]:
-    """Rows of every closed form at every size, and of the mean alone (arm "mean"), which stands at every size too."""
+def closed_rows(params: Compression, reader: StateReader, trained: StageStates, text: StageStates) -> list[dict]:
+    """Rows of every closed form at every size, and of the mean predictor (arm "mean"), repeated at every size."""
     mean = trained.sums.mean.to(reader.device)
-    alone = row(trained, judged, reader, "mean", 0, lambda x: mean.expand_as(x))
+    of_mean = evaluation_row(trained, text, reader, "mean", 0, lambda x: mean.expand_as(x))
     rows = []
     for K in params.sizes:
-        rows.append(alone | {"K": K})
+        rows.append(of_mean | {"K": K})
         for arm in closed_arms(trained.sums):
             compressor = closed_form(arm, K, trained.sums).to(reader.device)
-            rows.append(row(trained, judged, reader, arm, K, compressor))
+            rows.append(evaluation_row(trained, text, reader, arm, K, compressor))
     return rows
 
 
-def still_says(
+def generate_with_compression(
     lm: torch.nn.Module,
     tokenizer,
     reader: StateReader,
     compressor: Callable | None,
-    asked: list[Problem],
+    problems: list[Problem],
     thinking: bool,
-) -> Written:
-    """What the language model writes while each of its states, those of the first tokens too, goes through `compressor`
-    (None: as it is)."""
+) -> Generations:
+    """Greedy completions of `problems` with each state of the language model, those of the first tokens too, sent through
+    `compressor` (None: unchanged)."""
     with reader.replaced(compressor):
-        return write(lm, tokenizer, asked, thinking)
+        return generate_greedy(lm, tokenizer, problems, thinking)

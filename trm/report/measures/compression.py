@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trm.compressor.findings import read_rows
 from trm.errors import UserError
 from trm.report.verdicts import (
     IN_PART,
@@ -21,6 +20,7 @@ from trm.report.verdicts import (
     measure,
     share,
 )
+from trm.stats import read_table
 
 SCALE = "a language model of 1.7M parameters, D = 192"
 WIDTH = 192
@@ -28,7 +28,7 @@ WIDTH = 192
 
 def _rows(tables: Path, *arms: str, trained: str = "1a", text: str = "1a") -> pd.DataFrame:
     try:
-        rows = read_rows(tables / "01_compressor.csv")
+        rows = read_table(tables / "01_compressor.csv", ("seed", "trained", "text", "arm", "K", "mse"))
     except UserError as error:
         raise NotThere(f"wants the table 01_compressor.csv ({error})") from None
     rows = rows[(rows["trained"] == trained) & (rows["text"] == text)]
