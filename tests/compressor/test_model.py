@@ -26,6 +26,20 @@ def moment(states):
     return found
 
 
+@pytest.mark.parametrize("D", [1, 2, 5, 12])
+def test_both_triangles_of_the_moment_are_numpys(D):
+    """eigh reads one triangle only, and `error` both; the sums fill one and a half."""
+    parts = np.random.default_rng(D).normal(size=(3, 50, D)) * range(1, D + 1) + 2
+    moment = SecondMoment(D)
+    for part in parts:
+        moment.add(torch.from_numpy(part))
+    x = parts.reshape(-1, D)
+    np.testing.assert_allclose(moment.matrix(centred=False).numpy(), x.T @ x / len(x), rtol=1e-12)
+    np.testing.assert_allclose(
+        moment.matrix(centred=True).numpy(), np.cov(x.T, bias=True).reshape(D, D), rtol=1e-9, atol=1e-10
+    )
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_bound_is_numpys(states, moment, centred):
     x = states.double().numpy()

@@ -1,5 +1,6 @@
-"""The job of chapter 01 on a tiny language model: bounds, stages, files, bad input, the race, memory, processes."""
+"""Chapter 01 on a tiny language model: bounds, stages, files, bad input, memory, processes."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -33,6 +34,12 @@ def reader(tokenizer):
     return StateReader(smollm3(tokenizer, 32, 2, seed=0))
 
 
+@pytest.fixture(scope="module")
+def states(tmp_path_factory, reader, tokenizer):
+    """The states of stage 1a; tests must not change them."""
+    return job.read_stage(*make(tmp_path_factory.mktemp("states")), reader, tokenizer, "1a")
+
+
 def make(tmp_path, **changes):
     params = Compression.create(SMALL | {"output_dir": str(tmp_path / "run")} | changes)
     return params, Run(params, "01_compressor")
@@ -42,9 +49,8 @@ def all_states(of, part="train"):
     return np.concatenate([batch["states"][batch["mask"]] for batch in of.batches[part].in_order()])
 
 
-def test_the_closed_forms_are_those_of_scikit_learn_and_numpy(tmp_path, reader, tokenizer):
-    params, run = make(tmp_path)
-    of = job.read_stage(params, run, reader, tokenizer, "1a")
+def test_the_closed_forms_are_those_of_scikit_learn_and_numpy(reader, states):
+    of = states
     train, test = all_states(of).astype(np.float64), all_states(of, "test").astype(np.float64)
     values = np.linalg.eigvalsh(train.T @ train / len(train))[::-1]
     np.testing.assert_allclose(of.sums.moment.eigen(False)[0].numpy(), values, rtol=1e-6, atol=1e-9)
@@ -59,6 +65,7 @@ def test_the_closed_forms_are_those_of_scikit_learn_and_numpy(tmp_path, reader, 
     assert ours == pytest.approx(theirs, rel=0.02)
 
 
+@pytest.mark.slow
 def test_descent_comes_to_the_bound_and_stage_1b_goes_on_from_1a(tmp_path, reader, tokenizer):
     params, run = make(tmp_path, num_samples=300, num_epochs=30, early_stopping=False)
     of = job.read_stage(params, run, reader, tokenizer, "1a")
@@ -84,9 +91,9 @@ def test_descent_comes_to_the_bound_and_stage_1b_goes_on_from_1a(tmp_path, reade
 
 
 @pytest.mark.parametrize("arm", ["affine", "nonlinear", "task_aware"])
-def test_training_never_ends_worse_than_it_began(tmp_path, reader, tokenizer, arm):
+def test_training_never_ends_worse_than_it_began(tmp_path, reader, states, arm):
     params, run = make(tmp_path, lr=1.0)  # far too large
-    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    of = states
     trained = job.train(params, run, reader, of, arm, 8)
     name = "kl" if arm == "task_aware" else "mse"
     before, after = (
@@ -96,37 +103,40 @@ def test_training_never_ends_worse_than_it_began(tmp_path, reader, tokenizer, ar
     assert after <= before + 1e-9
 
 
-def test_states_that_are_not_kept_train_the_same_compressor(tmp_path, reader, tokenizer):
-    found = []
-    for cache in (True, False):
-        params, run = make(tmp_path / str(cache), cache=cache)
-        of = job.read_stage(params, run, reader, tokenizer, "1a")
-        assert (run.dir / "states").exists() == cache
-        found.append(job.train(params, run, reader, of, "affine", 4).model.encoder)
-        job.remove_states(run)
-        assert not (run.dir / "states").exists()
+def test_states_that_are_not_cached_train_the_same_compressor(tmp_path, reader, tokenizer, states):
+    params, run = make(tmp_path, cache=False)
+    streamed = job.read_stage(params, run, reader, tokenizer, "1a")
+    assert not (run.dir / "states").exists() and states.batches["train"].store is not None
+    found = [job.train(params, run, reader, of, "affine", 4).model.encoder for of in (streamed, states)]
     torch.testing.assert_close(*found)
 
 
-def test_kept_states_are_found_by_other_runs(tmp_path, reader, tokenizer):
-    folders = []
-    for name in ("one", "two"):
-        params, run = make(tmp_path / name, cache_dir=str(tmp_path / "cache"), seed=0, d_compressed=4)
-        job.read_stage(params, run, reader, tokenizer, "1a")
-        folders.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")})
-    assert folders[0] == folders[1] and len(folders[0]) == 3
-    params, run = make(tmp_path / "three", cache_dir=str(tmp_path / "cache"), seed=1)
-    job.read_stage(params, run, reader, tokenizer, "1a")
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 6
+def test_cached_states_are_removed(tmp_path):
+    _, run = make(tmp_path)
+    run.path("states/1a/train/states.npy").write_bytes(b"1")
+    job.remove_states(run)
+    assert not (run.dir / "states").exists()
 
 
-def test_bad_input(tmp_path, reader, tokenizer):
+def test_cached_states_are_found_by_other_runs_of_the_same_seed_and_model(tmp_path, reader, tokenizer):
+    def files_of(name, reader, **changes):
+        params, run = make(tmp_path / name, cache_dir=str(tmp_path / "cache"), **changes)
+        mean = job.read_stage(params, run, reader, tokenizer, "1a").sums.mean
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}, mean
+
+    one, mean = files_of("one", reader)
+    assert files_of("two", reader, d_compressed=4)[0] == one and len(one) == 3
+    assert len(files_of("three", reader, seed=1)[0]) == 6
+    found, other = files_of("four", StateReader(smollm3(tokenizer, 32, 2, seed=1)))  # another model of the same name
+    assert len(found) == 9 and not torch.allclose(mean, other)
+
+
+def test_bad_input(tmp_path, reader, tokenizer, states):
     params, run = make(tmp_path)
-    of = job.read_stage(params, run, reader, tokenizer, "1a")
     for sizes in ({"sweep_d_values": "4, 33"}, {"d_compressed": 33}):
         with pytest.raises(UserError, match="d_compressed 33 is not between 1 and the size of the hidden states, 32"):
             job.read_stage(Compression.create(SMALL | sizes), run, reader, tokenizer, "1a")
-    of.stage = "1b"
+    of = dataclasses.replace(states, stage="1b")
     with pytest.raises(
         UserError, match="starts from the compressor of stage 1a, and .* holds no compressors/tied/d4/stage1a_best"
     ):
@@ -134,14 +144,6 @@ def test_bad_input(tmp_path, reader, tokenizer):
     Compressor(32, 5).save_pretrained(run.dir / "compressors" / "tied" / "d4" / "stage1a_best")
     with pytest.raises(UserError, match="kind tied from 32 to 5 numbers; it must be tied, from 32 to 4"):
         job.train(params, run, reader, of, "tied", 4)
-    empty = tmp_path / "empty.txt"
-    empty.write_text("\n")
-    with pytest.raises(UserError, match="holds no text"):
-        job.read_sequences(params.model_copy(update={"text_path": str(empty)}), tokenizer, "1a")
-    few = tmp_path / "few.txt"
-    few.write_text("\n\n".join(f"Here is document {i} of a few that stand in this file." for i in range(3)))
-    with pytest.raises(UserError, match="no sequence of eight tokens for valid; .* give at least ten"):
-        job.read_sequences(params.model_copy(update={"text_path": str(few)}), tokenizer, "1a")
 
 
 def test_a_state_that_is_not_finite_is_named_with_its_batch(tmp_path, reader, tokenizer, monkeypatch):
@@ -198,6 +200,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_tokens():
     peaks = []
     for tokens in (100_000, 1_000_000):
@@ -224,24 +227,20 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert (tmp_path / "two" / "compressors" / "tied" / "d8" / "stage1b_best" / "model.safetensors").exists()
 
 
-def test_a_state_of_the_test_part_that_is_not_finite_is_no_secret(tmp_path, reader, tokenizer, monkeypatch):
-    for cache in (True, False):
-        params, run = make(tmp_path / str(cache), cache=cache)
-        of = job.read_stage(params, run, reader, tokenizer, "1a")
-        batches = of.batches["test"]
-        batches.store = None
-        monkeypatch.setattr(batches, "read", lambda ids, attention: torch.full((*ids.shape, 32), torch.inf))
-        with pytest.raises(UserError, match="batch 0 of the hidden states holds a number that is not finite"):
-            job.evaluation_row(of, of, reader, "pca", 4, job.closed_form("pca", 4, of.sums))
+def test_a_state_of_the_test_part_that_is_not_finite_is_named(reader, states, monkeypatch):
+    batches = states.batches["test"]
+    monkeypatch.setattr(batches, "store", None)
+    monkeypatch.setattr(batches, "read", lambda ids, attention: torch.full((*ids.shape, 32), torch.inf))
+    with pytest.raises(UserError, match="batch 0 of the hidden states holds a number that is not finite"):
+        job.evaluation_row(states, states, reader, "pca", 4, job.closed_form("pca", 4, states.sums))
 
 
-def test_a_time_limit_pauses_them_all_and_resume_goes_on(tmp_path, reader, tokenizer):
+def test_a_time_limit_pauses_all_and_resume_continues(tmp_path, reader, states):
     params, run = make(tmp_path, time_limit=1e-4, arms="affine, untied", log_interval=1)
-    of = job.read_stage(params, run, reader, tokenizer, "1a")
-    assert list(job.train_all(params, run, reader, of, [4, 8])) == []
+    assert list(job.train_all(params, run, reader, states, [4, 8])) == []
     assert not (run.dir / "compressors" / "untied").exists()
-    again = params.model_copy(update={"resume": True, "time_limit": 0.0})
-    found = [(arm, K) for arm, K, _ in job.train_all(again, run, reader, of, [4, 8])]
+    again, run = make(tmp_path, resume=True, arms="affine, untied", log_interval=1)
+    found = [(arm, K) for arm, K, _ in job.train_all(again, run, reader, states, [4, 8])]
     assert found == [("affine", 4), ("untied", 4), ("affine", 8), ("untied", 8)]
 
 
@@ -258,29 +257,9 @@ def test_what_stage_1b_begins_with_is_looked_for_first(tmp_path, reader):
         job.check_first_stage(params, run, reader)
 
 
-def test_another_models_words_are_asked_for(tmp_path, reader):
-    params, _ = make(tmp_path)
-
-    class Strange:
-        def encode(self, text, **options):
-            return list(range(len(text)))
-
-    with pytest.raises(UserError, match="with another model give texts: text_path"):
-        job.read_sequences(params, Strange(), "1a")
-
-
-def test_kept_states_are_not_those_of_another_model_of_the_same_name(tmp_path, tokenizer):
-    means = []
-    for seed in (0, 1):
-        params, run = make(tmp_path / str(seed), cache_dir=str(tmp_path / "cache"))
-        reader = StateReader(smollm3(tokenizer, 32, 2, seed=seed))
-        means.append(job.read_stage(params, run, reader, tokenizer, "1a").sums.mean)
-    assert not torch.allclose(*means)
-
-
-def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monkeypatch):
+def test_the_best_before_a_pause_is_kept(tmp_path, reader, states, monkeypatch):
     params, run = make(tmp_path, time_limit=1e-4, log_interval=1, eval_interval=1)
-    of = job.read_stage(params, run, reader, tokenizer, "1a")
+    of = states
     assert job.train(params, run, reader, of, "affine", 4) is None
     home = run.dir / "compressors" / "affine" / "d4" / "stage1a"
     found = load_file(home / "best" / "model.safetensors")["encoder"]
@@ -291,5 +270,5 @@ def test_what_was_best_before_a_pause_is_kept(tmp_path, reader, tokenizer, monke
             return {"train/steps": 2, "train/seconds": 1.0}
 
     monkeypatch.setattr(job, "Trainer", NoMoreGain)
-    again = params.model_copy(update={"resume": True, "time_limit": 0.0})
+    again, run = make(tmp_path, resume=True, log_interval=1, eval_interval=1)
     assert torch.equal(job.train(again, run, reader, of, "affine", 4).model.encoder, found)

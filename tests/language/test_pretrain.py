@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 
+import pytest
 import torch
 
 from trm.grpo.train import EARLY_LM
@@ -33,6 +34,7 @@ def test_the_card_says_what_was_measured():
     assert sum(path.stat().st_size for path in SHIPPED_LM.iterdir()) < 4_000_000
 
 
+@pytest.mark.slow
 def test_the_one_that_was_stopped_early():
     """Right about half of the time with its chain; its card names the command of these very parameters."""
     lm, tokenizer = load_lm(str(EARLY_LM))

@@ -3,11 +3,14 @@
 import gzip
 import json
 import lzma
+from itertools import islice
 
 import numpy as np
 import pytest
 
-from trm.language.text import TextError, documents, part_of, sequences, shuffled
+from trm.errors import UserError
+from trm.language.stories import completion, make_tokenizer, problems, prompt
+from trm.language.text import TextError, documents, part_of, read_sequences, sequences, shuffled
 
 
 def test_works_and_paragraphs(tmp_path):
@@ -91,3 +94,30 @@ def test_every_sequence_comes_once_an_epoch():
     assert sorted(set(np.concatenate(epoch))) == list(range(10)) and len(set(np.concatenate(epoch)[:10])) == 10
     assert not np.array_equal(np.concatenate(epoch), np.concatenate([shuffled(10, 4, 1, step) for step in range(3, 6)]))
     assert np.array_equal(shuffled(10, 4, 1, 2), epoch[2]) and len(shuffled(3, 8, 0, 5)) == 8
+
+
+def test_sequences_of_a_file_by_part(tmp_path):
+    class Characters:
+        def encode(self, text, add_special_tokens=True, verbose=True):
+            return [1] * add_special_tokens + [ord(c) for c in text]
+
+    path, counts = tmp_path / "a.txt", {"train": 9, "valid": 9, "test": 9}
+    path.write_text("\n\n".join(f"Document {i} of a file." for i in range(10)))
+    found = read_sequences(Characters(), str(path), counts, 50)
+    assert {part: len(ids) for part, ids in found.items()} == {"train": 8, "valid": 1, "test": 1}
+    assert found["test"][0][0] == 1 and "".join(map(chr, found["test"][0][1:])) == "Document 9 of a file."
+    path.write_text("\n\n".join(f"Here is document {i} of a few." for i in range(3)))
+    with pytest.raises(UserError, match="no sequence of 8 tokens for valid; .* give at least ten"):
+        read_sequences(Characters(), str(path), counts, 50)
+    with pytest.raises(UserError, match="with another model give texts: text_path"):
+        read_sequences(Characters(), "", counts, 50)
+
+
+def test_stories_are_sequences_too():
+    tokenizer = make_tokenizer(texts=500)
+    plain, thinking = (
+        read_sequences(tokenizer, "", {"train": 5}, 99, seed=3, thinking=t)["train"] for t in (False, True)
+    )
+    drawn = list(islice(problems("train", 3), 5))
+    for found, chain in ((plain, False), (thinking, True)):
+        assert [tokenizer.decode(ids) for ids in found] == [prompt(p, chain) + completion(p, chain) for p in drawn]

@@ -1,19 +1,17 @@
-"""Chapter 01's findings, figures and measurements: the words follow the numbers, in both directions."""
+"""Figures and metrics of chapter 01, and what the report measures from its table."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from trm.compressor import figures as plots
-from trm.compressor import findings
-from trm.errors import UserError
+from trm.compressor.evaluate import chapter_metrics
 from trm.report.measures import compression
 from trm.report.verdicts import CONTRADICTED, NOT_SUPPORTED, OTHER_SCALE, SUPPORTED, NotThere
 
 MSE = {"mean": 1.0, "optimum": 0.5, "pca": 0.45, "tied": 0.502, "untied": 0.46, "nonlinear": 0.1, "task_aware": 2.0}
 KL = {"mean": 3.0, "optimum": 1.2, "pca": 1.0, "tied": 1.2, "untied": 1.0, "nonlinear": 0.05, "task_aware": 0.1}
 COSINE = {"mean": 0.3, "optimum": 0.8, "pca": 0.85, "tied": 0.8, "untied": 0.85, "nonlinear": 0.96, "task_aware": 0.6}
-D = 192
 
 
 def rows(mse=MSE, kl=KL, off=2.0, before=1.0):
@@ -34,42 +32,13 @@ def rows(mse=MSE, kl=KL, off=2.0, before=1.0):
     return pd.DataFrame(found)
 
 
-def test_the_words_follow_the_numbers():
-    said = findings.verdict(rows(), D)
-    assert (
-        "finds what one pass computes, no more.** On held-out text the tied compressor is within 1 % of the opt" in said
-    )
-    assert "at 2 of 2 sizes; the worst, K = " in said and "is +0.40% from it" in said
-    assert "A bias is worth 10.0% of the error" in said
-    assert "do not lie on a plane.** The best linear compressor loses 4.5 times what" in said
-    assert "another matter.** The task-aware compressor has a smaller KL than PCA at 2 of 2 sizes" in said
-    assert "(PCA's is 10.0 times as large), and a larger error of the states at 2." in said
-    assert "smaller KL than the task-aware linear one at 2 of 2 sizes" in said and "cosine similarity of 0.30" in said
-    worse = findings.verdict(rows(MSE | {"tied": 0.6, "nonlinear": 0.4}, KL | {"task_aware": 4.0, "nonlinear": 5.0}), D)
-    assert "descent falls short of what one pass computes.**" in worse and "at 0 of 2 sizes; the worst" in worse
-    assert "A plane is nearly all there is" in worse and "The head's eyes do not help" in worse
-    assert "at 0 of 2 sizes below D/2" in worse and "at 0 of 2 sizes." in worse
-    none = rows().drop(columns=["kl"])
-    assert "KL" not in findings.verdict(none, D)
-    assert "loses 2.00 times as much of that of 1b" in findings.stages_verdict(rows())
-    assert findings.stages_verdict(rows()[lambda t: t["trained"] == "1a"]) == ""
-
-
 def test_the_metrics_of_the_chapter():
-    found = findings.chapter_metrics(rows()[lambda t: t["seed"] == 0], K=8, stage="1a")
+    found = chapter_metrics(rows()[lambda t: t["seed"] == 0], K=8, stage="1a")
     assert found["compressor/sizes"] == [4, 8] and found["compressor/kl_pca"] == [1.0, 0.5]
     assert found["compressor/kl_task_aware"] == pytest.approx([0.1, 0.05]) and found["test/mse_tied"] == pytest.approx(
         0.251
     )
     assert found["compressor/pca_excess_max"] == pytest.approx(0.004)
-
-
-def test_the_guides_table_stands_beside_what_was_measured():
-    table = findings.at_ratios(rows(), D)
-    assert list(table.index) == ["48x", "24x"] and table["expected cosine"].tolist() == [0.85, 0.92]
-    assert table["cosine"].tolist() == pytest.approx([0.8, 0.8])
-    assert table["of the mean alone"].tolist() == pytest.approx([0.3, 0.3])
-    assert findings.at_ratios(rows(), 1000).empty
 
 
 def test_figures_show_every_arm_and_metric():
@@ -78,17 +47,9 @@ def test_figures_show_every_arm_and_metric():
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {plots.ARMS[arm][3] for arm in MSE}
     without = plots.trade_off(rows().drop(columns=["kl", "top1_agreement", "ce_change"]))
     assert sum(ax.get_visible() for ax in without.axes) == 3
-    for made in (plots.answers(rows(), 0.99), plots.stages(rows(), {"1a": "x", "1b": "y"}), plots.shapes(128, D, 8)):
+    for made in (plots.answers(rows(), 0.99), plots.stages(rows(), {"1a": "x", "1b": "y"}), plots.shapes(128, 192, 8)):
         assert made.axes
     plt.close("all")
-
-
-def test_tables_that_are_none(tmp_path):
-    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="a.csv: no column seed, trained, text, arm, K, mse; make it with"):
-        findings.read_rows(tmp_path / "a.csv")
-    with pytest.raises(UserError, match="cannot be read as a table"):
-        findings.read_rows(tmp_path / "nowhere.csv")
 
 
 def held(tmp_path, measure, table, **options):
