@@ -34,59 +34,24 @@ def folder_of(path, **parts):
 @pytest.mark.parametrize(
     "text, number",
     [
-        ("#### 1,234", 1234),
-        ("She paid 7 times 9.\n#### -1,200", -1200),
-        ("#### 5\nThat is 3 more than 2.", 5),
-        ("#### 5\n#### 6", 6),
-        ("so $1,234.50.", Fraction(2469, 2)),
-        ("-5", -5),
-        ("\u22125", -5),
-        ("-$5", -5),
-        ("$-5", -5),
-        ("3/4", Fraction(3, 4)),
-        ("It is 3 / 4 of them.", Fraction(3, 4)),
-        ("-1/2", Fraction(-1, 2)),
-        ("12-5", 5),
-        ("x=17;", 17),
-        ("17*2=34", 34),
-        ("\\boxed{72}", 72),
-        ("the 3 are \\boxed{1,072} of 5", 1072),
-        ("**18**", 18),
-        ("$18$", 18),
-        ("50%", 50),
-        ("18.00", 18),
-        ("0.5", Fraction(1, 2)),
-        ("12 apples and 3", 3),
-        ("3, and then 4, so", 4),
-        ("step2 has 7 of them", 7),
-        ("007", 7),
-        ("no number", None),
-        ("", None),
-        ("#### none, of 5", 5),
-        ("#### ", None),
-        ("\\boxed{}", None),
+        ("#### 1,234", 1234), ("She paid 7 times 9.\n#### -1,200", -1200), ("#### 5\nThat is 3 more than 2.", 5),
+        ("#### 5\n#### 6", 6), ("so $1,234.50.", Fraction(2469, 2)), ("-5", -5), ("\u22125", -5), ("-$5", -5),
+        ("$-5", -5), ("3/4", Fraction(3, 4)), ("It is 3 / 4 of them.", Fraction(3, 4)), ("-1/2", Fraction(-1, 2)),
+        ("12-5", 5), ("x=17;", 17), ("17*2=34", 34), ("\\boxed{72}", 72), ("the 3 are \\boxed{1,072} of 5", 1072),
+        ("**18**", 18), ("$18$", 18), ("50%", 50), ("18.00", 18), ("0.5", Fraction(1, 2)), ("12 apples and 3", 3),
+        ("3, and then 4, so", 4), ("step2 has 7 of them", 7), ("007", 7), ("no number", None), ("", None),
+        ("#### none, of 5", 5), ("#### ", None), ("\\boxed{}", None), (".5", Fraction(1, 2)),
+        ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2)),
     ],
 )  # fmt: skip
 def test_the_number_that_a_text_ends_with(text, number):
     assert read_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["1/0", "0/0", "5/00"])
-def test_nothing_is_divided_by_zero(text):
-    read_number(text)
-
-
-@pytest.mark.parametrize(
-    "text, number", [(".5", Fraction(1, 2)), ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2))]
-)
-def test_a_number_may_begin_with_its_point(text, number):
-    """As many of GSM8K's own calculations do: <<20*.2=4>>."""
-    assert read_number(text) == number
-
-
-def test_a_number_without_end_is_read_too():
-    """What a language model writes when it runs on; Python makes no int of more than 4300 digits."""
-    read_number("9" * 5000)
+def test_awkward_numbers_do_not_raise():
+    """Nothing is divided by zero, and Python makes no int of more than 4300 digits, which a model may write."""
+    for text in ("1/0", "0/0", "5/00", "9" * 5000):
+        read_number(text)
 
 
 def test_an_exercise_is_its_question_its_chain_without_calculations_its_answer_and_its_steps(tmp_path):
@@ -109,14 +74,10 @@ def test_calculations_are_those_of_two_numbers(tmp_path):
     numbers = [("1,200", "*", "2", "2400"), ("2.5", "*", "4", "10"), ("10", "-", "-3", "13"), ("-5", "+", "3", "-2")]
     assert found.calculations == tuple(numbers)
     assert found.steps == 7 and found.answer == "1000" and "<" not in found.chain
-
-
-def test_a_calculation_with_a_number_that_begins_with_its_point_is_one(tmp_path):
-    assert calculations(tmp_path, "20*.2=4", "2-1=1").calculations == (("20", "*", ".2", "4"), ("2", "-", "1", "1"))
-
-
-def test_a_problem_without_calculations_has_one_step(tmp_path):
-    assert calculations(tmp_path).calculations == () and calculations(tmp_path).steps == 1
+    found = calculations(tmp_path, "20*.2=4", "2-1=1")  # a number may begin with its point
+    assert found.calculations == (("20", "*", ".2", "4"), ("2", "-", "1", "1"))
+    found = calculations(tmp_path)
+    assert found.calculations == () and found.steps == 1
 
 
 def test_of_the_training_part_every_tenth_problem_is_for_validation(tmp_path):

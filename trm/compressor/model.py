@@ -43,11 +43,7 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
     """
 
     def __init__(
-        self,
-        hidden_size: int,
-        d_compressed: int,
-        kind: str = "tied",
-        expansion: float = CompressorParams().expansion,
+        self, hidden_size: int, d_compressed: int, kind: str = "tied", expansion: float = CompressorParams().expansion
     ):
         super().__init__()
         if kind not in KINDS:

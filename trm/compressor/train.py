@@ -30,9 +30,6 @@ CLOSED = {"optimum": "tied", "pca": "affine", "task_aware_closed": "linear"}  # 
 TRAINED = {"tied": "tied", "untied": "linear", "affine": "affine", "nonlinear": "nonlinear", "task_aware": "linear"}
 
 
-# --- texts to states, and one pass over them --------------------------------------------------------------------
-
-
 @dataclass
 class StateSums:
     """The sums of one pass over states: second moment, Fisher information of the head (None without one), seconds."""
@@ -124,9 +121,6 @@ def closed_form(arm: str, K: int, sums: StateSums, expansion: float = 2.0) -> Co
         raise UserError("task_aware requires a model with a head, and the layer that the head reads (-1)")
     compressor = Compressor(len(sums.moment.total), K, (CLOSED | TRAINED)[arm], expansion)
     return compressor.set_optimum(sums.moment, sums.metric if aware else None)
-
-
-# --- gradient descent -------------------------------------------------------------------------------------------
 
 
 def train(
@@ -241,9 +235,6 @@ def _first_stage(params: Compression, run: Run, arm: str, K: int, D: int) -> Com
     return compressor
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------
-
-
 def usable_arms(params: Compression, reader: StateReader) -> list[str]:
     """The arms that can be trained: task_aware requires the states that the head reads."""
     aware = reader.head is not None and reader.last
@@ -279,12 +270,7 @@ def closed_rows(params: Compression, reader: StateReader, trained: StageStates, 
 
 
 def generate_with_compression(
-    lm: torch.nn.Module,
-    tokenizer,
-    reader: StateReader,
-    compressor: Callable | None,
-    problems: list[Problem],
-    thinking: bool,
+    lm, tokenizer, reader: StateReader, compressor: Callable | None, problems: list[Problem], thinking: bool
 ) -> Generations:
     """Greedy completions of `problems` with each state of the language model, those of the first tokens too, sent through
     `compressor` (None: unchanged)."""
