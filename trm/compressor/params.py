@@ -89,12 +89,12 @@ class Compression(CompressorParams, Training):
     @model_validator(mode="before")
     @classmethod
     def _wandb(cls, values: dict) -> dict:
-        wanted = str(values.get("use_wandb", False)).strip().lower() in ("true", "t", "1", "yes", "y", "on")
-        if wanted and values.get("log_with", "none") not in ("none", "wandb"):
+        chosen = str(values.get("use_wandb", False)).strip().lower() in ("true", "t", "1", "yes", "y", "on")
+        if chosen and values.get("log_with", "none") not in ("none", "wandb"):
             raise ValueError(
                 "parameter 'use_wandb' = True contradicts 'log_with', which names another tracker; choose one"
             )
-        return values | ({"log_with": "wandb"} if wanted else {})
+        return values | ({"log_with": "wandb"} if chosen else {})
 
     @model_validator(mode="after")
     def _starts_somewhere(self) -> Self:

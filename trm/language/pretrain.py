@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from transformers import SmolLM3ForCausalLM
 
 from trm.errors import show_user_errors_plainly
-from trm.language.lm import CausalLM, generate_greedy, load_lm, smollm3
+from trm.language.lm import SHIPPED_LM, CausalLM, generate_greedy, load_lm, smollm3
 from trm.language.stories import Problem, ReasoningBatches, make_tokenizer, problems
 from trm.params import Training, from_command_line
 from trm.progress import Progress
@@ -57,33 +57,6 @@ class ReasoningLM(Training):
         return self
 
 
-CARD = """---
-license: mit
-library_name: transformers
-pipeline_tag: text-generation
----
-# A language model that needs to think
-
-A causal language model of SmolLM3's architecture, {parameters:,} parameters ({p.num_layers} layers, {p.hidden_size} wide),
-trained from random weights on generated arithmetic word problems of {p.min_steps} to {p.max_problem_steps} steps, half of
-them with a chain of thought. It is meant for studying compressed states and latent thoughts; it knows nothing else.
-
-    Emma has 12 apples. She buys 5 more. She doubles them. How many apples does Emma have? /think<think>
-
-asks for a chain, `12+5=17;17*2=34;</think>34`; ` /no_think<think></think>` at the end of the prompt for the answer at once.
-
-Greedy accuracy on {p.test_size} problems whose arithmetic does not occur in training:
-
-| steps of the problem | with thinking | without |
-|---|---|---|
-{rows}
-
-The weights are those of the best evaluation, after {step:,} steps of {p.batch_size} problems. The command that rebuilds it:
-
-    python -m trm.language.pretrain{flags}
-"""
-
-
 def accuracies(lm, tokenizer, some: list[Problem]) -> dict[str, float]:
     """Accuracies "thinking", "no_thinking", and by number of steps "thinking/4", ..."""
     found = {}
@@ -98,14 +71,17 @@ def accuracies(lm, tokenizer, some: list[Problem]) -> dict[str, float]:
 
 
 def card(params: ReasoningLM, metrics: dict[str, float], parameters: int) -> str:
-    """The model card."""
-    steps = sorted(name.removeprefix("test/thinking") for name in metrics if name.startswith("test/thinking"))
+    """The model card, from card_template.md."""
+    ends = (name.removeprefix("test/thinking") for name in metrics if name.startswith("test/thinking"))
     rows = [
         f"| {end.strip('/') or 'all'} | {metrics[f'test/thinking{end}']:.1%} | {metrics[f'test/no_thinking{end}']:.1%} |"
-        for end in steps
+        for end in sorted(ends, key=lambda end: int(end.strip("/") or 0))
     ]
     flags = "".join(f" -p {k} {v}" for k, v in params.changed().items() if k in params.result_values())
-    return CARD.format(p=params, parameters=parameters, rows="\n".join(rows), step=metrics["model/step"], flags=flags)
+    template = (SHIPPED_LM / "card_template.md").read_text(encoding="utf-8")
+    return template.format(
+        p=params, parameters=parameters, rows="\n".join(rows), step=metrics["model/step"], flags=flags
+    )
 
 
 def train(params: ReasoningLM) -> Run:

@@ -69,10 +69,10 @@ class Problem:
         people, pronoun = draw.choice([(WOMEN, "She"), (MEN, "He")])
         person, thing = draw.choice(people), draw.choice(OBJECTS)
         others = [name for name in WOMEN + MEN if name != person]
-        said = [f"{person} has {self.start} {thing}."]
+        sentences = [f"{person} has {self.start} {thing}."]
         for operation, number in self.steps:
-            said.append(draw.choice(SENTENCES[operation]).format(P=pronoun, n=number, o=draw.choice(others)))
-        return " ".join([*said, f"How many {thing} does {person} have?"])
+            sentences.append(draw.choice(SENTENCES[operation]).format(P=pronoun, n=number, o=draw.choice(others)))
+        return " ".join([*sentences, f"How many {thing} does {person} have?"])
 
     @property
     def chain(self) -> str:
@@ -193,9 +193,8 @@ def encode(
     tokenizer: PreTrainedTokenizerFast, some: Sequence[Problem], thinking: Sequence[bool]
 ) -> list[tuple[list[int], list[int]]]:
     """(prompt, completion) of each problem as token ids, with its chain where `thinking` is true."""
-    before = tokenizer([prompt(p, t) for p, t in zip(some, thinking)], add_special_tokens=False)["input_ids"]
-    after = tokenizer([completion(p, t) for p, t in zip(some, thinking)], add_special_tokens=False)["input_ids"]
-    return list(zip(before, after))
+    texts = ([of(p, t) for p, t in zip(some, thinking)] for of in (prompt, completion))
+    return list(zip(*(tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)))
 
 
 @dataclass(frozen=True)
