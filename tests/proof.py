@@ -92,7 +92,7 @@ def resolved() -> dict:
     """Parameters of every chapter, every YAML file, and every point of every sweep at every scale."""
     import yaml
 
-    from trm.sweep.definition import read_sweeps
+    from trm.sweep.spec import read_sweeps
 
     found = {}
     for chapter, schema in schemas().items():

@@ -9,7 +9,7 @@ from trm.scaling import experiments, pareto
 from trm.scaling import figures as scaling_plots
 from trm.scaling.verdict import study
 from trm.stats_old import error_odds
-from trm.sweep.definition import read_sweeps
+from trm.sweep.spec import read_sweeps
 
 
 def runs(accuracies, **columns):

@@ -11,7 +11,7 @@ from trm.optim import EMA
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.train import count_flops, make_model, make_trainer
 from trm.run import Run
-from trm.sweep.definition import read_sweeps
+from trm.sweep.spec import read_sweeps
 
 SUITES = read_sweeps()
 # Axis: what must differ between any two of its cases (and, where it is named first, from the baseline).

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trm.sweep.definition import SweepError, read_sweeps
+from trm.sweep.spec import SweepError, read_sweeps
 from trm.sweep.tpu import cases_of, suite_plans
 from trm.tpu.slices import SLICES
 

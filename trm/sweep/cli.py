@@ -1,66 +1,62 @@
-"""`python -m trm.sweep`: run sweeps of chapters, and see what became of them. `python -m trm.sweep --help` says how."""
+"""`trm sweep`: run sweeps of chapters, see their state, collect their tables. `trm sweep --help` lists the options."""
 
 import argparse
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from trm.errors import UserError
 from trm.params import from_command_line
-from trm.sweep import results as tables
-from trm.sweep.definition import SCALES, find, read_sweeps
+from trm.sweep import table as tables
+from trm.sweep.spec import SCALES, find, read_sweeps
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What may stand on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m trm.sweep", description="Sweeps of chapters.")
+    """The options of the command."""
+    parser = argparse.ArgumentParser(prog="trm sweep", description="Sweeps of chapters.")
     actions = parser.add_subparsers(dest="action", required=True)
     chosen = argparse.ArgumentParser(add_help=False)
-    chosen.add_argument("names", nargs="*", metavar="NAME", help="sweep, group, configuration or file, several allowed")
-    chosen.add_argument("--pattern", default="", help="every configuration that begins with this, or matches it")
-    chosen.add_argument("--scale", choices=SCALES, default="laptop", help="size of the runs (default: laptop)")
-    chosen.add_argument("--outputs", default="", metavar="DIR", help="where runs lie (default: outputs/sweeps)")
-    chosen.add_argument("-p", nargs=2, action="append", default=[], metavar=("PARAM", "VALUE"), help="for every run")
+    add = chosen.add_argument
+    add("names", nargs="*", metavar="NAME", help="sweep, group, configuration or file, several allowed")
+    add("--pattern", default="", help="every configuration that begins with this, or matches it")
+    add("--scale", choices=SCALES, default="laptop", help="size of the runs (default: laptop)")
+    add("--outputs", type=Path, metavar="DIR", help="where runs lie (default: outputs/sweeps)")
+    add("-p", nargs=2, action="append", default=[], metavar=("PARAM", "VALUE"), help="for every run")
 
-    run = actions.add_parser("run", parents=[chosen], help="run what is not done yet")
-    run.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time on this machine; its cores are divided among them"
-    )
-    run.add_argument("--threads", type=int, default=0, help="of each run (default: its share of the cores)")
-    run.add_argument("--dry-run", action="store_true", help="check every point, show what would run, run nothing")
-    run.add_argument("--fail-fast", action="store_true", help="stop at the first failure (default: go on)")
-    run.add_argument(
-        "--time-limit", type=float, default=0, metavar="MINUTES", help="of training, a run; it can be resumed"
-    )
-    run.add_argument("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
+    add = actions.add_parser("run", parents=[chosen], help="run what is not done yet").add_argument
+    add("--jobs", type=int, default=1, help="runs at a time on this machine; its cores are divided among them")
+    add("--threads", type=int, default=0, help="threads per run (default: its share of the cores)")
+    add("--table", type=Path, metavar="FILE", help="skip the points whose rows stand in this table of `results`")
+    add("--dry-run", action="store_true", help="check every point, show what would run, run nothing")
+    add("--fail-fast", action="store_true", help="stop at the first failure (default: go on)")
+    add("--time-limit", type=float, default=0, metavar="MINUTES", help="of training per run; it can be resumed")
+    add("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
 
-    status = actions.add_parser("status", parents=[chosen], help="how many runs are in which state, and what failed")
-    status.add_argument("--json", action="store_true")
-    result = actions.add_parser("results", parents=[chosen], help="a table of the complete runs")
-    result.add_argument("--csv", default="", metavar="FILE", help="write every run with all its columns")
-    result.add_argument(
-        "--rows", default="", metavar="FILE", help="write the rows of the runs' own tables, where they have"
-    )
-    result.add_argument("--import", dest="imported", default="", metavar="FILE", help="add a table exported from W&B")
-    listing = actions.add_parser("list", help="the sweeps that there are")
-    listing.add_argument("--json", action="store_true")
+    add = actions.add_parser("status", parents=[chosen], help="how many runs are in which state").add_argument
+    add("--json", action="store_true")
+    add = actions.add_parser("results", parents=[chosen], help="a table of the complete runs").add_argument
+    add("--csv", type=Path, metavar="FILE", help="write every run with all its columns (.csv or .parquet)")
+    add("--rows", type=Path, metavar="FILE", help="write the rows of the runs' own tables (.csv or .parquet)")
+    add("--table", default="table", metavar="NAME", help="which of their tables: NAME.csv, such as curves")
+    add("--import", dest="imported", type=Path, metavar="FILE", help="add a table exported from W&B")
+    actions.add_parser("list", help="the sweeps that there are").add_argument("--json", action="store_true")
     return parser
 
 
 def main(words: list[str] | None = None) -> int:
-    """Do what the words ask; the exit code: 0 all complete that this machine can run, 1 a run failed, 2 wrong input, 3 runs
-    are left over (paused, at work in another sweep, or their scheduler went away), 130 interrupted."""
+    """Run the command; the exit code: 0 all complete that this machine can run, 1 a run failed, 2 wrong input, 3 runs are
+    left over (paused, at work in another sweep, or their scheduler went away), 130 interrupted."""
     args = arguments().parse_args(words)
     try:
         if args.action == "list":
             return list_sweeps(args.json)
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
-        found = find(args.names, args.pattern)
-        if args.outputs:
-            found = [(replace(sweep, outputs=Path(args.outputs).resolve()), cases) for sweep, cases in found]
-        chosen = [(sweep, sweep.points(args.scale, cases, given)) for sweep, cases in found]
+        chosen = []
+        for sweep, cases in find(args.names, args.pattern):
+            if args.outputs:
+                sweep = sweep.model_copy(update={"outputs": args.outputs.resolve()})
+            chosen.append((sweep, sweep.points(args.scale, cases, given)))
         return {"run": run, "status": status, "results": results}[args.action](args, chosen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,9 +67,14 @@ def main(words: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, chosen: list) -> int:
-    """Run, or show what would."""
+    """Run, or show what would run."""
     if args.jobs < 1 or args.threads < 0 or not 0 <= args.time_limit < math.inf:
-        raise UserError("--jobs must be at least 1, --threads and --time-limit at least 0, and no infinite number")
+        raise UserError("--jobs must be at least 1, --threads and --time-limit at least 0 and finite")
+    if args.table:
+        before = sum(len(points) for _, points in chosen)
+        chosen = [(sweep, tables.not_listed(points, args.table)) for sweep, points in chosen]
+        left = sum(len(points) for _, points in chosen)
+        print(f"{before - left} of {before} points stand in {args.table}")
     if args.dry_run:
         for sweep, points in chosen:
             for row in tables.statuses(sweep, points):
@@ -91,10 +92,10 @@ def status(args: argparse.Namespace, chosen: list) -> int:
     """Counts by state, and a line for every failure."""
     rows = {sweep.name: tables.statuses(sweep, points) for sweep, points in chosen}
     if args.json:
-        sweeps = {name: {"points": len(of)} | tables.counts(of) for name, of in rows.items()}
+        sweeps = {name: {"points": len(of), **tables.counts(of)} for name, of in rows.items()}
         everything = [row for of in rows.values() for row in of]
-        total = {"scale": args.scale, "points": len(everything)} | tables.counts(everything)
-        print(json.dumps(total | {"sweeps": sweeps}, indent=2))
+        total = {"scale": args.scale, "points": len(everything), **tables.counts(everything)}
+        print(json.dumps({**total, "sweeps": sweeps}, indent=2))
         return 0
     for name, of in rows.items():
         print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in tables.counts(of).items() if count))
@@ -105,12 +106,12 @@ def status(args: argparse.Namespace, chosen: list) -> int:
 
 
 def results(args: argparse.Namespace, chosen: list) -> int:
-    """The table, in short; all of it with --csv, and the runs' own tables together with --rows."""
+    """The table in short; all of it with --csv, and the runs' own tables together with --rows."""
     import pandas as pd
 
     found = [tables.results(sweep, points) for sweep, points in chosen]
     if args.imported:
-        found.append(tables.import_wandb(Path(args.imported)))
+        found.append(tables.import_wandb(args.imported))
     found = [table for table in found if len(table)]
     if not found:
         raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
@@ -120,24 +121,16 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     if "code" in table and (old := int((table["code"].notna() & ~table["code"].isin(present)).sum())):
         print(f"note: {old} of these runs were made by another version of the code")
     if args.csv:
-        _write_table(args.csv, table)
+        tables.write_table(args.csv, table)
         print(f"{len(table)} runs in {args.csv}")
     if args.rows:
-        rows = pd.concat([tables.own_tables(sweep, points) for sweep, points in chosen], ignore_index=True)
+        own = [tables.own_tables(sweep, points, args.table) for sweep, points in chosen]
+        rows = pd.concat(own, ignore_index=True)
         if rows.empty:
-            raise UserError("these runs wrote no table.csv; chapter 01 does")
-        _write_table(args.rows, rows)
+            raise UserError(f"these runs wrote no {args.table}.csv")
+        tables.write_table(args.rows, rows)
         print(f"{len(rows)} rows in {args.rows}")
     return 0
-
-
-def _write_table(path: str, table) -> None:
-    from trm.run import write_atomically
-
-    try:
-        write_atomically(Path(path), table.to_csv(index=False))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); is there such a folder?") from None
 
 
 def list_sweeps(as_json: bool) -> int:
@@ -145,15 +138,15 @@ def list_sweeps(as_json: bool) -> int:
     rows = []
     for sweep in read_sweeps().values():
         configurations, distinct = sweep.count()
-        rows.append({"name": sweep.name, "suite": sweep.suite, "configurations": configurations, "distinct": distinct}
-                    | {"groups": {group: len(sweep.cases_of(group)) for group in sweep.groups}})  # fmt: skip
+        groups = {group: len(sweep.cases_of(group)) for group in sweep.groups}
+        row = {"name": sweep.name, "suite": sweep.suite, "configurations": configurations, "distinct": distinct}
+        rows.append({**row, "groups": groups})
     if as_json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        print(
-            f"{row['name']} ({row['suite'] or 'no suite'}): {row['configurations']} configurations, {row['distinct']} distinct"
-        )
+        counts = f"{row['configurations']} configurations, {row['distinct']} distinct"
+        print(f"{row['name']} ({row['suite'] or 'no suite'}): {counts}")
         for group, size in row["groups"].items():
             print(f"    {group}: {size}")
     return 0

@@ -4,7 +4,6 @@ dask carries jobs to workers, gives those of a dead worker to another, and is al
 is read from the folders of the runs, so that a sweep that was killed goes on where it was.
 """
 
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -12,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trm.sweep.definition import Point, Sweep, SweepError
+from tqdm.auto import tqdm
+
+from trm.sweep.spec import Point, Sweep, SweepError
 from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 
 
@@ -69,8 +70,8 @@ class Pool:
         """How many jobs can run at a time by now."""
         return sum(map(len, neighbours(self.client).values()))
 
-    def outcomes(self, jobs: list[Job], threads: int = 0) -> Iterator[Outcome | None]:
-        """Outcomes as they come; None about five times a second while there is nothing new, for a display."""
+    def outcomes(self, jobs: list[Job], threads: int = 0) -> Iterator[Outcome]:
+        """Outcomes as they come."""
         from distributed.client import FutureCancelledError
 
         waiting = {self.client.submit(on_worker, job, threads, pure=False, retries=3): job for job in jobs}
@@ -86,52 +87,12 @@ class Pool:
                     yield Outcome(job.name, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
             if not finished:
                 time.sleep(0.2)
-                yield None
 
     def close(self) -> None:
         """Stop the workers of this machine; those of another scheduler only forget what was asked of them."""
         self.client.close(timeout=5)
         if self.cluster:
             self.cluster.close(timeout=5)
-
-
-class Display:
-    """A table of a sweep at work: a row for every run that ends; on a terminal its last row changes every second."""
-
-    HEAD = f"{'done':>5} {'failed':>6} {'running':>7} {'queued':>6} {'left':>8}   last run"
-
-    def __init__(self, jobs: int, workers: int, stream=None):
-        self.jobs, self.workers, self.stream = jobs, workers, stream or sys.stdout
-        self.counts, self.seconds = Counter(), []
-        self.live, self.shown = self.stream.isatty(), 0.0
-        print(self.HEAD, file=self.stream, flush=True)
-
-    def ended(self, outcome: Outcome) -> None:
-        """Count an outcome and add its row."""
-        self.counts[outcome.state] += 1
-        if outcome.state == "done":
-            self.seconds.append(outcome.seconds)
-        said = f"{outcome.state:7} {outcome.name}  {outcome.seconds:.0f} s  {outcome.error}".rstrip()
-        print(("\r\x1b[K" if self.live else "") + self.row(said), file=self.stream, flush=True)
-
-    def tick(self) -> None:
-        """Renew the last row, on a terminal."""
-        if self.live and time.monotonic() - self.shown > 1:
-            self.shown = time.monotonic()
-            print("\r\x1b[K" + self.row("..."), end="", file=self.stream, flush=True)
-
-    def row(self, said: str) -> str:
-        """Counts, the time left by the mean of the runs so far, and `said`."""
-        ended = self.counts.total()
-        running = min(self.workers, self.jobs - ended)
-        queued = self.jobs - ended - running
-        left = "?"
-        if self.seconds:
-            seconds = (queued + running / 2) * sum(self.seconds) / len(self.seconds) / self.workers
-            left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-        done = self.counts["done"]
-        failed = self.counts["failed"]
-        return f"{done:5} {failed:6} {running:7} {queued:6} {left:>8}   {said}"
 
 
 def run(
@@ -145,9 +106,9 @@ def run(
 ) -> Counter:
     """Run all points that are not done; returns how many jobs ended in each state, "skipped" being done before.
 
-    Failed ones are tried again: what failed may have been mended. At most `jobs` at a time on this machine, or as many as
+    Failed ones are tried again, as what failed may have been fixed. At most `jobs` at a time on this machine, or as many as
     the scheduler at `address` has workers, with `threads` each (0: the cores divided among them). `time_limit`: minutes of
-    training, a run.
+    training per run.
 
     Raises:
         SweepError: the folder for the runs cannot be written, or no scheduler answers.
@@ -169,19 +130,18 @@ def run(
         except OSError as error:
             raise SweepError(f"{sweep.folder} cannot be written ({error.strerror}); --outputs names another") from None
     pool = Pool(min(jobs, len(left)), address)
-    workers, asked = pool.workers(), time.monotonic()
-    if not workers:
+    if not pool.workers():
         print(f"{address} has no workers yet: waiting for `dask worker {address}`", flush=True)
-    display = Display(len(left), workers or 1)
+    bar = tqdm(total=len(left), unit="run", disable=None)  # only on a terminal
+    ended = 0
     try:
         for outcome in pool.outcomes(left, threads):
-            if outcome is None:
-                if address and time.monotonic() - asked > 10:  # workers may come and go
-                    display.workers, asked = pool.workers() or 1, time.monotonic()
-                display.tick()
-                continue
-            display.ended(outcome)
             counts[outcome.state] += 1
+            bar.update()
+            ended += 1
+            line = f"[{ended}/{len(left)}] {outcome.state:7} {outcome.name}  {outcome.seconds:.0f} s  {outcome.error}".rstrip()
+            with bar.external_write_mode():
+                print(line, flush=True)
             if fail_fast and outcome.state == "failed":
                 print("stopped at the first failure")
                 break
@@ -190,5 +150,6 @@ def run(
             print(f"\nruns that are at work on {address} go on to their end", flush=True)
         raise
     finally:
+        bar.close()
         pool.close()
     return counts

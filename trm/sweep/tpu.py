@@ -6,7 +6,7 @@ import pandas as pd
 
 from trm.params import arm_names
 from trm.sweep.chapters import schema_of
-from trm.sweep.definition import Point, SweepError, read_sweeps
+from trm.sweep.spec import Point, SweepError, read_sweeps
 from trm.tpu.plan import faults, plan
 from trm.tpu.slices import Slice
 

@@ -1,8 +1,8 @@
 """One point of a sweep: papermill on the chapter, in a process of its own, in a folder of its own.
 
 The folder says what became of it, and nothing else does: `metrics.json`, done; `failed.json`, failed and why;
-`metrics.partial.json`, paused by its time limit; `running.json`, touched every few seconds, at work, and whose it is.
-What is cut off leaves a checkpoint, from which the next attempt goes on.
+`metrics.partial.json`, paused by its time limit; `running.json`, touched every few seconds, at work, and its owner. A run that
+is cut off leaves a checkpoint, from which the next attempt continues.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from trm.run import ROOT, source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
-from trm.sweep.marker import HEARTBEAT, IDLE, IdleWatch, Lost, Marker, kill_tree, read_mapping
+from trm.sweep.lease import HEARTBEAT, IDLE, HangDetector, Lease, LeaseLost, kill_tree, read_mapping
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def state(folder: Path) -> str:
     """done, running, failed, paused or queued, from what lies in the folder of a run."""
     if (folder / "metrics.json").exists():
         return "done"
-    if Marker.held(folder):
+    if Lease.is_held(folder):
         return "running"
     for name, kind in (("failed.json", "failed"), ("metrics.partial.json", "paused")):
         if (folder / name).exists():
@@ -115,11 +115,11 @@ def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts
     def outcome(state: str, error: str = "") -> Outcome:
         return Outcome(job.name, state, time.monotonic() - started, error)
 
-    marker = None
+    lease = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        marker = Marker.take(folder)
-        if marker is None:
+        lease = Lease.acquire(folder)
+        if lease is None:
             return outcome("busy", "another process is at work on it")
         if job.code and source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
             return _failed(folder, outcome("failed", "the sources changed since the sweep began; start it again"))
@@ -128,7 +128,7 @@ def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts
                 return outcome("done")
             (folder / "failed.json").unlink(missing_ok=True)
             try:
-                code, text = _papermill(job, folder, environment or {}, marker)
+                code, text = _papermill(job, folder, environment or {}, lease)
             except KernelDied as error:
                 if attempt == kernel_attempts:
                     return _failed(folder, outcome("failed", str(error)))
@@ -138,20 +138,20 @@ def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts
             if code == 0 and (folder / "metrics.partial.json").exists():
                 return outcome("paused")
             return _failed(folder, outcome("failed", _reason(folder, text, code)))
-    except Lost:
+    except LeaseLost:
         return outcome("busy", "another process has taken it over")
     except OSError as error:  # a full disk, a folder that cannot be written
         return _failed(folder, outcome("failed", f"{error.strerror or error}: {error.filename or folder}"))
     finally:
-        if marker:
-            marker.release()
+        if lease:
+            lease.release()
 
 
-def _papermill(job: Job, folder: Path, variables: dict[str, str], marker: Marker) -> tuple[int, str]:
+def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -> tuple[int, str]:
     """Execute the notebook; (exit code, what it printed).
 
     Raises:
-        KernelDied: the kernel was killed, or hangs. Lost: the folder is another's now.
+        KernelDied: the kernel was killed, or hangs. LeaseLost: the folder is another's now.
     """
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
@@ -168,14 +168,14 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], marker: Marker
             preexec_fn=_die_with_parent, start_new_session=True,  # Ctrl-C is for the sweep, which then stops its runs
         )  # fmt: skip
         try:
-            marker.name(child.pid)
-            watch = IdleWatch(child.pid)
+            lease.name_run(child.pid)
+            hang = HangDetector(child.pid)
             while child.poll() is None:
                 try:
                     child.wait(HEARTBEAT)
                 except subprocess.TimeoutExpired:
-                    marker.beat()
-                    if watch.hangs():
+                    lease.heartbeat()
+                    if hang.hangs():
                         raise KernelDied(f"it did nothing for {IDLE / 60:.0f} minutes and was stopped") from None
                 if os.getppid() != parent:  # whoever started this worker is gone: so should it be
                     os._exit(1)

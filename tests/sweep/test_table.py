@@ -2,16 +2,16 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from trm.errors import UserError
 from trm.run import write_atomically
 from trm.sweep import worker
 from trm.sweep.cli import main
-from trm.sweep.definition import read_sweep
-from trm.sweep.engine import Display, jobs_of
-from trm.sweep.results import counts, import_wandb, own_tables, results, short, statuses
-from trm.sweep.worker import Outcome
+from trm.sweep.engine import jobs_of
+from trm.sweep.spec import read_sweep
+from trm.sweep.table import counts, import_wandb, not_listed, own_tables, results, short, statuses, write_table
 
 SWEEP = """
 notebook: 04_trm_train
@@ -24,9 +24,7 @@ scales: {smoke: {base: {max_steps: 2}}}
 @pytest.fixture
 def sweep(tmp_path):
     (tmp_path / "s.yaml").write_text(SWEEP)
-    found = read_sweep(tmp_path / "s.yaml")
-    object.__setattr__(found, "outputs", tmp_path / "out")
-    return found
+    return read_sweep(tmp_path / "s.yaml").model_copy(update={"outputs": tmp_path / "out"})
 
 
 def complete(folder, params, accuracy, code="c0"):
@@ -64,15 +62,42 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
     (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n")
     (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n")
     rows = own_tables(sweep, sweep.points("smoke", ["a"]))
-    assert list(rows.columns) == ["sweep", "case", "cell", "seed", "arm", "mse"]
+    assert list(rows.columns) == ["sweep", "case", "cell", "seed", "config", "arm", "mse"]
     assert rows[["case", "seed", "arm", "mse"]].values.tolist() == [
         ["a", 0, "x", 0.5],
         ["a", 0, "y", 0.25],
         ["a", 1, "x", 0.75],
     ]
+    (sweep.folder_of(points[1]) / "curves.csv").write_text("arm,seed,step,mse\nx,1,10,0.5\nx,1,20,0.25\n")
+    words = ["results", str(tmp_path / "s.yaml"), "--scale", "smoke", "--outputs", str(tmp_path / "out")]
+    assert main([*words, "--rows", str(tmp_path / "c.parquet"), "--table", "curves"]) == 0
+    assert pd.read_parquet(tmp_path / "c.parquet")["step"].tolist() == [10, 20] * 2  # of a and of same
+    assert main([*words, "--rows", str(tmp_path / "c.csv"), "--table", "sentences"]) == 2
     (sweep.folder_of(points[1]) / "table.csv").write_text("")
     with pytest.raises(UserError, match="table.csv is damaged"):
         own_tables(sweep, points)
+
+
+def test_points_that_stand_in_a_table_are_skipped(sweep, tmp_path, capsys):
+    points, path = sweep.points("smoke"), tmp_path / "made.csv"
+    a0, a1, b0, b1, same0, same1 = points
+    for point in (a0, b1):
+        complete(sweep.folder / f"{point.case}-elsewhere", point.params, 0.5, "older")
+    table = results(sweep, [a0, b1])
+    write_table(path, table)
+    assert not_listed(points, path) == [a1, b0, same1]  # by config and seed: `same` is `a` under another name
+    table.drop(columns="config").to_csv(path, index=False)
+    assert not_listed(points, path) == [a1, b0, same0, same1]  # by names and parameters
+    table[["seed", "lr"]].to_csv(path, index=False)
+    assert not_listed(points, path) == [a1, b0, same1]
+    words = [str(tmp_path / "s.yaml"), "--scale", "smoke", "--outputs", str(tmp_path / "new"), "--table", str(path)]
+    assert main(["run", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 6 points stand in" in said and "a/seed1" in said and "a/seed0" not in said
+    for name, message in (("seed,mse\n0,1\n", "no column config, case or parameter"), ("mse\n0\n", "no column seed")):
+        path.write_text(name)
+        with pytest.raises(UserError, match=message):
+            not_listed(points, path)
 
 
 def test_what_lies_in_a_folder_says_the_state(sweep):
@@ -100,7 +125,7 @@ def test_a_table_from_wandb(tmp_path, capsys):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
         import_wandb(path)
-    with pytest.raises(UserError, match="none.csv: cannot be read"):
+    with pytest.raises(UserError, match="none.csv: cannot be read as a table"):
         import_wandb(tmp_path / "none.csv")
 
 
@@ -131,18 +156,6 @@ def test_an_old_failure_is_forgotten_when_the_run_goes_on(sweep):
     assert statuses(sweep, points)[0] == {"point": points[0].name, "state": "failed", "error": "old"}
     (folder / "metrics.json").write_text("{}")
     assert statuses(sweep, points)[0]["error"] == ""
-
-
-def test_the_display_counts_and_reads_well_in_a_log(capsys):
-    display = Display(jobs=10, workers=2)
-    display.ended(Outcome("s/a/seed0", "done", 100.0))
-    display.ended(Outcome("s/b/seed0", "failed", 3.0, "ValueError: why"))
-    display.tick()
-    head, one, two = capsys.readouterr().out.splitlines()
-    assert head.split() == ["done", "failed", "running", "queued", "left", "last", "run"]
-    # 1 done and 9 left: 2 at work, half through, and 7 waiting, at 100 s each on 2 workers: 400 s
-    assert one.split()[:5] == ["1", "0", "2", "7", "7"] and one.endswith("min   done    s/a/seed0  100 s")
-    assert two.split()[:4] == ["1", "1", "2", "6"] and two.endswith("failed  s/b/seed0  3 s  ValueError: why")
 
 
 def test_the_seed_on_the_command_line_is_the_only_one(sweep):

@@ -6,7 +6,7 @@ import pytest
 
 from trm.errors import UserError
 from trm.sweep.cli import main
-from trm.sweep.definition import SweepError, find, read_sweep, read_sweeps
+from trm.sweep.spec import SweepError, find, read_sweep, read_sweeps
 
 GOOD = """
 notebook: 04_trm_train
@@ -55,32 +55,32 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
     "change, message",
     [
         (("notebook: 04_trm_train", "notebook: 99_none"), "notebook '99_none' is none of"),
-        (("seeds: [0, 1]", "seeds: []"), "seeds has no values"),
-        (("[1, 2]}", "[]}"), "grid: H_cycles has no values"),
+        (("seeds: [0, 1]", "seeds: []"), "seeds: has no values"),
+        (("[1, 2]}", "[]}"), "grid: H_cycles: has no values"),
         (("b: {schedule", "a: {schedule"), "line 4: 'a' is given twice"),
         (("schedule: none", "schedul: none"), r"point \d+ \(b/H_cycles=1/seed0, scale smoke\): unknown parameter 'schedul'"),
         (("max_steps: 2", "max_steps: 0"), "point 1 .*'max_steps' = 0"),
         (("seeds: [0, 1]", "seed: 3"), "unknown field 'seed'"),
-        (("smoke:", "tiny:"), "unknown scale 'tiny'"),
+        (("smoke:", "tiny:"), "scales: tiny: unknown; allowed are 'smoke'"),
         (("b: {lr: 0.002}", "z: {lr: 0.002}"), "case 'z' is not among the cases"),
         (("04_paper.yaml", "04_pper.yaml"), "04_pper.yaml"),
         (("grid: {", "grid: ["), "s.yaml"),
         (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "cases: [a]"), "cases must be a mapping"),
-        (("a: {}", "a: 3"), "cases: a must be a mapping of parameters, not 3"),
+        (("a: {}", "a: 3"), "cases: a must be a mapping such as {name: value}, not 3"),
         (("[1, 2]}", "3}"), r"grid: H_cycles must be a list such as \[1, 2\], not 3"),
         (("[1, 2]}", "'12'}"), "grid: H_cycles must be a list"),
-        (("[1, 2]}", "[1, 2, 1]}"), "grid: H_cycles has 1 twice"),
-        (("seeds: [0, 1]", "seeds: [0, 0]"), "seeds has 0 twice"),
+        (("[1, 2]}", "[1, 2, 1]}"), "grid: H_cycles: has 1 twice"),
+        (("seeds: [0, 1]", "seeds: [0, 0]"), "seeds: has 0 twice"),
         (("seeds: [0, 1]", "seeds: [0, true]"), "seeds must be whole numbers from 0, not True"),
         (("seeds: [7]", "seeds: 7"), "cases: c: seeds must be a list"),
-        (("seeds: [7]", "seeds: []"), "cases: c: seeds has no values"),
+        (("seeds: [7]", "seeds: []"), "cases: c: seeds: has no values"),
         (("base: {lr: 0.001}", "base: {seed: 3}"), "base: 'seed' cannot be set here; use `seeds"),
         (("H_cycles: [1, 2]", "seed: [1, 2]"), "grid: 'seed' cannot be set here"),
         (("b: {schedule: none}", "b: {resume: true}"), "cases: b: 'resume' cannot be set here"),
         (('[a, "b*"]', "ab"), "groups: ab must be a list"),
         (('[a, "b*"]', "[a, z]"), "groups: ab: no case is called 'z'"),
-        (("base_file: 04_paper.yaml", "base_file: 3"), "scale paper: base_file must be text"),
-        (("smoke: {base: {max_steps: 2}", "smoke: {base: [2]"), "scale smoke: base must be a mapping"),
+        (("base_file: 04_paper.yaml", "base_file: 3"), "scales: paper: base_file must be text"),
+        (("smoke: {base: {max_steps: 2}", "smoke: {base: [2]"), "scales: smoke: base must be a mapping"),
         (("base: {lr: 0.001}", "base: {1: 2}"), "line 3: a name must be text"),
         (("base: {lr: 0.001}", "base: {? [a, b] : 2}"), "line 3: a name must be text"),
     ],
@@ -98,9 +98,11 @@ def test_a_case_may_be_named_in_a_scale_without_changes(tmp_path):
     assert {point.params.lr for point in sweep.points("smoke", ["b"])} == {0.001}
 
 
-def test_what_is_no_text_is_refused(tmp_path):
+def test_a_file_is_read_as_utf8(tmp_path):
     (tmp_path / "s.yaml").write_bytes(b"notebook: \xff")
-    with pytest.raises(SweepError, match="no UTF-8 text"):
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert read_sweep(tmp_path / "bom.yaml").notebook == "04_trm_train"
+    with pytest.raises(SweepError, match="s.yaml: not UTF-8 text .byte 10.; save it as UTF-8"):
         read_sweep(tmp_path / "s.yaml")
 
 

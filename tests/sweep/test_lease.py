@@ -13,14 +13,14 @@ import time
 import psutil
 import pytest
 
-from trm.sweep import marker
-from trm.sweep.marker import IdleWatch, Lost, Marker
+from trm.sweep import lease
+from trm.sweep.lease import HangDetector, Lease, LeaseLost
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     for name, seconds in (("HEARTBEAT", 0.1), ("STALE", 0.6), ("STALE_ELSEWHERE", 1.2)):
-        monkeypatch.setattr(marker, name, seconds)
+        monkeypatch.setattr(lease, name, seconds)
 
 
 def a_dead_one(folder):
@@ -32,7 +32,7 @@ def a_dead_one(folder):
 
 def try_to_take(folder, barrier, found):
     barrier.wait()
-    mine = Marker.take(folder)
+    mine = Lease.acquire(folder)
     found.put(mine is not None)
     barrier.wait()  # whoever holds it lives until all have tried
 
@@ -44,7 +44,7 @@ def test_of_many_who_come_at_once_one_gets_it(tmp_path, left_behind):
     context = multiprocessing.get_context("fork")
     barrier, found = context.Barrier(6), context.Queue()
 
-    def beat():  # the holder gives signs of life, whoever it is
+    def beat():  # the heartbeat of the holder, whoever it is
         while not stop.wait(0.05):
             with contextlib.suppress(OSError):
                 os.utime(tmp_path / "running.json")
@@ -63,26 +63,26 @@ def test_of_many_who_come_at_once_one_gets_it(tmp_path, left_behind):
 
 
 def test_a_living_owner_keeps_it_and_a_silent_one_loses_it(tmp_path):
-    mine = Marker.take(tmp_path)
+    mine = Lease.acquire(tmp_path)
     stop = threading.Event()
 
     def beat():
         while not stop.wait(0.05):
-            mine.beat()
+            mine.heartbeat()
 
     thread = threading.Thread(target=beat)
     thread.start()
-    assert Marker.take(tmp_path) is None and Marker.held(tmp_path)
+    assert Lease.acquire(tmp_path) is None and Lease.is_held(tmp_path)
     stop.set()
     thread.join()
-    other = Marker.take(tmp_path)  # no sign for STALE seconds
+    other = Lease.acquire(tmp_path)  # no heartbeat for STALE seconds
     assert other is not None
-    with pytest.raises(Lost):
-        mine.beat()
+    with pytest.raises(LeaseLost):
+        mine.heartbeat()
     mine.release()
     assert (tmp_path / "running.json").exists()  # it is the other's
     other.release()
-    assert not (tmp_path / "running.json").exists() and not Marker.held(tmp_path)
+    assert not (tmp_path / "running.json").exists() and not Lease.is_held(tmp_path)
 
 
 def test_a_run_left_without_its_worker_is_stopped(tmp_path):
@@ -90,7 +90,7 @@ def test_a_run_left_without_its_worker_is_stopped(tmp_path):
     created = psutil.Process(child.pid).create_time()
     about = {"token": "old", "host": socket.gethostname(), "pid": child.pid, "created": created}
     (tmp_path / "running.json").write_text(json.dumps(about | {"worker": 2**22 + 1, "worker_created": 0}))
-    assert Marker.take(tmp_path) is not None
+    assert Lease.acquire(tmp_path) is not None
     assert not psutil.pid_exists(child.pid)
 
 
@@ -98,17 +98,17 @@ def test_another_machine_gets_more_time(tmp_path):
     about = {"token": "theirs", "host": "elsewhere", "pid": 1, "created": 0}
     (tmp_path / "running.json").write_text(json.dumps(about))
     started = time.monotonic()
-    assert Marker.held(tmp_path) and Marker.take(tmp_path) is not None
+    assert Lease.is_held(tmp_path) and Lease.acquire(tmp_path) is not None
     assert time.monotonic() - started >= 1.2
 
 
 def test_a_process_that_does_nothing_hangs_and_one_that_works_does_not(monkeypatch):
-    monkeypatch.setattr(marker, "IDLE", 1.0)
-    monkeypatch.setattr(marker, "IDLE_SHARE", 0.2)
+    monkeypatch.setattr(lease, "IDLE", 1.0)
+    monkeypatch.setattr(lease, "IDLE_SHARE", 0.2)
     children = [subprocess.Popen([sys.executable, "-c", code]) for code in
                 ("import time; time.sleep(60)", "while True: pass")]  # fmt: skip
     time.sleep(1)
-    idle, busy = (IdleWatch(child.pid) for child in children)
+    idle, busy = (HangDetector(child.pid) for child in children)
     seen = [(idle.hangs(), busy.hangs()) for _ in range(40) if not time.sleep(0.1)]
     for child in children:
         child.kill()

@@ -1,0 +1,362 @@
+"""Sweeps as they are written down: a YAML file in params/sweeps/, and the points that it stands for.
+
+suite: scaling                  # a name that several files may share
+notebook: 04_trm_train          # the chapter that is executed
+base: {puzzle: 6x6}             # parameters of every point
+cases: {a: {}, b: {lr: 0.01}}   # named changes to the base; a case may have `seeds` of its own
+grid: {H_cycles: [1, 2]}        # every case with every combination of these
+seeds: [0, 1, 2]
+groups: {some: [a, b*]}         # names for parts of the cases
+scales:                         # each may have base, cases, grid and seeds, which are laid over those above
+  smoke: {base: {max_steps: 2}, seeds: [0]}
+  paper: {base_file: 04_paper.yaml}  # a file of params/, under everything else
+"""
+
+import fnmatch
+import hashlib
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from trm.errors import UserError
+from trm.params import HardwareError, ParameterError, Params, read_yaml
+from trm.run import ROOT, run_id, source_hash, to_json
+from trm.sweep.chapters import CHAPTERS, schema_of
+
+SWEEPS = ROOT / "params" / "sweeps"
+SCALES = ("smoke", "laptop", "paper")
+NOT_HERE = {
+    "seed": "use `seeds: [...]`",
+    "output_dir": "--outputs names the folder",
+    "resume": "a sweep always resumes",
+}
+MESSAGES = {  # of pydantic's kinds of errors
+    "dict_type": "must be a mapping such as {{name: value}}, not {0!r}",
+    "model_type": "must be a mapping such as {{name: value}}, not {0!r}",
+    "list_type": "must be a list such as [1, 2], not {0!r}",
+    "string_type": "must be text, not {0!r}",
+    "int_type": "must be whole numbers from 0, not {0!r}",
+    "greater_than_equal": "must be whole numbers from 0, not {0!r}",
+}
+
+
+class SweepError(UserError):
+    """A sweep that cannot be run as it is written."""
+
+
+def refuse_reserved(values: dict[str, Any], allowed: str = "") -> dict[str, Any]:
+    """`values`, if none of the parameters is one that a sweep itself sets.
+
+    Raises:
+        ValueError: the first that is, and what to use instead.
+    """
+    for name, instead in NOT_HERE.items():
+        if name in values and name != allowed:
+            raise ValueError(f"{name!r} cannot be set here; {instead}")
+    return values
+
+
+def distinct(values: list) -> list:
+    """`values`, if there are any and none stands twice.
+
+    Raises:
+        ValueError: there are none, or one stands twice.
+    """
+    if not values:
+        raise ValueError("has no values, so that there are no points")
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise ValueError(f"has {twice[0]!r} twice; a run counts once")
+    return values
+
+
+def _unless_empty(content: Any) -> Any:
+    """A mapping without its empty fields; `name:` with nothing behind it is an empty mapping."""
+    if isinstance(content, dict):
+        return {name: value for name, value in content.items() if value is not None}
+    return {} if content is None else content
+
+
+Values = Annotated[dict[str, Any], BeforeValidator(_unless_empty), AfterValidator(refuse_reserved)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(distinct)]
+Grid = Annotated[dict[str, Annotated[list, AfterValidator(distinct)]], AfterValidator(refuse_reserved)]
+
+
+class Case(BaseModel):
+    """Changes to the base, kept as `model_extra`, and seeds of its own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    seeds: Seeds | None = None
+
+    _empty = model_validator(mode="before")(_unless_empty)
+
+    @model_validator(mode="after")
+    def _no_reserved_names(self) -> Self:
+        refuse_reserved(self.model_extra)
+        return self
+
+
+class Block(BaseModel):
+    """What a file and each of its scales may say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    base: Values = {}
+    cases: dict[str, Case] = {}
+    grid: Grid = {}
+    seeds: Seeds | None = None
+
+    _empty = model_validator(mode="before")(_unless_empty)
+
+
+class Scale(Block):
+    """What a scale changes."""
+
+    base_file: str = ""
+
+
+class SweepSpec(Block):
+    """The content of a sweep file."""
+
+    notebook: Literal[tuple(CHAPTERS)]
+    suite: str = ""
+    groups: dict[str, list[str]] = {}
+    scales: dict[Literal[SCALES], Scale] = {name: Scale() for name in SCALES}
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for scale, block in self.scales.items():
+            if unknown := set(block.cases) - set(self.cases):
+                raise ValueError(f"scales: {scale}: case {min(unknown)!r} is not among the cases of the sweep")
+        for group, members in self.groups.items():
+            for member in members:
+                if not fnmatch.filter(self.cases, member):
+                    raise ValueError(f"groups: {group}: no case is called {member!r} or matches it")
+        return self
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    sweep: str
+    case: str
+    cell: str  # of the grid, such as "H_cycles=2"; empty without one
+    seed: int
+    values: dict[str, Any]
+    params: Params | None  # None where this machine cannot run it
+    unavailable: str = ""  # why not
+
+    @property
+    def name(self) -> str:
+        """case, cell and seed as one text."""
+        return "/".join(part for part in (self.case, self.cell, f"seed{self.seed}") if part)
+
+    @property
+    def config(self) -> str:
+        """Hash of the parameters that can change a result, without the seed and whatever the version of the code."""
+        values = self.params.result_values() if self.params else self.values
+        text = to_json({name: value for name, value in values.items() if name != "seed"}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Sweep(SweepSpec):
+    """A sweep file that was read: its content, its name, and where its runs lie."""
+
+    name: str
+    path: Path
+    outputs: Path = ROOT / "outputs" / "sweeps"
+
+    @property
+    def chapter(self) -> Path:
+        """The notebook."""
+        return ROOT / "book" / f"{self.notebook}.ipynb"
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie."""
+        return self.outputs / self.name
+
+    @cached_property
+    def code(self) -> str:
+        """The version of the sources that its runs are made of."""
+        return source_hash(schema_of(self.notebook).COMPUTED_BY)
+
+    def folder_of(self, point: Point) -> Path:
+        """Where a point's run lies; points that are equal share it."""
+        return self.folder / run_id(point.params, self.code)
+
+    def cases_of(self, name: str) -> list[str]:
+        """The cases that `name` stands for: the whole sweep, a group, a case; none if it is nothing here."""
+        if name == self.name:
+            return list(self.cases)
+        patterns = self.groups.get(name, [name] if name in self.cases else [])
+        return [case for case in self.cases if any(fnmatch.fnmatch(case, pattern) for pattern in patterns)]
+
+    def at(self, scale: str) -> Block:
+        """What the file says at a scale: the scale's own block laid over the common one.
+
+        Raises:
+            SweepError: the file has no such scale.
+        """
+        if scale not in self.scales:
+            raise SweepError(f"{self.path.name}: no scale {scale!r}; it has {', '.join(self.scales)}")
+        over = self.scales[scale]
+        below = read_yaml(ROOT / "params" / over.base_file) if over.base_file else {}
+        cases = {}
+        for name, case in self.cases.items():
+            change = over.cases.get(name, Case())
+            cases[name] = Case(**case.model_extra | change.model_extra, seeds=change.seeds or case.seeds)
+        return Block.model_construct(
+            base={**below, **self.base, **over.base},
+            cases=cases,
+            grid={**self.grid, **over.grid},
+            seeds=over.seeds or self.seeds or [0],
+        )
+
+    def points(self, scale: str, cases: list[str] | None = None, given: dict[str, Any] | None = None) -> list[Point]:
+        """Every point of `cases` (None: all) at a scale, checked; `given` parameters are laid over all of them.
+
+        Raises:
+            SweepError: one message with every fault of every point, or a scale that the file does not have.
+        """
+        block, schema = self.at(scale), schema_of(self.notebook)
+        given = _checked(given or {}, block.base, schema)
+        cells = [dict(zip(block.grid, values)) for values in itertools.product(*block.grid.values())]
+        found, faults = [], []
+        for case, cell in itertools.product(self.cases if cases is None else cases, cells):
+            text = ",".join(f"{name}={value}" for name, value in cell.items())
+            seeds = [given["seed"]] if "seed" in given else block.cases[case].seeds or block.seeds
+            for seed in seeds:
+                values = {**block.base, **block.cases[case].model_extra, **cell, **given, "seed": seed}
+                params, unavailable = None, ""
+                try:
+                    params = schema.create(values)
+                except HardwareError as error:
+                    unavailable = str(error)
+                except ParameterError as error:
+                    point = f"point {len(found) + 1} ({Point('', case, text, seed, {}, None).name}, scale {scale})"
+                    faults.append(f"{self.path.name}, {point}: {error}")
+                found.append(Point(self.name, case, text, seed, values, params, unavailable))
+        if faults:
+            shown = faults[:10] + ([f"... and {len(faults) - 10} more"] if len(faults) > 10 else [])
+            raise SweepError("\n".join(shown) + "\nnothing was started")
+        return found
+
+    def count(self, scale: str = "paper") -> tuple[int, int]:
+        """(configurations, distinct ones): cases and cells of the grid, before and after equal sets count once."""
+        scale = scale if scale in self.scales else next(iter(self.scales))
+        configs = {(p.case, p.cell): p.config for p in self.points(scale)}
+        return len(configs), len(set(configs.values()))
+
+
+def _checked(given: dict[str, Any], base: dict[str, Any], schema: type[Params]) -> dict[str, Any]:
+    """Parameters of the command line under their own names, refused here if they are at fault whatever the case."""
+    given = {schema._own_name(name): value for name, value in given.items()}
+    try:
+        refuse_reserved(given, allowed="seed")
+        schema.create({name: value for name, value in base.items() if name in schema.model_fields} | given)
+    except HardwareError:
+        pass  # reported for every point
+    except ParameterError as error:
+        if any(name in str(error) for name in given):
+            raise SweepError(f"-p: {error}\nnothing was started") from None
+    except ValueError as error:
+        raise SweepError(f"-p: {error}") from None
+    return given
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a name given twice, where plain YAML keeps the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                raise SweepError(f"line {line}: a name must be text, as in `name: value`; write it in quotes")
+            if key.value in seen:
+                raise SweepError(f"line {line}: {key.value!r} is given twice; rename or drop one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _describe(error: ValidationError) -> str:
+    """The first fault that pydantic found in a sweep, as "field must be ..."."""
+    fault = error.errors()[0]
+    where = ": ".join(str(part) for part in fault["loc"] if part != "[key]" and not isinstance(part, int))
+    if fault["type"] == "extra_forbidden":
+        return f"unknown field {where!r}; there are {', '.join(sorted(SweepSpec.model_fields))}, in a scale base_file"
+    if fault["type"] == "literal_error":
+        return (
+            f"{where}: unknown; allowed are {fault['ctx']['expected']}"
+            if where.startswith("scales")
+            else (f"{where} {fault['input']!r} is none of {fault['ctx']['expected']}")
+        )
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}".removeprefix(": ")
+    return f"{where} {MESSAGES.get(fault['type'], fault['msg']).format(fault['input'])}"
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The sweep in a file (UTF-8, with or without a byte-order mark), named after it.
+
+    Raises:
+        SweepError: what is wrong with the file, and where.
+    """
+    try:
+        content = yaml.load(path.read_bytes().decode("utf-8-sig"), _Loader)
+        if not isinstance(content, dict):
+            raise SweepError("give lines such as `notebook: 04_trm_train`")
+        spec = SweepSpec.model_validate({**content, "cases": content.get("cases") or {path.stem: {}}})
+    except OSError as error:
+        raise SweepError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValidationError as error:
+        raise SweepError(f"{path.name}: {_describe(error)}") from None
+    except (SweepError, yaml.YAMLError) as error:
+        raise SweepError(f"{path.name}: {error}") from None
+    return Sweep(name=path.stem, path=path, **dict(spec))
+
+
+def read_sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
+    """All sweeps of a folder by name."""
+    return {path.stem: read_sweep(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tuple[Sweep, list[str]]]:
+    """The sweeps and cases that names stand for: a sweep, a group, a case, a file's path; `pattern` adds every case
+    that begins with it or matches it.
+
+    Raises:
+        SweepError: a name that is nothing, or nothing at all.
+    """
+    sweeps, files = read_sweeps(folder), {}
+    for name in (name for name in names if name.endswith((".yaml", ".yml"))):
+        sweep = read_sweep(Path(name))
+        if sweep.name in files and files[sweep.name].path != sweep.path:
+            other = files[sweep.name].path
+            raise SweepError(f"{other} and {name} have one name, {sweep.name}, and so one folder; rename one")
+        files[sweep.name] = sweeps[sweep.name] = sweep
+    chosen: dict[str, list[str]] = {}
+    for name in names:
+        own = Path(name).stem if name.endswith((".yaml", ".yml")) else ""
+        hits = {own: list(files[own].cases)} if own else {s.name: s.cases_of(name) for s in sweeps.values()}
+        if not any(hits.values()):
+            known = [*sweeps, *(group for sweep in sweeps.values() for group in sweep.groups)]
+            raise SweepError(f"no sweep, group or configuration {name!r}; sweeps and groups are {', '.join(known)}")
+        for sweep, cases in hits.items():
+            chosen[sweep] = chosen.get(sweep, []) + cases
+    for sweep in sweeps.values() if pattern else ():
+        hits = [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
+        chosen[sweep.name] = chosen.get(sweep.name, []) + hits
+    if not any(chosen.values()):
+        raise SweepError("nothing to run: name a sweep, a group or a configuration; `list` shows them")
+    return [(sweeps[name], list(dict.fromkeys(cases))) for name, cases in chosen.items() if cases]
