@@ -1,87 +1,178 @@
-"""The claims of the guides against what was measured: book/claims.yaml read, held against the tables, and shown.
+"""The claims of the source projects, judged by the tables of runs.
 
-What a claim is held against is named by its `measure`, a function of `trm.report.measures`; by which rules it gets its
-verdict, `trm.report.verdicts` says. A claim whose table or runs are missing is "not measured", never an error.
+book/claims.yaml holds each claim as data; `judge` turns one into a verdict: an arm against another (or against another
+metric of its own, or a number), paired by seed. What has no table, arm or column is "not measured", never an error.
 """
 
-import difflib
 import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trm.errors import UserError
+from trm.params import did_you_mean
 from trm.plots import INK
-from trm.report import measures  # noqa: F401  (registers the measurements)
-from trm.report.verdicts import (
-    CONTRADICTED,
-    IN_PART,
-    MEASURES,
-    NOT_MEASURED,
-    NOT_SUPPORTED,
-    OTHER_SCALE,
-    SUPPORTED,
-    Measured,
-    NotThere,
-)
+from trm.stats import Comparison, by_seed, paired, read_table
 
-GUIDES = ("deep supervision", "LLM-TRM", "pointer-over-heads", "scaling research", "TPU quick start")
-WANTED, OPTIONAL = ("id", "guide", "section", "quote"), ("about", "measure", "why")
-COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart too
+SOURCES = ("SonarRecursiveModel", "llm-trm", "PoT", "TinyRecursiveModels", "TinyRecursiveModels (TPU)")
+SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
+NOT_MEASURED = "not measured"
+VERDICTS = {  # with colours that colour-blind readers can distinguish (Okabe and Ito)
     SUPPORTED: "#0072b2",
-    IN_PART: "#7cc4ee",
-    OTHER_SCALE: "#f0e442",
     NOT_SUPPORTED: "#e69f00",
     CONTRADICTED: "#c4500a",
     NOT_MEASURED: "#d9d9d9",
 }
-ON_DARK = {SUPPORTED, CONTRADICTED}  # colours that want white letters
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim, in the guide's own words (see the head of book/claims.yaml)."""
+class Claim(BaseModel):
+    """A claim in the words of its source, and the comparison that decides it (see the head of book/claims.yaml)."""
 
-    id: str
-    guide: str
-    section: str
-    quote: str
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: str = Field(min_length=1)
+    source: Literal[SOURCES]
+    section: str = Field(min_length=1)
+    quote: str = Field(min_length=1)
     about: str = ""
-    measure: str = ""
+    # either a comparison ...
+    table: str = ""
+    where: dict[str, str | int | float] = {}
+    key: str = "arm"
+    pair: str = "seed"
+    metric: str = ""
+    arm: str = ""
+    versus: str | float | list[str] = ""
+    versus_metric: str = ""
+    over: Literal["last", "mean", "change"] = "last"
+    ratio: bool = False
+    unit: str = "points"
+    expect: Literal["greater", "less", "equal"] = "greater"
+    claimed: float | None = None
+    # ... or a fact about the source itself, or what a measurement would require
+    verdict: Literal["contradicted"] | None = None
+    because: str = ""
     why: str = ""
 
+    @model_validator(mode="after")
+    def _one_way_to_a_verdict(self) -> Self:
+        if sum(map(bool, (self.table, self.because, self.why))) != 1:
+            raise ValueError("give one of `table`, `because` and `why`")
+        if bool(self.because) != bool(self.verdict):
+            raise ValueError("`verdict: contradicted` and `because` go together")
+        if self.table and not (self.metric and self.arm and (self.versus != "" or self.versus_metric)):
+            raise ValueError("a comparison requires `metric`, `arm` and `versus` or `versus_metric`")
+        if self.expect == "equal" and self.claimed is None:
+            raise ValueError("`expect: equal` requires `claimed`, the largest difference that counts as none")
+        return self
+
 
 @dataclass(frozen=True)
-class Answer:
-    """A claim and what it came to."""
+class Outcome:
+    """A claim, its verdict, the numbers or the reason in words, and the number of seeds (0: nothing was compared)."""
 
     claim: Claim
-    measured: Measured
+    verdict: str
+    text: str
+    seeds: int = 0
+
+
+def judge(claim: Claim, tables: Path) -> Outcome:
+    """The verdict on a claim by the tables of a folder.
+
+    supported: every comparison is significant in the direction that was claimed, and a claimed size lies in the interval
+    (expect equal: the interval lies within the claimed size). contradicted: one is significant in the other direction.
+    not supported: neither.
+    """
+    if claim.because:
+        return Outcome(claim, CONTRADICTED, claim.because)
+    if claim.why:
+        return Outcome(claim, NOT_MEASURED, claim.why)
+    several = claim.versus if isinstance(claim.versus, list) else [claim.versus]
+    try:
+        rows = _rows(claim, tables)
+        arm = _per_seed(claim, rows, claim.metric, claim.arm)
+        found = {}
+        for name in several:
+            other = pd.Series(name, arm.index)
+            if isinstance(name, str):
+                other = _per_seed(claim, rows, claim.versus_metric or claim.metric, name or claim.arm)
+            found[name if name != "" else claim.versus_metric] = paired(arm, other, claim.ratio, tests=len(several))
+    except UserError as error:
+        return Outcome(claim, NOT_MEASURED, str(error).removeprefix(f"{tables}/").partition(";")[0])
+    intervals = [(c.low, c.high) for c in found.values()]
+    if claim.expect == "equal":
+        within = all(max(abs(low), abs(high)) <= claim.claimed for low, high in intervals)
+        beyond = any(low > claim.claimed or high < -claim.claimed for low, high in intervals)
+    else:
+        signs = [c.sign * (1 if claim.expect == "greater" else -1) for c in found.values()]
+        sized = claim.claimed is None or all(low <= claim.claimed <= high for low, high in intervals)
+        within, beyond = min(signs) == 1 and sized, -1 in signs
+    verdict = SUPPORTED if within else CONTRADICTED if beyond else NOT_SUPPORTED
+    text = "; ".join(_words(claim, name, one, verdict) for name, one in found.items())
+    return Outcome(claim, verdict, text, min(one.seeds for one in found.values()))
+
+
+def _rows(claim: Claim, tables: Path) -> pd.DataFrame:
+    """The rows of the claim's table that it speaks of."""
+    rows = read_table(tables / claim.table, [*claim.where, claim.key, claim.pair])
+    for name, value in claim.where.items():
+        rows = rows[rows[name].astype(str) == str(value)]
+    return rows.drop(columns=["seed"] if claim.pair != "seed" and "seed" in rows else []).rename(
+        columns={claim.pair: "seed"}
+    )
+
+
+def _per_seed(claim: Claim, rows: pd.DataFrame, metric: str, arm: str) -> pd.Series:
+    """A metric ("a / b": the ratio of two) of an arm, one value per seed where the table has several (a curve); means of
+    what is compared as a ratio are geometric."""
+    top, _, bottom = metric.partition(" / ")
+    values = by_seed(rows, top, arm, claim.key)
+    if bottom:
+        values = values / by_seed(rows, bottom, arm, claim.key).to_numpy()
+    if claim.ratio and claim.over == "mean":
+        return np.exp(np.log(values).groupby(level=0).mean())
+    seeds = values.groupby(level=0)
+    return seeds.last() - seeds.first() if claim.over == "change" else seeds.agg(claim.over)
+
+
+def _words(claim: Claim, versus: str | float, one: Comparison, verdict: str) -> str:
+    percent = claim.unit == "points" and not claim.ratio
+    means = [f"{mean:.1%}" if percent else f"{mean:.3g}" for mean in (one.arm_mean, one.baseline_mean)]
+    other = f"{versus} {means[1]}" if isinstance(versus, str) else f"compared with {versus:g}"
+    effect = one.say(claim.unit, 1 if percent else 6 if claim.expect == "equal" else 2)
+    text = f"{claim.metric}: {claim.arm} {means[0]}, {other}: {effect.replace('seeds', f'{claim.pair}s')}"
+    if claim.claimed is not None:
+        text += f"; claimed {100 * claim.claimed:+g} points" if percent else f"; claimed {claim.claimed:g}"
+    if verdict == NOT_SUPPORTED and np.isfinite(one.mde):
+        size = f"{np.exp(one.mde):.2f} times" if claim.ratio else f"{one.mde:.2g} {claim.unit}"
+        text += f"; minimum detectable effect {f'{100 * one.mde:.1f} points' if percent else size}"
+    return text
 
 
 def read_claims(path: Path) -> list[Claim]:
     """The claims of a YAML file.
 
     Raises:
-        UserError: the file, the entry, the field, and how to mend it.
+        UserError: the file, the entry, the field, and how to fix it.
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text())
+        entries = yaml.safe_load(Path(path).read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the file of claims as `claims`") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: {error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {error}; save it as UTF-8 YAML") from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(
-            f"{path}: wants a list of entries such as `- {{id: ds01, guide: ..., section: ..., quote: ...}}`"
-        )
+        raise UserError(f"{path}: give a list of entries such as `- {{id: ds01, source: ..., section: ..., quote: ...}}`")
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, 1):
         claim = _checked(entry, f"{path}, entry {number}")
@@ -92,124 +183,87 @@ def read_claims(path: Path) -> list[Claim]:
 
 
 def _checked(entry: Any, where: str) -> Claim:
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: wants a mapping with {', '.join(WANTED)}")
-    where += f" ({entry['id']})" if entry.get("id") else ""
-    for name in entry:
-        if name not in WANTED + OPTIONAL:
-            raise UserError(f"{where}: unknown field {name!r}; {_near(str(name), WANTED + OPTIONAL)}")
-    for name in WANTED:
-        if name not in entry:
-            raise UserError(f"{where}: field {name!r} is missing; add it")
-    for name, value in entry.items():
-        if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{where}: field {name!r} must be a text, and is {value!r}; put it in quotation marks")
-    claim = Claim(**entry)
-    if claim.guide not in GUIDES:
-        raise UserError(f"{where}: field 'guide': no guide {claim.guide!r}; {_near(claim.guide, GUIDES)}")
-    if claim.measure and claim.measure not in MEASURES:
-        raise UserError(f"{where}: field 'measure': no measurement {claim.measure!r}; {_near(claim.measure, MEASURES)}")
-    if claim.measure and claim.why:
-        raise UserError(f"{where}: field 'why' is for claims without a measurement; drop it or 'measure'")
-    return claim
+    if isinstance(entry, dict) and entry.get("id"):
+        where += f" ({entry['id']})"
+    try:
+        return Claim.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+    name = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        hint = did_you_mean(name, Claim.model_fields) or f"there are {', '.join(Claim.model_fields)}"
+        raise UserError(f"{where}: unknown field {name!r}; {hint}")
+    if fault["type"] == "missing":
+        raise UserError(f"{where}: field {name!r} is missing; add it")
+    message = fault["msg"].removeprefix("Value error, ")
+    raise UserError(f"{where}: " + (f"field {name!r} = {fault['input']!r}: {message}" if name else message))
 
 
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
-
-
-def hold(claims: Sequence[Claim], tables: Path) -> list[Answer]:
-    """Every claim held against the tables of a folder.
+def evaluate_claims(claims: Sequence[Claim], tables: Path) -> pd.DataFrame:
+    """One row per claim: id, source, claim (the quotation), section, result, table, seeds, verdict.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: `tables` is no folder.
     """
     if not tables.is_dir():
-        raise UserError(f"{tables} is no folder; give the folder of tables as `results`, such as book/results")
-    return [Answer(claim, _measured(claim, tables)) for claim in claims]
+        raise UserError(f"{tables} is not a folder; give the folder of tables as `results`, such as book/results")
+    rows = []
+    for claim, one in ((claim, judge(claim, tables)) for claim in claims):
+        quote = f"“{claim.quote.replace('**', '').strip('| ')}”" + (f" ({claim.about})" if claim.about else "")
+        row = {"id": claim.id, "source": claim.source, "claim": quote, "section": claim.section, "result": one.text}
+        rows.append({**row, "table": claim.table, "seeds": str(one.seeds or ""), "verdict": one.verdict})
+    return pd.DataFrame(rows)
 
 
-def _measured(claim: Claim, tables: Path) -> Measured:
-    if not claim.measure:
-        return Measured(NOT_MEASURED, claim.why or "nothing here measures it")
-    try:
-        return MEASURES[claim.measure](tables)
-    except NotThere as reason:
-        return Measured(NOT_MEASURED, str(reason))
+def counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each source (rows) have each verdict (columns), all verdicts named."""
+    found = pd.crosstab(rows["source"], rows["verdict"])
+    return found.reindex(index=[s for s in SOURCES if s in found.index], columns=list(VERDICTS), fill_value=0)
 
 
-def table(answers: Sequence[Answer]) -> pd.DataFrame:
-    """A row a claim: id, guide, claim (the quotation), where, measured, scale, seeds, verdict; texts throughout."""
-    rows = [
-        {
-            "id": a.claim.id,
-            "guide": a.claim.guide,
-            "claim": f"“{a.claim.quote.replace('**', '').strip('| ')}”"
-            + (f" ({a.claim.about})" if a.claim.about else ""),
-            "where": a.claim.section,
-            "measured": a.measured.text,
-            "scale": a.measured.scale,
-            "seeds": "" if a.measured.seeds is None else str(a.measured.seeds),
-            "verdict": a.measured.verdict,
-        }
-        for a in answers
-    ]
-    return pd.DataFrame(rows, columns=["id", "guide", "claim", "where", "measured", "scale", "seeds", "verdict"])
-
-
-def counts(answers: Sequence[Answer]) -> pd.DataFrame:
-    """How many claims of each guide (rows) have each verdict (columns), all verdicts named."""
-    rows = table(answers)
-    found = pd.crosstab(rows["guide"], rows["verdict"])
-    return found.reindex(index=[g for g in GUIDES if g in found.index], columns=list(COLOURS), fill_value=0)
-
-
-class Sheet:
-    """The claims of one guide as a table that wraps in a rendered page, and as plain text in a terminal."""
+class ClaimTable:
+    """The claims of one source as a table that wraps in a rendered page, and as plain text in a terminal."""
 
     STYLE = [
         {"selector": "", "props": "width: 100%; border-collapse: collapse; table-layout: auto; font-size: 0.8rem"},
         {"selector": "th, td", "props": "text-align: left; vertical-align: top; white-space: normal; padding: 0.4em 0.6em"},
-        {"selector": "td.col0", "props": "overflow-wrap: anywhere"},  # names such as deep_supervision_schedule
+        {"selector": "td", "props": "overflow-wrap: anywhere"},
         {"selector": "tbody tr", "props": "border-top: 1px solid #cccccc"},
-        *({"selector": f"th.col{i}", "props": f"width: {width}%"} for i, width in enumerate((25, 11, 38, 12, 4, 10))),
+        *({"selector": f"th.col{i}", "props": f"width: {width}%"} for i, width in enumerate((25, 12, 37, 10, 5, 11))),
     ]  # fmt: skip
 
-    def __init__(self, answers: Sequence[Answer], guide: str):
-        self.rows = table([a for a in answers if a.claim.guide == guide])
+    def __init__(self, rows: pd.DataFrame, source: str):
+        self.rows = rows[rows["source"] == source]
 
     def _repr_html_(self) -> str:
-        shown = self.rows.drop(columns=["id", "guide"]).map(html.escape)
+        shown = self.rows.drop(columns=["id", "source"]).map(html.escape)
         style = shown.style.hide(axis="index").set_table_styles(self.STYLE).set_table_attributes('class="dataframe"')
-        return style.map(lambda v: f"border-left: 0.5em solid {COLOURS[v]}", subset=["verdict"]).to_html()
+        return style.map(lambda v: f"border-left: 0.5em solid {VERDICTS[v]}", subset=["verdict"]).to_html()
 
     def __repr__(self) -> str:
         lines = []
         for row in self.rows.to_dict("records"):
-            seeds = f"; {row['seeds']} seed{'s' * (row['seeds'] != '1')}" if row["seeds"] else ""
-            scale = f" [{row['scale']}{seeds}]" if row["scale"] else ""
-            lines.append(textwrap.fill(f"{row['id']}  {row['claim']}, {row['where']}", 100, subsequent_indent="      "))
-            result = f"{row['verdict'].upper()}: {row['measured']}{scale}"
+            lines.append(textwrap.fill(f"{row['id']}  {row['claim']}", 100, subsequent_indent="      "))
+            result = f"{row['verdict'].upper()}: {row['result']}"
             lines.append(textwrap.fill(result, 100, initial_indent="      ", subsequent_indent="      ") + "\n")
         return "\n".join(lines)
 
 
-def verdicts_by_guide(answers: Sequence[Answer]) -> Figure:
-    """A bar a guide, its claims by verdict; grey is what was not measured."""
-    found = counts(answers)
+def verdicts_by_source(rows: pd.DataFrame) -> Figure:
+    """One bar per source, its claims by verdict; grey is what was not measured."""
+    found = counts(rows)
     figure, ax = plt.subplots(figsize=(9.5, 0.62 * len(found) + 1.2), dpi=150)
     left = pd.Series(0, index=found.index)
-    for verdict, colour in COLOURS.items():
+    for verdict, colour in VERDICTS.items():
         bars = ax.barh(found.index, found[verdict], left=left, color=colour, edgecolor="white", label=verdict)
         labels = [str(n) if n else "" for n in found[verdict]]
-        ax.bar_label(bars, labels, label_type="center", color="white" if verdict in ON_DARK else INK, fontsize=9)
+        dark = verdict in (SUPPORTED, CONTRADICTED)
+        ax.bar_label(bars, labels, label_type="center", color="white" if dark else INK, fontsize=9)
         left += found[verdict]
     ax.invert_yaxis()
     ax.set(xlabel="claims", xlim=(0, left.max() * 1.01))
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(left=False)
-    ax.legend(ncols=len(COLOURS), loc="lower center", bbox_to_anchor=(0.42, 1.0), frameon=False, fontsize=8.5,
-              columnspacing=1.2, handlelength=1.2)  # fmt: skip
+    ax.legend(ncols=len(VERDICTS), loc="lower center", bbox_to_anchor=(0.42, 1.0), frameon=False, fontsize=8.5)
     figure.tight_layout()
     return figure

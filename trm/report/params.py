@@ -8,9 +8,9 @@ from trm.params import Params
 
 
 class Report(Params):
-    """Chapter 11: the claims of the guides against what was measured. Nothing is trained."""
+    """Chapter 11: the claims of the source projects, evaluated on committed tables. Nothing is trained."""
 
     COMPUTED_BY: ClassVar[str] = "trm.stats"
 
     claims: str = Field("", description="file of claims; empty: book/claims.yaml")
-    results: str = Field("", description="folder of tables that they are held against; empty: book/results")
+    results: str = Field("", description="folder of tables; empty: book/results")
