@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 import yaml
+from trm.report.measures.arithmetic import SMOLLM3_HIDDEN
+from trm.report.verdicts import IN_PART, MEASURES, NOT_MEASURED, SUPPORTED, VERDICTS, Measured
 
 from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.report import claims
-from trm.report.measures.arithmetic import SMOLLM3_HIDDEN
-from trm.report.verdicts import IN_PART, MEASURES, NOT_MEASURED, SUPPORTED, VERDICTS, Measured
 
 COMMITTED = ROOT / "book" / "claims.yaml"
 RESULTS = ROOT / "book" / "results"

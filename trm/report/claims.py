@@ -172,7 +172,9 @@ def read_claims(path: Path) -> list[Claim]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}; save it as UTF-8 YAML") from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: give a list of entries such as `- {{id: ds01, source: ..., section: ..., quote: ...}}`")
+        raise UserError(
+            f"{path}: give a list of entries such as `- {{id: ds01, source: ..., section: ..., quote: ...}}`"
+        )
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, 1):
         claim = _checked(entry, f"{path}, entry {number}")

@@ -1,43 +1,201 @@
-"""`python -m trm.report`: the book as HTML in outputs/report/, of every chapter as it was executed last.
+"""`trm report`: the book as HTML in outputs/report/, of every chapter as it was executed last.
 
-A page shows the newest complete notebook of its chapter below outputs/ (`trm.report.notebooks`), or one named on the
-command line, made ready by `trm.report.pages`. What pages are built from lies in outputs/.report; a notebook is put
-there only if it makes another page, so that Sphinx builds again no more than has changed.
+A page shows the newest complete notebook of its chapter below outputs/, or one named on the command line; nothing in it is
+computed again. A notebook is complete when its output holds the line that a run prints once metrics.json is written.
+(papermill's own word does not do: a kernel that is killed leaves every cell "completed".) Pages are built from
+outputs/.report, where a file is written only if it makes another page, so that Sphinx builds no more than has changed.
 """
 
 import argparse
+import ast
+import contextlib
 import hashlib
 import io
+import json
 import re
 import shutil
 import sys
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
+from nbformat import NotebookNode
+from pydantic.fields import FieldInfo
 
 from trm.errors import UserError
-from trm.params import read_yaml
-from trm.report.notebooks import Executed, newest, read
-from trm.report.pages import linked, page
+from trm.params import ALIASES, Params, read_yaml
 from trm.run import ROOT, write_atomically
+from trm.sweep.chapters import CHAPTERS, schema_of
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath")
 # What a page would load by itself from another place; the book needs no network.
 ELSEWHERE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\s(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
+COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
+RUN = re.compile(r"^run (\w+) in ", re.M)
+NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
+DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
+FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
+SHOWN = 16  # parameters other than the defaults that are shown without a click
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+          "language_info": {"name": "python", "pygments_lexer": "ipython3"}}  # fmt: skip
+NOT_EXECUTED = """```{{admonition}} Not executed yet
+:class: warning
+This is the chapter without results. To execute it and show it here:
+
+    {}
+    trm report
+```"""
 
 
 class ReportError(UserError):
-    """Something that keeps a chapter from being executed, or the book from being built."""
+    """What keeps a chapter from being executed or shown, or the book from being built."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A complete notebook of a chapter, with the id and the folder of its run ("" and a path that may be gone)."""
+
+    path: Path
+    chapter: str
+    notebook: NotebookNode
+    run_id: str
+    folder: Path
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """params.json of the run; empty if it is gone, or belongs to another run by now."""
+        for folder in (self.folder, self.path.parent):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                about = json.loads((folder / "params.json").read_text())
+                if about["run_id"] == self.run_id:
+                    return about
+        return {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters by name: as the run checked them, or as its cells say where params.json is gone."""
+        values = {}
+        for cell in self.notebook.cells:
+            if {DEFAULTS, INJECTED} & set(cell.metadata.get("tags", [])):
+                for name, value in re.findall(r"^(\w+) *= *(.+?)(?:  #.*)?$", cell.source, re.M):
+                    with contextlib.suppress(ValueError, SyntaxError):  # not a plain value
+                        values[ALIASES.get(name, name)] = ast.literal_eval(value)
+        return values | self.about.get("params", {})
+
+
+def read(path: Path, chapters: Collection[str]) -> Executed:
+    """A complete notebook of one of `chapters`, known by what papermill made it from, else by its own name.
+
+    Raises:
+        ReportError: not a notebook, of no chapter, or not executed to its end.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of cells without an id
+            notebook = nbformat.read(path, as_version=4)
+        papermill = notebook.metadata.get("papermill", {})
+        chapter = Path(papermill.get("input_path") or path).stem
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        raise ReportError(f"{path} is not a notebook") from error
+    if chapter not in chapters:
+        raise ReportError(f"{path} is of {chapter!r}, which is not a chapter; there are {', '.join(chapters)}")
+    complete, run = COMPLETE.findall(printed), RUN.findall(printed)
+    if papermill.get("exception") or not complete:
+        raise ReportError(f"{path} is not complete: it does not say 'complete: .../metrics.json'; execute it again")
+    return Executed(path, chapter, notebook, run[-1] if run else "", Path(complete[-1]))
+
+
+def newest(outputs: Path, chapters: Collection[str]) -> dict[str, Executed]:
+    """The newest complete notebook of each chapter below `outputs`; points of sweeps and hidden folders are left out."""
+    found: dict[str, Executed] = {}
+    for path in sorted(outputs.rglob("*.ipynb"), key=lambda path: path.stat().st_mtime, reverse=True):
+        folders = path.relative_to(outputs).parts[:-1]
+        left_out = any(name.startswith(".") for name in folders) or "".join(folders[:1]) in NOT_SEARCHED
+        if not left_out and not (path.parent / "point.json").exists():
+            with contextlib.suppress(ReportError):  # it may still be running
+                executed = read(path, chapters)
+                found.setdefault(executed.chapter, executed)
+    return found
+
+
+def page(chapter: str, source: NotebookNode, executed: Executed | None) -> NotebookNode:
+    """The notebook of a page: as executed, else the chapter as it is now (`source`); below its title how it was run."""
+    made = nbformat.from_dict(executed.notebook if executed else source)
+    again = f"papermill book/{chapter}.ipynb outputs/{chapter}.ipynb"
+    note = how_it_ran(executed, source, again) if executed else NOT_EXECUTED.format(again)
+    made.nbformat_minor, made.metadata = 5, nbformat.from_dict(PYTHON)
+    heading = ""
+    for number, cell in enumerate(made.cells):
+        folded = [FOLDED[tag] for tag in cell.metadata.get("tags", []) if tag in FOLDED]
+        cell.id, cell.metadata = f"cell-{number}", NotebookNode()  # equal notebooks, equal pages
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.*)", cell.source, re.M) or [heading])[-1]
+        elif cell.cell_type == "code":
+            titles = {f"code_prompt_{action}": folded[0] for action in ("show", "hide") if folded}
+            cell.metadata.mystnb = {"image": {"alt": f"Figure: {heading}"}, **titles}
+            cell.metadata.tags = ["hide-input"] * len(folded)
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    title, _, rest = made.cells[0].source.partition("\n")
+    made.cells[0].source = f"{title}\n\n{note}\n\n{rest}"
+    return made
+
+
+def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
+    """When, by which code and with which parameters a notebook was executed, as Markdown; whether `source` has changed
+    since, and the command `again` that executes it anew."""
+    papermill = executed.notebook.metadata.get("papermill", {})
+    facts = "Executed"
+    if papermill.get("start_time"):
+        facts += f" {papermill['start_time'][:16].replace('T', ' ')} UTC"
+    if papermill.get("duration"):
+        minutes, seconds = divmod(round(papermill["duration"]), 60)
+        facts += f" in {minutes} min {seconds} s" if minutes else f" in {seconds} s"
+    for name, value in (("run", executed.run_id), ("code", executed.about.get("code"))):
+        facts += f" · {name} `{value}`" if value else ""
+    cells = [
+        [cell.source for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
+        for notebook in (executed.notebook, source)
+    ]
+    if cells[0] != cells[1]:
+        facts += f". The chapter has changed since; to execute it again: `{again}`"
+    schema = schema_of(executed.chapter) if executed.chapter in CHAPTERS else Params
+    rows, differ = [], []
+    for name, value in executed.params.items():
+        field = schema.model_fields.get(name, FieldInfo(default="", description="not a parameter any more"))
+        rows.append((f"`{name}`", _code(value), _code(field.default), field.description or ""))
+        if name not in Params.NOT_IN_RUN_ID and value != field.default:
+            differ.append(rows[-1])
+    counted = f"{len(differ)} of {len(rows)} parameters differ from the defaults"
+    first = _folded(counted, differ, len(differ) <= SHOWN) if differ else "All parameters are the defaults."
+    blocks = ['<div class="run">', facts + ".", first, _folded(f"All {len(rows)} parameters", rows, False), "</div>"]
+    return "\n\n".join(blocks)
+
+
+def _folded(title: str, rows: Sequence[tuple[str, ...]], is_open: bool) -> str:
+    """A table of parameters under a title that opens and closes it."""
+    lines = [("parameter", "here", "default", "description"), ("---",) * 4, *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"<details{' open' * is_open}><summary>{title}</summary>\n\n{table}\n\n</details>"
+
+
+def _code(value: Any) -> str:
+    """A value as code in a cell of a Markdown table."""
+    text = str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ")
+    return f"`{text}`" if text.strip() else "*empty*"
 
 
 class Book:
-    """The chapters of a book, and the pages made of them.
-
-    Args:
-        root: the repository; book/ holds the chapters, conf.py and index.md.
-        outputs: where runs lie, and where the report goes; the default is outputs/ in the repository.
+    """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report.
 
     Raises:
         ReportError: a package is missing.
@@ -46,18 +204,10 @@ class Book:
     def __init__(self, root: Path = ROOT, outputs: Path | None = None):
         if missing := [name for name in NEEDED if not find_spec(name)]:
             raise ReportError(f"the package {missing[0]} is missing: pip install -r requirements.txt")
-        self.root, self.book, self.outputs = root, root / "book", (outputs or root / "outputs").resolve()
+        self.root, self.book = root, root / "book"
+        self.outputs = (outputs or root / "outputs").resolve()
         self.pages, self.work = self.outputs / "report", self.outputs / ".report"
         self.chapters = sorted(path.stem for path in self.book.glob("[0-9][0-9]_*.py"))
-
-    def executed(self, given: list[Path]) -> dict[str, Executed]:
-        """The notebook to show of every chapter that has one: those `given`, else the newest complete one.
-
-        Raises:
-            NotebookError: a given one is not a complete notebook of a chapter.
-        """
-        chosen = {one.chapter: one for one in (read(path, self.chapters) for path in given)}
-        return newest(self.outputs, self.chapters) | chosen
 
     def execute(self, chapter: str, scale: str) -> Executed:
         """Execute a chapter in outputs/report-runs/, as it is ("default") or with params/NN_<scale>.yaml.
@@ -70,41 +220,39 @@ class Book:
         folder = self.outputs / "report-runs" / chapter
         folder.mkdir(parents=True, exist_ok=True)
         values = {} if scale == "default" else read_yaml(self.root / "params" / f"{chapter[:2]}_{scale}.yaml")
+        values["output_dir"] = str(folder)
+        source, target = self.book / f"{chapter}.ipynb", folder / "run.ipynb"
         try:
-            papermill.execute_notebook(
-                self.book / f"{chapter}.ipynb", folder / "run.ipynb", {**values, "output_dir": str(folder)},
-                cwd=folder, progress_bar=False,
-            )  # fmt: skip
+            papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
         except papermill.PapermillExecutionError as error:
             raise ReportError(f"{error.ename}: {error.evalue}") from error
         except (OSError, RuntimeError, ValueError, KeyError) as error:  # no such file, no such kernel; a kernel died
             raise ReportError(str(error)) from error
-        return read(folder / "run.ipynb", self.chapters)
+        return read(target, self.chapters)
 
     def build(self, executed: dict[str, Executed]) -> list[str]:
         """Bring the pages up to date; the names of those written. Warnings go to stderr.
 
         Raises:
-            ReportError: Sphinx cannot go on.
+            ReportError: Sphinx cannot continue.
         """
         from sphinx.application import Sphinx
         from sphinx.errors import SphinxError
         from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-        warnings, written = io.StringIO(), []
-        common = {"html_context.titles": self._stage(executed), "html_context.look": self._look()}
-
-        def note(app, name, template, context, tree):
-            if tree:  # a page with a source, unlike the search
-                written.append(name)
-
+        output, written = io.StringIO(), []
+        look = [self.book / "conf.py", *sorted((self.book / "_static").iterdir())]
+        common = {  # what is part of every page: if it changes, all are built again
+            "html_context.titles": self._stage(executed),
+            "html_context.look": hashlib.sha256(b"".join(path.read_bytes() for path in look)).hexdigest(),
+        }
+        source, trees = self.work / "source", self.work / "doctrees"
         try:
             with patch_docutils(self.book), docutils_namespace():
-                app = Sphinx(
-                    self.work / "source", self.book, self.pages, self.work / "doctrees", "html", status=None,
-                    warning=warnings, confoverrides=common,  # what is part of every page: if it changes, all do
-                )  # fmt: skip
-                app.connect("html-page-context", note)
+                app = Sphinx(source, self.book, self.pages, trees, "html", common, status=None, warning=output)
+                app.connect(
+                    "html-page-context", lambda app, name, template, context, tree: tree and written.append(name)
+                )
                 app.build()
         except SphinxError as error:
             raise ReportError(f"the book cannot be built: {error}") from error
@@ -112,16 +260,11 @@ class Book:
         for path in (self.pages / "_images").glob("*"):
             if path.name not in figures:  # of an earlier execution
                 path.unlink()
-        print(re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue()), end="", file=sys.stderr)  # without colours
+        print(re.sub(r"\x1b\[[\d;]*m", "", output.getvalue()), end="", file=sys.stderr)  # without colours
         for name in written:
             for address in ELSEWHERE.findall((self.pages / f"{name}.html").read_text()):
                 print(f"WARNING: page {name} loads {address}", file=sys.stderr)
         return written
-
-    def _look(self) -> str:
-        """Hash of what pages look like: conf.py and the style."""
-        files = [self.book / "conf.py", *sorted((self.book / "_static").iterdir())]
-        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     def _stage(self, executed: dict[str, Executed]) -> list[str]:
         """Lay the sources of all pages where Sphinx looks for them; the titles of the chapters."""
@@ -132,10 +275,11 @@ class Book:
                 path.unlink()
                 (self.pages / f"{path.stem}.html").unlink(missing_ok=True)
         for chapter in self.chapters:
-            made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter), self.chapters)
+            made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter))
             titles.append(made.cells[0].source.partition("\n")[0])
             _put(source / f"{chapter}.ipynb", nbformat.writes(made))
-        _put(source / "index.md", linked((self.book / "index.md").read_text(), self.chapters))
+        for path in self.book.glob("*.md"):
+            _put(source / path.name, path.read_text(encoding="utf-8"))
         for figure in (self.book / "figures").glob("*"):
             shutil.copy2(figure, source / "figures")
         return titles
@@ -147,24 +291,22 @@ def _put(path: Path, text: str) -> None:
         write_atomically(path, text)
 
 
-def arguments() -> argparse.ArgumentParser:
-    """What may stand on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m trm.report", description="The book as HTML, in outputs/report/.")
-    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK",
-                        help="executed chapters to show (default: the newest complete one of each below outputs/)")  # fmt: skip
-    parser.add_argument("--execute", choices=("smoke", "default"),
-                        help="execute the chapters that have never been, in small or as they are")  # fmt: skip
-    parser.add_argument("--outputs", type=Path, metavar="DIR",
-                        help="where runs lie and the report goes (default: outputs)")  # fmt: skip
-    return parser
-
-
 def main(words: list[str] | None = None, root: Path = ROOT) -> int:
-    """Do what the words ask; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
-    args, failed = arguments().parse_args(words), False
+    """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
+    add, failed = parser.add_argument, False
+    add("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="executed chapters to show (default: the newest)")
+    add(
+        "--execute",
+        choices=("smoke", "default"),
+        help="execute the chapters that have never been, in small or as they are",
+    )
+    add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
+    args = parser.parse_args(words)
     try:
         book = Book(root, args.outputs)
-        executed = book.executed(args.notebooks)
+        executed = newest(book.outputs, book.chapters)
+        executed |= {one.chapter: one for one in (read(path, book.chapters) for path in args.notebooks)}
         for chapter in (name for name in book.chapters if args.execute and name not in executed):
             print(f"executing {chapter} ({args.execute})", flush=True)
             try:
@@ -184,7 +326,3 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
         print("not executed yet: " + ", ".join(missing))
     print(f"the book: {book.pages / 'index.html'}")
     return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,84 @@
+"""`trm`: the commands of the book. Each is loaded only when it is called, so that none needs the packages of another."""
+
+import sys
+from importlib import import_module
+
+from trm.errors import UserError
+
+USAGE = """usage: trm COMMAND ...
+
+  trm sweep ...      run sweeps of chapters, see their state, collect their tables (trm sweep --help)
+  trm report ...     build the HTML book from executed chapters (trm report --help)
+  trm params NN      list the parameters of chapter NN: type, range, default, description
+  trm info           versions, device, threads, and the models and data that ship
+"""
+
+
+def params(words: list[str]) -> int:
+    """The parameters of a chapter as a table.
+
+    Raises:
+        UserError: there is no such chapter.
+    """
+    if len(words) != 1 or words[0].startswith("-"):
+        print("usage: trm params NN, such as trm params 04", file=sys.stderr)
+        return 2
+    print(import_module("trm.sweep.chapters").schema_of(words[0]).describe())
+    return 0
+
+
+def info(words: list[str]) -> int:
+    """Versions, device, threads, and what ships."""
+    if words:
+        print("usage: trm info", file=sys.stderr)
+        return 2
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from trm.checkpoint import PRETRAINED
+    from trm.run import ROOT, commit
+
+    print(f"python {platform.python_version()} on {platform.platform()}")
+    for name in ("torch", "numpy", "pandas", "transformers", "accelerate", "dask", "papermill", "torch_xla"):
+        try:
+            print(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            print(f"{name} is not installed")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"device: {', '.join(devices) or 'cpu'}; {torch.get_num_threads()} threads")
+    print(f"repository: {ROOT} {commit()}".rstrip())
+    print("models: " + ", ".join(sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir())))
+    print("puzzles: " + ", ".join(sorted(path.name for path in (ROOT / "trm" / "puzzles" / "packs").glob("*"))))
+    return 0
+
+
+# Command -> module and function that take the words after it and return the exit code.
+COMMANDS = {
+    "sweep": "trm.sweep.cli:main",
+    "report": "trm.report.html:main",
+    "params": "trm.cli:params",
+    "info": "trm.cli:info",
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command; the exit code: that of the command, 1 for an error, 2 for wrong usage."""
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if not words or words[0] not in COMMANDS:
+        print(USAGE if not words else f"trm: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[words[0]].split(":")
+    try:
+        return getattr(import_module(module), function)(words[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
