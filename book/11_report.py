@@ -135,6 +135,7 @@ Markdown(
 metrics = {"claims/total": total, "claims/measured": int(measured)}
 metrics |= {f"claims/{verdict.replace(' ', '_')}": int(n) for verdict, n in by_verdict.items()}
 for source, own in tally.iterrows():
-    metrics[f"claims/{source}/total"] = int(own.sum())
-    metrics[f"claims/{source}/measured"] = int(own.sum() - own["not measured"])
+    name = source.replace(" (TPU)", "_TPU")
+    metrics[f"claims/{name}/total"] = int(own.sum())
+    metrics[f"claims/{name}/measured"] = int(own.sum() - own["not measured"])
 run.finish(metrics)

@@ -1,4 +1,4 @@
-"""The HTML book, for Sphinx. `python -m trm.report` makes its pages from executed chapters and calls Sphinx on them.
+"""The HTML book, for Sphinx. `trm report` makes its pages from executed chapters and calls Sphinx on them.
 
 Nothing is loaded from elsewhere: mathematics is MathML, which browsers draw themselves; widgets are left out.
 """

@@ -9,12 +9,21 @@ from tests.conftest import ROOT
 
 SYSTEMS = {path.name for path in (ROOT / "trm").iterdir() if (path / "__init__.py").exists()}
 ALLOWED = {
+    "parsing": {"language"},
     "compressor": {"language"},
     "recursive_lm": {"language"},
     "latent": {"language", "compressor"},
     "grpo": {"language", "latent"},
     "tpu": {"puzzles", "sweep"},
     "report": {"sweep"},  # the names of the chapters
+}
+# Imports of other systems that are still to be cut.
+KNOWN = {
+    "trm.language.gsm8k": "trm.latent",
+    "trm.model": "trm.puzzles",
+    "trm.puzzles.train": "trm.tpu",
+    "trm.recursive_lm.train": "trm.compressor",
+    "trm.sweep.tpu": "trm.tpu",
 }
 
 
@@ -48,7 +57,8 @@ def test_the_core_imports_no_system_and_systems_only_what_they_may():
     for module, path in MODULES.items():
         for other in imports(path) if module != "trm" else ():
             own, theirs = system_of(module), system_of(other)
-            if theirs and theirs != own and theirs not in ALLOWED.get(own, set()):
+            known = other.startswith(KNOWN.get(module, "-"))
+            if theirs and theirs != own and theirs not in ALLOWED.get(own, set()) and not known:
                 wrong.append(f"{module} imports {other}")
     assert not wrong, "\n".join(wrong)
 

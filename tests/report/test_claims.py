@@ -1,84 +1,106 @@
-"""The claims of the guides: the file, its faults, and a verdict for every claim; the rules are in test_verdicts.py."""
+"""The claims of the source projects: the rules of a verdict, the file and its faults, and the committed claims."""
 
 import pandas as pd
 import pytest
 import yaml
-from trm.report.measures.arithmetic import SMOLLM3_HIDDEN
-from trm.report.verdicts import IN_PART, MEASURES, NOT_MEASURED, SUPPORTED, VERDICTS, Measured
 
 from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.report import claims
+from trm.report.claims import CONTRADICTED, NOT_MEASURED, NOT_SUPPORTED, SUPPORTED, Claim, judge
 
-COMMITTED = ROOT / "book" / "claims.yaml"
-RESULTS = ROOT / "book" / "results"
-GOOD = {"id": "a1", "guide": "LLM-TRM", "section": "Metrics", "quote": "cosine > 0.95", "measure": "compressor_hidden"}
-
-
-@pytest.fixture(scope="module")
-def answers():
-    return claims.hold(claims.read_claims(COMMITTED), RESULTS)
-
-
-# --- the committed claims -------------------------------------------------------------------------------------------
+COMMITTED, RESULTS = ROOT / "book" / "claims.yaml", ROOT / "book" / "results"
+GOOD = {"id": "a1", "source": "llm-trm", "section": "Metrics", "quote": "cosine > 0.95", "table": "t.csv",
+        "metric": "accuracy", "arm": "a", "versus": "b", "expect": "greater"}  # fmt: skip
+# accuracy of three arms, four seeds: a is about 0.1 above b, and c is b with noise
+ROWS = [("a", s, 0.6 + 0.01 * s) for s in range(4)] + [("b", s, 0.5 + 0.012 * s) for s in range(4)]
+ROWS += [("c", s, 0.5 + 0.012 * s + (-1) ** s * 0.02) for s in range(4)]
 
 
-def test_the_committed_claims_are_whole(answers):
-    found = claims.read_claims(COMMITTED)
-    assert len({claim.id for claim in found}) == len(found) > 100
-    assert {claim.guide for claim in found} == set(claims.GUIDES)
-    assert all(len(claim.quote.split()) <= 15 for claim in found), "a quotation is short"
-    assert all(bool(claim.measure) != bool(claim.why) for claim in found), "a measurement, or what one would want"
+@pytest.fixture
+def tables(tmp_path):
+    table = pd.DataFrame(ROWS, columns=["arm", "seed", "accuracy"]).assign(
+        half=lambda t: t["accuracy"] / 2, size="small"
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    curve = pd.concat([table.assign(step=step, loss=3 - step * table["accuracy"]) for step in (1, 2)])
+    curve.to_csv(tmp_path / "curve.csv", index=False)
+    return tmp_path
 
 
-def test_every_measurement_has_a_claim_and_every_claim_its_measurement():
-    assert {claim.measure for claim in claims.read_claims(COMMITTED) if claim.measure} == set(MEASURES)
+def verdict(tables, **changes):
+    return judge(Claim(**GOOD | changes), tables).verdict
 
 
-def test_every_claim_is_answered(answers):
-    rows = claims.table(answers)
-    assert list(rows["id"]) == [entry["id"] for entry in yaml.safe_load(COMMITTED.read_text())]
-    assert set(rows["verdict"]) <= set(VERDICTS) and (rows["measured"].str.len() > 0).all()
-    decided = rows[rows["verdict"] != NOT_MEASURED]
-    assert (decided["scale"] != "").all() and not decided["measured"].str.contains("nan").any()
-    tally = claims.counts(answers)
-    assert list(tally.index) == list(claims.GUIDES) and set(tally) == set(VERDICTS)
-    assert tally.to_numpy().sum() == len(rows)
+# --- the rules of a verdict -----------------------------------------------------------------------------------------
 
 
-def test_what_the_committed_tables_can_answer_is_answered(answers):
-    """Only of the suites may runs be missing."""
-    missing = [a.claim.id for a in answers if a.claim.measure and a.measured.verdict == NOT_MEASURED]
-    whole = {name for name, function in MEASURES.items() if not function.func.__module__.endswith("suites")}
-    assert not [a.claim.id for a in answers if a.claim.id in missing and a.claim.measure in whole]
+def test_a_significant_effect_supports_one_direction_and_contradicts_the_other(tables):
+    assert verdict(tables) == SUPPORTED
+    assert verdict(tables, expect="less") == CONTRADICTED
+    assert verdict(tables, arm="b", versus="a", expect="less") == SUPPORTED
+    assert verdict(tables, arm="c") == NOT_SUPPORTED
+    one = judge(Claim(**GOOD | {"arm": "c"}), tables)
+    assert one.seeds == 4 and "minimum detectable effect" in one.text and "95 % interval" in one.text
 
 
-def test_with_no_tables_arithmetic_alone_is_left(tmp_path):
-    found = claims.hold(claims.read_claims(COMMITTED), tmp_path)
-    assert all(a.measured.seeds is None for a in found if a.measured.verdict != NOT_MEASURED)
-    reasons = {a.claim.id: a.measured.text for a in found if a.claim.measure and a.measured.verdict == NOT_MEASURED}
-    assert reasons["ds01"] == "wants the table 02_deep_supervision.csv"
+def test_a_claimed_size_must_lie_in_the_interval(tables):
+    assert verdict(tables, claimed=0.097) == SUPPORTED
+    assert verdict(tables, claimed=0.3) == NOT_SUPPORTED
+    assert "claimed +30 points" in judge(Claim(**GOOD | {"claimed": 0.3}), tables).text
 
 
-@pytest.mark.parametrize("content", ["", "arm\n", "a,b\n1,2\n", "case,puzzle,test/exact_accuracy,seed,label,arm\n"])
-def test_tables_that_hold_nothing_are_no_error(tmp_path, content):
-    for name in ("02_deep_supervision", "03_arms_6x6", "03_summary_x", "10_scaling_research", "10_tpu_quickstart"):
-        (tmp_path / f"{name}.csv").write_text(content)
-    found = claims.hold(claims.read_claims(COMMITTED), tmp_path)
-    assert all(a.measured.seeds is None for a in found if a.measured.verdict != NOT_MEASURED)
+def test_equal_means_that_the_interval_lies_within_the_size(tables):
+    assert verdict(tables, arm="c", expect="equal", claimed=0.1) == SUPPORTED
+    assert verdict(tables, arm="c", expect="equal", claimed=0.01) == NOT_SUPPORTED
+    assert verdict(tables, expect="equal", claimed=0.01) == CONTRADICTED
 
 
-def test_results_must_be_a_folder(tmp_path):
-    with pytest.raises(UserError, match="nowhere is no folder; give the folder of tables as `results`"):
-        claims.hold(claims.read_claims(COMMITTED), tmp_path / "nowhere")
+def test_of_several_comparisons_all_must_hold(tables):
+    assert verdict(tables, versus=["b", "c"]) == SUPPORTED
+    assert verdict(tables, arm="b", versus=["a", "c"]) == CONTRADICTED
+    assert verdict(tables, arm="c", versus=["b", "c"]) == NOT_SUPPORTED
 
 
-def test_the_hidden_size_that_the_arithmetic_rests_on():
-    configuration = pytest.importorskip("transformers.models.smollm3.configuration_smollm3")
-    assert configuration.SmolLM3Config().hidden_size == SMOLLM3_HIDDEN
+def test_against_a_number_another_metric_and_as_a_ratio(tables):
+    assert verdict(tables, versus=0.4) == SUPPORTED and verdict(tables, versus=0.9) == CONTRADICTED
+    assert verdict(tables, versus="", versus_metric="half") == SUPPORTED
+    same = judge(Claim(**GOOD | {"metric": "accuracy / half", "ratio": True}), tables)
+    assert same.verdict == NOT_SUPPORTED and "1.000 times (the same for each of 4 seeds)" in same.text
+    assert verdict(tables, ratio=True, claimed=1.2) == SUPPORTED
 
 
-# --- faults of the file ---------------------------------------------------------------------------------------------
+def test_of_a_curve_its_end_its_mean_or_its_change(tables):
+    curve = {"table": "curve.csv", "metric": "loss", "unit": "nats", "expect": "less"}
+    for over, mean in (("last", 3 - 2 * 0.615), ("mean", 3 - 1.5 * 0.615), ("change", -0.615)):
+        one = judge(Claim(**GOOD | curve | {"over": over}), tables)
+        assert one.verdict == SUPPORTED and f"a {mean:.3g}, b" in one.text
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"table": "none.csv"}, "none.csv: cannot be read as a table"),
+        ({"metric": "uas"}, "no column uas"),
+        ({"arm": "z"}, "no rows of 'z'"),
+        ({"where": {"size": "large"}}, "no rows of 'a'"),
+        ({"where": {"size": "small", "colour": "red"}}, "no column colour"),
+        ({"where": {"seed": 1}}, "two seeds or more"),
+    ],
+)
+def test_what_a_table_lacks_is_not_measured_and_says_why(tables, changes, reason):
+    one = judge(Claim(**GOOD | changes), tables)
+    assert one.verdict == NOT_MEASURED and reason in one.text and one.seeds == 0
+
+
+def test_facts_and_reasons_need_no_table(tmp_path):
+    text = {name: GOOD[name] for name in ("id", "source", "section", "quote")}
+    one = judge(Claim(**text, verdict="contradicted", because="2 + 2 is 4"), tmp_path)
+    assert (one.verdict, one.text, one.seeds) == (CONTRADICTED, "2 + 2 is 4", 0)
+    assert judge(Claim(**text, why="requires a TPU"), tmp_path).verdict == NOT_MEASURED
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
 
 
 def written(tmp_path, *entries):
@@ -96,77 +118,82 @@ def without(name):
     [
         (without("quote"), "entry 2 (a1): field 'quote' is missing; add it"),
         (without("id"), "entry 2: field 'id' is missing; add it"),
-        (GOOD | {"mesure": "x"}, "entry 2 (a1): unknown field 'mesure'; did you mean 'measure'?"),
-        (
-            GOOD | {"measure": "compresor_hidden"},
-            "no measurement 'compresor_hidden'; did you mean 'compressor_hidden'?",
-        ),
-        (GOOD | {"guide": "LLM TRM"}, "field 'guide': no guide 'LLM TRM'; did you mean 'LLM-TRM'?"),
-        (GOOD | {"quote": 8.8}, "field 'quote' must be a text, and is 8.8; put it in quotation marks"),
-        (GOOD | {"quote": " "}, "field 'quote' must be a text"),
-        (GOOD | {"why": "wants a TPU"}, "field 'why' is for claims without a measurement"),
-        ("a claim", "entry 2: wants a mapping with id, guide, section, quote"),
+        (GOOD | {"metrc": "x"}, "entry 2 (a1): unknown field 'metrc'; did you mean 'metric'?"),
+        (GOOD | {"source": "LLM TRM"}, "field 'source' = 'LLM TRM': Input should be 'SonarRecursiveModel', 'llm-trm'"),
+        (GOOD | {"quote": 8.8}, "field 'quote' = 8.8: Input should be a valid string"),
+        (GOOD | {"quote": ""}, "field 'quote' = ''"),
+        (GOOD | {"expect": "better"}, "field 'expect' = 'better': Input should be 'greater', 'less' or 'equal'"),
+        (GOOD | {"expect": "equal"}, "`expect: equal` requires `claimed`"),
+        (without("versus"), "a comparison requires `metric`, `arm` and `versus`"),
+        (GOOD | {"why": "requires a TPU"}, "give one of `table`, `because` and `why`"),
+        (without("table") | {"because": "x"}, "`verdict: contradicted` and `because` go together"),
+        ("a claim", "entry 2: Input should be a valid dictionary"),
     ],
 )
-def test_a_fault_is_named_with_its_place_and_its_mend(tmp_path, entry, said):
+def test_a_fault_is_named_with_its_place_and_its_fix(tmp_path, entry, said):
     path = written(tmp_path, GOOD | {"id": "a0"}, entry)
     with pytest.raises(UserError) as error:
         claims.read_claims(path)
     assert said in str(error.value) and str(path) in str(error.value)
 
 
-def test_an_id_stands_once(tmp_path):
+@pytest.mark.parametrize("text, said", [("", "give a list of entries"), ("a: [1", "claims.yaml"), ("- &a", "entry 1")])
+def test_a_damaged_file_is_named(tmp_path, text, said):
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        claims.read_claims(tmp_path / "claims.yaml")
+    with pytest.raises(UserError, match="No such file.*give the file of claims"):
+        claims.read_claims(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="entry 2: id 'a1' is there twice"):
         claims.read_claims(written(tmp_path, GOOD, GOOD))
 
 
-@pytest.mark.parametrize("text, said", [("a: [", "claims.yaml"), ("a: 1", "wants a list"), ("", "wants a list")])
-def test_a_file_that_is_no_list(tmp_path, text, said):
-    (tmp_path / "claims.yaml").write_text(text)
-    with pytest.raises(UserError, match=said):
-        claims.read_claims(tmp_path / "claims.yaml")
+# --- the committed claims -------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="No such file.*give the file of claims as `claims`"):
-        claims.read_claims(tmp_path / "none.yaml")
+@pytest.fixture(scope="module")
+def rows():
+    return claims.evaluate_claims(claims.read_claims(COMMITTED), RESULTS)
 
 
-# --- how it is shown ------------------------------------------------------------------------------------------------
+def test_the_committed_claims_are_whole_and_every_one_is_answered(rows):
+    found = claims.read_claims(COMMITTED)
+    assert {claim.source for claim in found} == set(claims.SOURCES) and len(found) > 100
+    assert all(len(claim.quote.split()) <= 15 for claim in found), "a quotation is short"
+    assert list(rows["id"]) == [claim.id for claim in found] and (rows["result"].str.len() > 0).all()
+    assert not rows["result"].str.contains("nan").any()
+    tally = claims.counts(rows)
+    assert list(tally.index) == list(claims.SOURCES) and tally.to_numpy().sum() == len(rows)
+    compared = [claim.id for claim in found if claim.table]
+    missing = rows[rows["id"].isin(compared) & (rows["verdict"] == NOT_MEASURED)]
+    assert set(missing["id"]) <= {"tq21"}, "only of the suites may runs be missing"
 
 
-@pytest.fixture
-def two():
-    first = claims.Claim("a1", "LLM-TRM", "Metrics", "**cosine** <0.95>", about="at 256", measure="compressor_hidden")
-    second = claims.Claim("b1", "TPU quick start", "Node", "| 8 | workers |", why="wants a TPU")
-    return [
-        claims.Answer(first, Measured(SUPPORTED, "it is 0.97", "6x6", 3)),
-        claims.Answer(second, Measured(NOT_MEASURED, "wants a TPU")),
-    ]
-
-
-def test_a_sheet_is_a_table_in_a_page_and_text_in_a_terminal(two):
-    sheet = claims.Sheet(two, "LLM-TRM")
-    page, text = sheet._repr_html_(), repr(sheet)
-    assert "“cosine &lt;0.95&gt;” (at 256)" in page and "workers" not in page
-    assert claims.COLOURS[SUPPORTED] in page and "white-space: normal" in page
-    assert text.splitlines()[:2] == [
-        "a1  “cosine <0.95>” (at 256), Metrics",
-        "      SUPPORTED: it is 0.97 [6x6; 3 seeds]",
-    ]
-    assert repr(claims.Sheet(two, "TPU quick start")).startswith(
-        "b1  “8 | workers”, Node\n      NOT MEASURED: wants a TPU"
+def test_verdicts_that_were_wrong_before(rows):
+    """Averaged weights against the recipe's decay; parsing on the parser; nothing said where nothing was decided."""
+    found = rows.set_index("id")["verdict"]
+    assert found[["tq05", "tq20", "ph01", "ph06"]].eq(SUPPORTED).all()
+    assert (
+        found[["ph16", "ph04", "ph18", "ds11", "ds12", "lt02", *(f"lt{i}" for i in range(12, 17))]]
+        .eq(NOT_MEASURED)
+        .all()
     )
+    assert found["ph24"] == NOT_SUPPORTED and found["sr15"] == SUPPORTED and found["sr16"] == NOT_MEASURED
 
 
-def test_a_bar_for_each_guide(two):
-    tally = claims.counts(two)
-    assert tally.loc["LLM-TRM", SUPPORTED] == 1 and tally.loc["TPU quick start", NOT_MEASURED] == 1
-    assert tally.loc["LLM-TRM", IN_PART] == 0
-    (ax,) = claims.verdicts_by_guide(two).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["LLM-TRM", "TPU quick start"]
-    assert pd.Series([patch.get_width() for patch in ax.patches]).sum() == 2
+def test_without_tables_only_facts_about_the_sources_are_left(tmp_path):
+    found = claims.evaluate_claims(claims.read_claims(COMMITTED), tmp_path)
+    assert set(found["verdict"]) == {CONTRADICTED, NOT_MEASURED} and (found["seeds"] == "").all()
+    with pytest.raises(UserError, match="nowhere is not a folder; give the folder of tables as `results`"):
+        claims.evaluate_claims([], tmp_path / "nowhere")
 
 
-def test_every_verdict_has_a_colour_of_its_own():
-    assert set(claims.COLOURS) == set(VERDICTS) and len(set(claims.COLOURS.values())) == len(VERDICTS)
+def test_the_table_of_a_source_in_a_page_and_in_a_terminal(rows):
+    table = claims.ClaimTable(rows, "llm-trm")
+    html, text = table._repr_html_(), repr(table)
+    assert html.count("<tr>") == 1 + len(table.rows) and "border-left" in html and "“map pre-thinking" in html
+    assert "lt06" in text and "CONTRADICTED: kl: tied" in text and "ds01" not in text
+    escaped = claims.ClaimTable(rows.assign(claim="<b>"), "llm-trm")._repr_html_()
+    assert "&lt;b&gt;" in escaped and "<b>" not in escaped
+    figure = claims.verdicts_by_source(rows)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(claims.SOURCES)

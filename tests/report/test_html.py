@@ -84,8 +84,8 @@ def lay_out(root):
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
     (root / "book" / "figures").mkdir()
     (root / "book" / "figures" / "step_by_step.png").write_bytes(base64.b64decode(PIXEL))
-    for name in ("conf.py", "index.md"):
-        shutil.copy(ROOT / "book" / name, root / "book")
+    for path in (ROOT / "book" / "conf.py", *(ROOT / "book").glob("*.md")):
+        shutil.copy(path, root / "book")
     for chapter in CHAPTERS:
         text = SOURCE.format(number=chapter[:2], title=chapter[3:].replace("_", " "))
         (root / "book" / f"{chapter}.py").write_text(text)
@@ -148,7 +148,7 @@ def test_a_chapter_that_was_never_executed_says_so(built):
 
 def test_nothing_is_loaded_from_elsewhere(built):
     pages = list(built.glob("*.html"))
-    assert len(pages) == 5
+    assert len(pages) == 7
     for page in pages:
         html = page.read_text()
         loaded = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=\"([^\"]+)\"", html)

@@ -28,6 +28,7 @@ groups: {fine: [short, long]}
 scales: {smoke: {}}
 """
 PATIENCE = 240  # seconds; machines differ
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(sweep):
 
 
 def test_a_sample_of_the_suites_runs_at_smoke_scale(tmp_path):
-    """The whole of both: python -m trm.sweep run scaling_research tpu_quickstart --scale smoke --jobs 2."""
+    """The whole of both: trm sweep run scaling_research tpu_quickstart --scale smoke --jobs 2."""
     words = ["contrib07", "e2_3_attention", "--scale", "smoke", "--outputs", str(tmp_path)]
     run = [sys.executable, "-m", "trm.sweep", "run", *words, "--jobs", "2"]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)

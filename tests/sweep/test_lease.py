@@ -109,7 +109,10 @@ def test_a_process_that_does_nothing_hangs_and_one_that_works_does_not(monkeypat
                 ("import time; time.sleep(60)", "while True: pass")]  # fmt: skip
     time.sleep(1)
     idle, busy = (HangDetector(child.pid) for child in children)
-    seen = [(idle.hangs(), busy.hangs()) for _ in range(40) if not time.sleep(0.1)]
+    seen, end = [(False, False)], time.monotonic() + 10
+    while not seen[-1][0] and time.monotonic() < end:
+        time.sleep(0.1)
+        seen.append((idle.hangs(), busy.hangs()))
     for child in children:
         child.kill()
         child.wait()

@@ -1,4 +1,4 @@
-"""`python -m trm.report`."""
+"""`python -m trm.report` is `trm report`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m trm.sweep`. The command line is in `cli`: dask's workers import this module again, and have no use for that."""
+"""`python -m trm.sweep` is `trm sweep`. The command line is in `cli`: dask's workers import this module again, without it."""
 
 if __name__ == "__main__":
     import sys
