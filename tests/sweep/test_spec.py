@@ -78,6 +78,8 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
         (("H_cycles: [1, 2]", "seed: [1, 2]"), "grid: 'seed' cannot be set here"),
         (("b: {schedule: none}", "b: {resume: true}"), "cases: b: 'resume' cannot be set here"),
         (('[a, "b*"]', "ab"), "groups: ab must be a list"),
+        (('[a, "b*"]', "[]"), "groups: ab: has no values"),
+        (("base: {lr: 0.001}", "base: {lr: }"), "parameter 'lr' = None"),
         (('[a, "b*"]', "[a, z]"), "groups: ab: no case is called 'z'"),
         (("base_file: 04_paper.yaml", "base_file: 3"), "scales: paper: base_file must be text"),
         (("smoke: {base: {max_steps: 2}", "smoke: {base: [2]"), "scales: smoke: base must be a mapping"),

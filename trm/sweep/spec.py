@@ -75,14 +75,12 @@ def distinct(values: list) -> list:
     return values
 
 
-def _unless_empty(content: Any) -> Any:
-    """A mapping without its empty fields; `name:` with nothing behind it is an empty mapping."""
-    if isinstance(content, dict):
-        return {name: value for name, value in content.items() if value is not None}
+def _mapping(content: Any) -> Any:
+    """`name:` with nothing behind it is an empty mapping."""
     return {} if content is None else content
 
 
-Values = Annotated[dict[str, Any], BeforeValidator(_unless_empty), AfterValidator(refuse_reserved)]
+Values = Annotated[dict[str, Any], BeforeValidator(_mapping), AfterValidator(refuse_reserved)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(distinct)]
 Grid = Annotated[dict[str, Annotated[list, AfterValidator(distinct)]], AfterValidator(refuse_reserved)]
 
@@ -94,7 +92,7 @@ class Case(BaseModel):
 
     seeds: Seeds | None = None
 
-    _empty = model_validator(mode="before")(_unless_empty)
+    _empty = model_validator(mode="before")(_mapping)
 
     @model_validator(mode="after")
     def _no_reserved_names(self) -> Self:
@@ -112,7 +110,12 @@ class Block(BaseModel):
     grid: Grid = {}
     seeds: Seeds | None = None
 
-    _empty = model_validator(mode="before")(_unless_empty)
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return _mapping(content)
+        return {name: value for name, value in content.items() if value is not None and value != {}}
 
 
 class Scale(Block):
@@ -126,7 +129,7 @@ class SweepSpec(Block):
 
     notebook: Literal[tuple(CHAPTERS)]
     suite: str = ""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, Annotated[list[str], AfterValidator(distinct)]] = {}
     scales: dict[Literal[SCALES], Scale] = {name: Scale() for name in SCALES}
 
     @model_validator(mode="after")
