@@ -19,10 +19,10 @@
 # [SonarRecursiveModel](https://github.com/danikhan632/SonarRecursiveModel) (deep supervision),
 # [llm-trm](https://github.com/anonx3247/llm-trm) (compressed hidden states, latent reasoning),
 # [PoT](https://github.com/Eran-BA/PoT) (pointer-over-heads parsing) and
-# [TinyRecursiveModels](https://github.com/kaileh57/TinyRecursiveModels) with its TPU branch (scaling research, and a quick start
-# on TPUs). Their statements with a figure, or with an outcome that can be checked, stand in `book/claims.yaml` in their own
-# words, each with the comparison that decides it. Here all are evaluated on the committed tables in `book/results`. Nothing is
-# trained.
+# [TinyRecursiveModels](https://github.com/kaileh57/TinyRecursiveModels) with its TPU branch (scaling research, and a quick
+# start on TPUs). Their statements with a figure, or with an outcome that can be checked, stand in `book/claims.yaml` in their
+# own words, each with the comparison that decides it. Here all are evaluated on the committed tables in `book/results`.
+# Nothing is trained.
 
 # %% tags=["parameters"]
 claims = ""  # file of claims; empty: book/claims.yaml
@@ -39,8 +39,8 @@ print(f"run {run.id} in {run.dir}")
 # %% [markdown]
 # ## How a verdict is reached
 #
-# By one function, `trm.report.claims.judge`, from a claim that is data: a table, a metric, an arm, what it is compared with, the
-# direction that was claimed and, where there is one, the size. The comparison is a t-test paired by seed at 5 % (shared out
+# By one function, `trm.report.claims.judge`, from a claim that is data: a table, a metric, an arm, what it is compared with,
+# the direction that was claimed and, where there is one, the size. The comparison is a t-test paired by seed at 5 % (shared out
 # where a claim takes several comparisons).
 #
 # - **supported**: significant in the direction that was claimed, and a claimed size lies in the 95 % interval
@@ -50,9 +50,9 @@ print(f"run {run.id} in {run.dir}")
 # - **not measured**: no table of this system decides it; the reason is given. A level that a source reports of another model or
 #   task is not compared with ours.
 #
-# A claim is judged on the table of its own system: parsing on the parser, language models on a language model. Of 148 statements
-# that an earlier version of this chapter listed, 39 are left out because no run could change their verdict: arithmetic on a
-# source's own figures, published specifications of hardware, counts, and goals that state no outcome.
+# A claim is judged on the table of its own system: parsing on the parser, language models on a language model. Of 148
+# statements that an earlier version of this chapter listed, 39 are left out because no run could change their verdict:
+# arithmetic on a source's own figures, published specifications of hardware, counts, and goals that state no outcome.
 
 # %%
 from trm.report.claims import ClaimTable, counts, evaluate_claims, read_claims, verdicts_by_source
