@@ -15,95 +15,26 @@
 # %% [markdown]
 # # 03 · Halting
 #
-# **When should a model stop thinking, and what does it gain by thinking longer?** A recursive model can answer after any
-# step. This chapter takes a trained one and lets it stop by different rules; lets it think longer than it was trained to,
-# and again from other starts; and then trains models that learn to stop in different ways.
+# **When should a model stop thinking, and what does more test-time compute bring?** A recursive model can answer after any
+# step. This chapter takes a trained one and compares rules for stopping; gives it more steps than in training, and restarts;
+# and then trains models that learn to stop in different ways.
 
 # %% tags=["parameters"]
-# the questions
 model_path = ""  # folder of a trained model; empty: the one that ships for the puzzle
-tolerance = 0.003  # accuracy that a rule may lose against all steps
-more_steps = 64  # supervision steps of thinking longer
-restarts = 16  # attempts at each puzzle
-restart_size = 120  # test puzzles for thinking longer and for restarts
-early_steps = 250  # optimizer steps of a model trained for a short time; 0: none
-arms = "q, act"  # ways to learn to stop, see HALTING_ARMS; empty: none are trained
-num_seeds = 1  # seeds of each arm, and of the model trained for a short time
-label = ""  # name of the data in the tables; empty: the puzzle's size
-tables = ""  # folder to write the tables to, such as book/results
-# the run
-seed = 0  # one seed for everything random
-output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>
-resume = False  # go on from the last checkpoint of the same run
-time_limit = 0  # minutes of training after which to pause; 0: none
-log_with = "none"  # none, tensorboard, wandb or another tracker of accelerate
-wandb_project = "trm"  # project name for the tracker
-wandb_run_name = ""  # name of the run for the tracker; empty: the run id
-# puzzles
 puzzle = "6x6"  # size of the puzzles
 data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
-train_size = 0  # puzzles to train on; 0: all
-valid_size = 1000  # puzzles, kept out of training, to choose thresholds on
-test_size = 2000  # puzzles of the final test
-num_aug = 0  # variants of a puzzle by symmetry; 0: unlimited
-# model
-hidden_size = 64  # width D
-num_layers = 1  # blocks of the shared network
-expansion = 2.0  # expansion of the SwiGLUs
-inner_multiple = 8  # inner widths are rounded up to a multiple of it
-mixer = "mlp"  # how positions are mixed
-num_heads = 4  # attention heads
-puzzle_tokens = 0  # learned tokens put before the puzzle
-H_cycles = 2  # answers refined in one supervision step
-L_cycles = 2  # latent refinements before each answer
-# halting
-halt_max_steps = 6  # most supervision steps
-halting = "q"  # how stopping is learned
-act_weight = 0.5  # weight of the halting head's loss
-halt_exploration_prob = 0.3  # chance that an early stop is put off
-halt_exploration_end = 0.0  # what that chance is annealed to
-halt_exploration_anneal_steps = 0  # optimizer steps of annealing; 0: none
-ponder_coef = 0.001  # price of thinking in act, ponder and graves
-ponder_prior = 0.2  # in ponder: chance to halt at a step, a priori
-every_step_weight = 1.0  # in act, ponder and graves: weight of the loss of every step
-eval_steps = 16  # supervision steps that rules are held against
-initial_noise = 0.0  # deviation of the random part of the first answer state
-# loss and supervision
-loss_type = "softmax"  # cross-entropy of the answer
-schedule = "linear"  # weights over the H-cycles
-supervision_weight = 1.0  # weight of the H-cycles before the last
-step_schedule = "uniform"  # weights over the supervision steps
-step_weight = 0.5  # weight of the supervision steps before the last
-curriculum_enabled = False  # bring supervision_weight in by and by
-curriculum_start_step = 0  # weight 0 until here
-curriculum_end_step = 200  # full weight from here
-depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
-backprop = "full"  # how far gradients flow
-activation_checkpointing = False  # compute activations again instead of keeping them
-# training
-batch_size = 48  # examples an optimizer step, over all processes
-grad_accumulation = 1  # parts that a process cuts its batch into
-max_steps = 400  # optimizer steps of an arm; those that cost more a step take fewer
-optimizer = "adamw"  # update rule
-lr = 0.004  # peak learning rate
-lr_schedule = "constant"  # rate after the warm-up
-lr_min_ratio = 0.0  # share of the rate left at the end of a cosine
-warmup_steps = 20  # steps of linear warm-up
-weight_decay = 0.1  # decoupled weight decay
-beta1 = 0.9  # decay of the first moment
-beta2 = 0.95  # decay of the second moment
-grad_clip = 1.0  # largest gradient norm; 0: no clipping
-ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
-precision = "float32"  # float16 on CUDA only
-backend = "auto"  # where to compute; xla: TPUs, chapter 04
-compile = False  # torch.compile of the network; XLA compiles all in any case
-# what is kept
-eval_interval = 200  # steps between evaluations on the validation part
-log_interval = 20  # steps between records of history.jsonl
-checkpoint_interval = 200  # steps between checkpoints
-early_stopping_patience = 0  # evaluations without gain that end a run; 0: never
-compute_gradient_stats = False  # gradient norm at each H-cycle
-log_per_step_losses = True  # loss after each H-cycle
+tolerance = 0.003  # accuracy that a halting rule may lose against all steps
+eval_steps = 16  # supervision steps that rules are compared with
+more_steps = 64  # most supervision steps at test time
+restarts = 16  # restarts: attempts per puzzle
+restart_size = 120  # test puzzles for more steps and for restarts
+early_steps = 250  # optimizer steps of a briefly trained model; 0: none
+arms = "q, act"  # halting methods to train, see HALTING_ARMS; empty: none
+num_seeds = 1  # seeds of each arm and of the briefly trained model
+max_steps = 400  # optimizer steps of arm q; scaled to equal compute for the others
+ponder_coef = 0.001  # ponder cost of act, ponder and graves
+tables = ""  # folder for the tables, such as book/results
+label = ""  # name of the data in the tables; empty: the puzzle's size
 
 # %%
 from trm.params import arm_names
@@ -117,11 +48,11 @@ print(f"run {run.id} in {run.dir}")
 # %% [markdown]
 # ## A trained model, and puzzles that it has never seen
 #
-# Rules are chosen on validation puzzles and judged on test puzzles. The model was trained on neither.
+# Rules are chosen on validation puzzles and tested on test puzzles. The model was trained on neither.
 
 # %%
 from trm.puzzles.dataset import load
-from trm.puzzles.loading import check_split, model_and_training
+from trm.puzzles.solve import check_split, model_and_training
 
 model, training = model_and_training(params)
 check_split(training, params)
@@ -129,37 +60,39 @@ data = load(params.puzzle, params.data_path, params.train_size, params.valid_siz
 label = params.label or params.puzzle
 shape = data.test.shape
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters, trained with at most {model.config.halt_max_steps} steps; "
-      f"{len(data.valid):,} puzzles to choose rules on, {len(data.test):,} to judge them on")  # fmt: skip
+      f"{len(data.valid):,} puzzles to choose rules on, {len(data.test):,} to test them on")  # fmt: skip
 
 # %% [markdown]
-# ## Which rule knows best when to stop?
+# ## When to stop: halting rules
 #
-# The model thinks all `eval_steps` steps about every puzzle, and after each we note what a rule could look at: the halting
-# head, the entropy of the answer, how much the state still changes, whether the answer has. A rule is one of these
-# signals and a threshold; as the threshold moves, it draws a line of accuracy against mean steps. Each line is
-# to be held against **fixed depth** (the same number of steps for every puzzle) and **random** stopping (a coin at every
-# step). Black is a referee from outside: stop when the answer obeys the rules of Sudoku.
+# The model takes all `eval_steps` steps on every puzzle, and after each we record what a rule could use: the halting head, the
+# entropy of the answer, how much the state still changes, whether the answer has changed. A rule is one of these signals and a
+# threshold; as the threshold moves, it draws a line of accuracy against mean steps. The controls are **fixed depth** (the same
+# number of steps for every puzzle) and **random** stopping (a coin at every step). The black star is an oracle: stop when the
+# answer satisfies the constraints of Sudoku.
 
 # %%
 import pandas as pd
 
-from trm.puzzles import halting_figures as halting_plots
-from trm.puzzles.evaluation import evaluate
-from trm.puzzles.rules import cheapest, choose_thresholds, curve, dealt_out, fixed_depth_at, thin_out
+from trm.puzzles import figures
+from trm.puzzles import halting_study as study
+from trm.puzzles.solve import evaluate
 
 valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
-shown = ["fixed", "q_margin", "halt_probability", "entropy", "residual", "stable", "obeys", "random"]
-curves = pd.concat([thin_out(curve(test, signal)) for signal in shown], ignore_index=True)
-chosen = choose_thresholds(valid, params.tolerance)
-rule = cheapest(valid, chosen.values())
+shown = ["fixed", "q_margin", "halt_probability", "entropy", "residual", "stable", "is_valid", "random"]
+curves = pd.concat([study.subsample_curve(study.rule_curve(test, signal)) for signal in shown], ignore_index=True)
+curves = curves.assign(label=label)
+chosen = study.choose_thresholds(valid, params.tolerance)
+rule = study.cheapest(valid, chosen.values())
 steps = test.steps(rule)
 accuracy, mean_steps = test.halted(rule)
-figure = halting_plots.rule_curves(curves, test.exact_by_step, {"accuracy": accuracy, "mean_steps": mean_steps})
+figure = figures.rule_curves(curves, (mean_steps, accuracy))
 run.save_figure(figure, "rules")
 
 # %% [markdown]
-# For each signal the cheapest threshold that loses at most `tolerance` on the validation puzzles, and what it does on the
-# test puzzles. `dealt out`: the same stopping steps, dealt out at random among the puzzles.
+# For each signal the threshold with the fewest steps that loses at most `tolerance` on the validation puzzles, and its result
+# on the test puzzles; beside it fixed depth at as many steps, and the permutation control: the same stopping steps shuffled
+# across puzzles.
 
 # %%
 rows = []
@@ -167,9 +100,10 @@ for signal in ["q_margin", "halt_probability", "entropy", "residual", "stable"]:
     one = chosen[signal]
     its_steps = test.steps(one)
     rows.append(
-        {"rule": halting_plots.RULES[signal][1], "threshold": one.threshold}
+        {"rule": figures.RULES[signal]["label"], "threshold": one.threshold}
         | dict(zip(("accuracy", "mean steps"), test.halted(one)))
-        | {"fixed depth": fixed_depth_at(test, its_steps.mean()), "dealt out": dealt_out(test, its_steps)}
+        | {"fixed depth": study.fixed_depth_at(test, its_steps.mean())}
+        | {"permutation control": study.permutation_control(test, its_steps)}
     )
 chosen_rules = pd.DataFrame(rows).set_index("rule")
 chosen_rules.round(3)
@@ -186,8 +120,8 @@ import time
 import torch
 
 from trm.halting import Rule
-from trm.puzzles.grid import tokens
 from trm.puzzles.solve import solve_until
+from trm.puzzles.sudoku import tokens
 
 inputs, answers = (
     torch.from_numpy(tokens(part)).to(params.device) for part in (data.test.questions, data.test.answers)
@@ -215,7 +149,7 @@ difficulty, name = (data.test.ratings, "rating") if rated else (data.test.clues,
 if rated:  # ratings are counts with a long tail: groups of equal size, named by their middle
     group = pd.qcut(difficulty, 8, duplicates="drop", labels=False)
     difficulty = np.array([np.median(difficulty[group == g]) for g in range(group.max() + 1)])[group]
-figure = halting_plots.stopping_steps(steps, test.exact_after(steps), difficulty, name, params.eval_steps)
+figure = figures.stopping_steps(steps, test.exact_after(steps), difficulty, name, params.eval_steps)
 run.save_figure(figure, "stopping_steps")
 
 # %% [markdown]
@@ -227,16 +161,13 @@ run.save_figure(figure, "stopping_steps")
 import ipywidgets
 
 from trm.plots import explore
-from trm.puzzles.rules import thresholds
 
-levels = [float(v) for v in thresholds(test, "q_margin", 40)]
+levels = [float(v) for v in study.thresholds(test, "q_margin", 40)]
 
 
 def at_threshold(threshold):
     share, mean = test.halted(Rule("q_margin", threshold))
-    figure = halting_plots.rule_curves(
-        curves[curves["rule"] == "q_margin"], test.exact_by_step, {"accuracy": share, "mean_steps": mean}
-    )
+    figure = figures.rule_curves(curves[curves["rule"].isin(["q_margin", "fixed"])], (mean, share))
     figure.suptitle(f"halting head at {threshold:.2f}: {share:.1%} solved in {mean:.2f} steps")
     return figure
 
@@ -248,93 +179,90 @@ explore(
 
 # %%
 few = [levels[int(i)] for i in np.linspace(0, len(levels) - 1, 4)]
-figure = halting_plots.histograms({f"{t:.1f}": test.steps(Rule("q_margin", t)) for t in few}, params.eval_steps)
+figure = figures.histograms({f"{t:.1f}": test.steps(Rule("q_margin", t)) for t in few}, params.eval_steps)
 run.save_figure(figure, "thresholds")
 
 # %% [markdown]
-# ## Can its confidence be believed?
+# ## Calibration of the halting head
 #
-# The paper's halting head says how likely its answer is right. If it is calibrated, of the answers with probability 0.8
-# eight in ten are. The curves are those of the first step, of the last in training, and of the last of all. (The heads of
-# act, ponder and graves decide when to stop and promise nothing.)
+# The paper's halting head predicts the probability that its answer is correct. If it is calibrated, eight in ten of the
+# answers with probability 0.8 are. The curves are those of the first step, of the last in training, and of the last of all.
+# (The heads of act, ponder and graves decide when to stop; they do not predict correctness.)
 
 # %%
-from trm.puzzles.rules import calibration
-
 asked = sorted({1, min(model.config.halt_max_steps, params.eval_steps), params.eval_steps})
-tables, measures = {}, {}
+bins, measures = {}, {}
 for step in asked:
-    tables[f"step {step}"], measures[step] = calibration(test.signals["q_halt"][:, step - 1], test.exact[:, step - 1])
-figure = halting_plots.reliability(tables)
+    bins[f"step {step}"], measures[step] = study.calibration(
+        test.signals["q_halt"][:, step - 1], test.exact[:, step - 1]
+    )
+figure = figures.reliability(bins)
 run.save_figure(figure, "calibration")
 pd.DataFrame(measures).T.rename_axis("step").round(3)
 
 # %% [markdown]
-# ## Thinking longer, and thinking again
+# ## Test-time compute: more steps, restarts
 #
-# Two ways to spend more: more steps, or more attempts. An attempt starts from another symmetry of the puzzle (or from noise),
-# and of several answers one is chosen: the most **confident**, the one whose state moves least (**residual**), the one most
-# attempts **agree** on, a **vote** cell by cell, or one that passes the **rule check** of the puzzle itself. The oracle
-# takes the right one whenever there is one.
+# Two ways to spend more compute: more steps, or more attempts. An attempt starts from another symmetry of the puzzle (or from
+# noise on the initial z_H), and one of several answers is chosen: the most **confident**, the one whose state moves least
+# (**residual**), the one most attempts **agree** on, a **vote** cell by cell, or one that passes the **rule check** of the
+# puzzle itself. The oracle takes a correct one whenever there is one.
 
 # %%
-from trm.puzzles.halting_study import early_model, longer_and_again
-
 some = data.test.subset(np.arange(min(params.restart_size, len(data.test))))
-trained = longer_and_again(model, some, label, params.seed, params.eval_steps, params.more_steps, params.restarts)
-figure = halting_plots.thinking_longer(trained)
-run.save_figure(figure, "thinking_longer")
+effort = (params.eval_steps, params.more_steps, params.restarts)
+trained = study.compute_curve(model, some, label, params.seed, *effort)
+figure = figures.compute_curves(trained)
+run.save_figure(figure, "more_compute")
 
 # %% [markdown]
-# With the rule check one need not try everything: stop at the first answer that obeys, and try again only where none did.
+# The rule check allows stopping at the first valid answer, and restarting only the puzzles that have none.
 
 # %%
-from trm.puzzles.attempts import persist
+from trm.puzzles.attempts import retry_until_valid
 
 started = time.perf_counter()
-patient = persist(model, data.test, params.restarts, 2 * params.eval_steps, seed=params.seed)
-patient_seconds = time.perf_counter() - started
+retried = retry_until_valid(model, data.test, params.restarts, 2 * params.eval_steps, seed=params.seed)
+seconds["retry"] = time.perf_counter() - started
 tried = range(1, params.restarts + 1)
-by_try = pd.DataFrame(patient.by_try, columns=["puzzles solved", "mean steps a puzzle"], index=tried)
+by_try = pd.DataFrame(retried.by_try, columns=["puzzles solved", "mean steps per puzzle"], index=tried)
 by_try.rename_axis("attempts at most").loc[[n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= params.restarts]].round(4)
 
 # %% [markdown]
-# The same for a model whose training was cut short, where there is more to gain.
+# The same for a briefly trained model, which leaves more room for improvement.
 
 # %%
 early = []
 for seed in range(params.num_seeds if params.early_steps else 0):
-    short = early_model(params, run, data, seed)
-    table = longer_and_again(
-        short, some, f"{label} early", params.seed + seed, params.eval_steps, params.more_steps, params.restarts
-    )  # fmt: skip
-    early.append(table)
+    if (short := study.early_model(params, run, data, seed)) is None:
+        break  # paused by time_limit
+    early.append(study.compute_curve(short, some, f"{label} early", params.seed + seed, *effort))
 if early:
-    figure = halting_plots.thinking_longer(pd.concat(early))
-    run.save_figure(figure, "thinking_longer_early")
+    figure = figures.compute_curves(pd.concat(early))
+    run.save_figure(figure, "more_compute_early")
 
 # %% [markdown]
 # ## Learning to stop
 #
-# Each arm is trained anew with the same compute. **q** is the paper's head, which learns whether the answer is right;
-# **q_continue** adds the loss on going on; **annealed** puts a stop off less and less often; **depth** trains shallow
-# first. **act** minimises the expected loss over halting times and pays `ponder_coef` for every expected step (the
-# number after the colon); **act_alone** does so without a loss on every step; **ponder** pays for the divergence from a
-# geometric prior, **graves** reads one answer from the average of its states.
+# Each arm is trained anew with the same compute. **q** is the paper's head, which learns whether the answer is correct;
+# **q_continue** adds the loss on going on; **annealed** anneals the halting exploration probability; **depth** trains shallow
+# first (curriculum of depth). **act** minimises the expected loss over halting times and a ponder cost of `ponder_coef` per
+# expected step (the number after the colon); **act_alone** does so without a loss on every step; **ponder** has the divergence
+# from a geometric prior as its cost, **graves** reads one answer from the average of its states.
 
 # %%
-from trm.puzzles.halting_study import arm_row
 from trm.puzzles.train import halting_arm, train_arms
 
 rows = []
 for result in train_arms(params, run, data, halting_arm):
-    rows.append(arm_row(params, result, data))
+    rows.append(study.arm_row(params, result, data))
     print(f"{result.arm}, seed {result.seed}: by its own rule {rows[-1]['taught_accuracy']:.3f} solved in "
           f"{rows[-1]['taught_mean_steps']:.2f} steps; {rows[-1]['accuracy_all_steps']:.3f} with all steps")  # fmt: skip
 complete = len(rows) == params.num_seeds * len(arm_names(params.arms))
+complete &= len(early) == params.num_seeds or not params.early_steps
 arms_table = pd.DataFrame(rows)
 if rows:
-    figure = halting_plots.arms(arms_table)
+    figure = figures.halting_arms(arms_table)
     run.save_figure(figure, "live_arms")
 
 # %% [markdown]
@@ -348,83 +276,161 @@ if rows:
 #     python book/03_act_halting.py -f params/03_hardest.yaml -p data_path puzzles5_forum_hardest_1905_11plus.csv.xz
 
 # %%
-from trm.puzzles.halting_study import save_tables, summary_row
+from IPython.display import Markdown
 
-summary = summary_row(
-    label, model, test, data.test.answers, rule, chosen["entropy"], seconds, patient, patient_seconds
-)  # fmt: skip
-measured = {"curves": curves.assign(label=label), "summary": pd.DataFrame([summary])}
-measured["longer"] = pd.concat([trained, *early], ignore_index=True)
+from trm import stats
+
+summary = study.summary_row(label, model, test, data.test.answers, rule, chosen["entropy"], seconds, retried)
+measured = {"curves": curves, "summary": pd.DataFrame([summary]), "longer": pd.concat([trained, *early])}
 if rows:
     measured["arms"] = arms_table
+    run.save_table(arms_table)
 if params.tables and complete:
-    save_tables(ROOT / params.tables, "03", label, measured)
+    study.save_tables(ROOT / params.tables, "03", label, measured)
 
 
 def committed(kind):
-    """The committed tables of a kind, one below the other; what this run measured where there are none."""
+    """The committed tables of a kind, one below the other."""
     found = sorted((ROOT / "book" / "results").glob(f"03_{kind}_*.csv"))
-    return pd.concat([pd.read_csv(path) for path in found], ignore_index=True) if found else measured.get(kind)
+    return pd.concat([pd.read_csv(path) for path in found], ignore_index=True)
 
 
 full_summary = committed("summary").set_index("label")
 full_summary.T.map(lambda value: round(value, 4) if isinstance(value, float) else value)
 
 # %% [markdown]
-# ### Rules, on each kind of puzzle
+# ### Halting rules, on each kind of puzzle
 
 # %%
-full_curves = committed("curves")
-figure = halting_plots.rule_curves_of_all(full_curves)
+figure = figures.rule_curves(committed("curves"))
 run.save_figure(figure, "full_rules")
 
 # %% [markdown]
-# ### Thinking longer, on each
+# ### Test-time compute, on each
 #
 # `6x6 early` is the model of chapter 04 after a quarter of its training, mean of three seeds.
 
 # %%
-full_longer = committed("longer")
-figure = halting_plots.longer_of_all(full_longer)
-run.save_figure(figure, "full_longer")
+longer = committed("longer")
+figure = figures.compute_curves(longer, ["confidence", "agreement", "rule check"])
+run.save_figure(figure, "full_more_compute")
+
+# %% [markdown]
+# Gain in accuracy over one attempt of 16 steps, with all the compute: the most steps, or all attempts. `low` and `high` are a
+# 95 % interval, over the three seeds for `6x6 early`, over the puzzles for the others, which are one model.
+
+# %%
+most = longer[longer["compute"] == longer.groupby(["label", "kind"])["compute"].transform("max")]
+gains = {}
+for (name, kind, selection), part in most.fillna("").groupby(["label", "kind", "selection"], sort=False):
+    low, high = stats.interval(part["gain"]) if len(part) > 1 else part[["low", "high"]].iloc[0]
+    gains[name, kind, selection] = {"gain": part["gain"].mean(), "low": low, "high": high, "seeds": len(part)}
+pd.DataFrame(gains).T.astype({"seeds": int}).round(3)
 
 # %% [markdown]
 # ### Learning to stop: all arms
+#
+# Accuracy with all 16 steps, against arm `q`, paired by seed, corrected for twelve comparisons.
 
 # %%
-full_arms = committed("arms")
-if full_arms is not None:
-    figure = halting_plots.arms(full_arms)
-    run.save_figure(figure, "full_arms")
+arms_of_all = committed("arms")
+figure = figures.halting_arms(arms_of_all)
+run.save_figure(figure, "full_arms")
+stats.compare_all(arms_of_all, "accuracy_all_steps", "q").round(3)
 
 # %% [markdown]
-# ### What the price of thinking buys
+# ### The ponder cost
 
 # %%
-if full_arms is not None:
-    figure = halting_plots.ponder_sweep(full_arms)
-    run.save_figure(figure, "ponder_sweep")
+figure = figures.ponder_sweep(arms_of_all)
+run.save_figure(figure, "ponder_sweep")
 
 # %% [markdown]
 # ## Findings
 #
-# From the committed tables, except for the first paragraph, which is about this run.
+# This run, and then the committed tables.
 
 # %%
-from trm.findings import say
-from trm.puzzles import halting_findings
-
-say("This run. " + halting_findings.stopping(summary))
-for other in full_summary.reset_index().to_dict("records"):
-    say(halting_findings.stopping(other))
-
-# %%
-for each in full_longer["label"].unique():
-    say(halting_findings.longer(full_longer[full_longer["label"] == each]))
+Markdown(f"""
+**This run**, {label}: {summary["accuracy_fixed"]:.1%} of the puzzles are solved with {params.eval_steps} steps each.
+The rule chosen on validation ({figures.RULES[rule.signal]["label"]}) solves {accuracy:.1%} in {mean_steps:.2f} steps on
+average and is {speedup:.1f} times faster; fixed depth at as many steps solves
+{summary["accuracy_fixed_depth_same_steps"]:.1%}, the permutation control {summary["accuracy_permuted"]:.1%}. Restarts
+until the answer is valid, at most {params.restarts}, solve {summary["accuracy_retry"]:.2%} in
+{summary["mean_steps_retry"]:.1f} steps on average.
+""")
 
 # %%
-if full_arms is not None:
-    say(halting_findings.claims(full_arms, full_summary))
+six, clues, hardest = (full_summary.loc[name] for name in ("6x6", "17-clue", "forum-hardest"))
+
+
+def interval(low, high):
+    return f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def stopping(row):
+    """A row of the summary in words."""
+    loss = 100 * (row["accuracy_rule"] - row["accuracy_fixed"])
+    over = 100 * (row["accuracy_rule"] - row["accuracy_fixed_depth_same_steps"])
+    return (
+        f"{row['accuracy_rule']:.1%} instead of {row['accuracy_fixed']:.1%} ({loss:+.1f} points, "
+        f"{interval(row['loss_low'], row['loss_high'])}) in {row['mean_steps_rule']:.2f} steps on average instead of 16, "
+        f"{row['speedup_rule']:.1f} times faster by the clock. Fixed depth at as many steps solves "
+        f"{row['accuracy_fixed_depth_same_steps']:.1%}: the rule gains {over:+.1f} points "
+        f"({interval(row['over_fixed_low'], row['over_fixed_high'])}); the permutation control solves "
+        f"{row['accuracy_permuted']:.1%}"
+    )
+
+
+Markdown(f"""
+**A rule knows when to stop, where the model solves the puzzles.** On *6x6* the entropy of the answer is the cheapest
+rule and solves {stopping(six)}. The shallowest fixed depth that is as accurate takes
+{six["shallowest_fixed_depth"]:.0f} steps, so that a smaller fixed depth alone saves a factor of
+{16 / six["shallowest_fixed_depth"]:.1f}: the rest is the rule. On *17-clue* puzzles the halting head solves
+{stopping(clues)}; no shallower fixed depth is as accurate. On *forum-hardest*, where the model solves next to nothing,
+a rule gains nothing: {stopping(hardest)}. All intervals are over the test puzzles of one model.
+
+**Entropy halting is {six["speedup_entropy"]:.1f} (6x6) and {clues["speedup_entropy"]:.1f} (17-clue) times faster** than
+16 steps, at {six["accuracy_entropy"]:.1%} against {six["accuracy_fixed"]:.1%} and {clues["accuracy_entropy"]:.1%}
+against {clues["accuracy_fixed"]:.1%}; Pointer-over-Heads claims a factor of 2 to 3. On *forum-hardest* it is
+{hardest["speedup_entropy"]:.1f} times faster at a loss.
+
+**Restarts with a rule check solve almost all.** Until an answer is valid, at most 16 attempts:
+{six["accuracy_retry"]:.2%} of the 6x6 puzzles in {six["mean_steps_retry"]:.1f} steps on average
+({six["seconds_retry_over_fixed"]:.1f} times the time of 16 fixed steps), and {clues["accuracy_retry"]:.2%} of the
+17-clue puzzles in {clues["mean_steps_retry"]:.1f} ({clues["seconds_retry_over_fixed"]:.1f} times). With at most 8
+attempts {hardest["accuracy_retry"]:.1%} of the hardest, in {hardest["mean_steps_retry"]:.0f} steps
+({hardest["seconds_retry_over_fixed"]:.0f} times).
+
+**Restarts bring more than steps.** 64 steps instead of 16 are significant on 17-clue puzzles only (+2.3 points). 16
+attempts from other symmetries bring +12.3 points on 17-clue puzzles by agreement and +12.7 by confidence, which is as
+much as the rule check brings. The briefly trained model gains +17.7 by agreement and +45.7 by the rule check; its
+confidence does not find the correct answers (+0.2, not significant), and noise changes nothing: symmetries make
+attempts differ.
+""")
+
+# %%
+by_steps = {arm: stats.compare(arms_of_all, "accuracy_all_steps", arm, "q") for arm in ("depth", "act:1e-3")}
+act = arms_of_all[arms_of_all["arm"].str.fullmatch("act:.*|act")]
+over_fixed = (act["taught_accuracy"] - act["taught_fixed_same_steps"]).groupby(act["seed"]).mean()
+ends = act["taught_mean_steps"].between(1.2, act["cap"] - 0.2)
+by_coef = act.groupby("ponder_coef")[["taught_accuracy", "taught_mean_steps"]].mean()
+Markdown(f"""
+**The curriculum of depth helps at equal compute.** Trained shallow first, a model solves
+{by_steps["depth"].arm_mean:.1%} with all steps, arm `q` {by_steps["depth"].baseline_mean:.1%}:
+{by_steps["depth"].say()}; the minimum detectable effect is {100 * by_steps["depth"].mde:.1f} points. After correction
+for all twelve arms it is not significant, as no other arm is; the comparison is the one that the source names.
+
+**The expected loss does not teach when to stop.** {ends.sum()} of {len(act)} runs of `act` stop anywhere but at the
+first step or at the cap. Against fixed depth at the same mean steps they gain {100 * over_fixed.mean():+.1f} points
+({interval(*stats.interval(over_fixed))}, {len(over_fixed)} seeds): an effect of half a point or more is excluded.
+
+**The ponder cost does not trade accuracy for compute in the recommended range.** From 1e-4 to 5e-3 every run takes
+{by_coef["taught_mean_steps"].iloc[0]:.1f} steps (accuracy {by_coef["taught_accuracy"].iloc[0]:.1%} to
+{by_coef["taught_accuracy"].iloc[3]:.1%}); at 0.05 and 0.2 every run stops after
+{by_coef["taught_mean_steps"].iloc[4]:.1f} steps and solves {by_coef["taught_accuracy"].iloc[4]:.1%}. Between lies a
+step, not a trade-off; costs from 0.005 to 0.05 were not tried.
+""")
 
 # %%
 attempts_of = trained[trained["kind"] == "symmetry"]
@@ -435,12 +441,12 @@ metrics = {
     "halting/accuracy_best": summary["accuracy_rule"],
     "halting/mean_steps_best": summary["mean_steps_rule"],
     "halting/accuracy_fixed_depth_same_steps": summary["accuracy_fixed_depth_same_steps"],
-    "halting/accuracy_dealt_out": summary["accuracy_dealt_out"],
+    "halting/accuracy_dealt_out": summary["accuracy_permuted"],
     "halting/speedup_entropy": summary["speedup_entropy"],
     "halting/calibration_error": measures[params.eval_steps]["ece"],
     "test_time/accuracy_more_steps": float(trained[trained["kind"] == "steps"]["accuracy"].iloc[-1]),
     "test_time/accuracy_restarts": float(by_agreement["accuracy"]),
-    "test_time/accuracy_persist": summary["accuracy_patient"],
-    "test_time/mean_steps_persist": summary["mean_steps_patient"],
+    "test_time/accuracy_persist": summary["accuracy_retry"],
+    "test_time/mean_steps_persist": summary["mean_steps_retry"],
 }
 run.finish(metrics, complete=complete)

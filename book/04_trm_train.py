@@ -22,85 +22,26 @@
 #     papermill book/04_trm_train.ipynb outputs/04_trm_train.ipynb -p schedule linear
 #
 # A tiny recursive model ([Jolicoeur-Martineau 2025](https://arxiv.org/abs/2510.04871)) has one small network that it
-# applies again and again: to a latent thought `z_L`, and to an answer `z_H` that it improves. All parameters, with what
-# they mean, stand in the next cell. A name that does not exist, or a value out of range, stops the run before it begins.
+# applies again and again: to a latent thought `z_L`, and to an answer `z_H` that it improves. The next cell shows the most
+# important parameters; `print(TrmTrain.describe())` lists all. A name that does not exist, or a value out of range, stops the
+# run before it begins.
 
 # %% tags=["parameters"]
-# the run
 seed = 0  # one seed for everything random
-output_dir = ""  # folder of the run; empty: outputs/<chapter>/<run id>
-resume = False  # go on from the last checkpoint of the same run
-time_limit = 0  # minutes of training after which to pause; 0: none
-log_with = "none"  # none, tensorboard, wandb or another tracker of accelerate
-wandb_project = "trm"  # project name for the tracker
-wandb_run_name = ""  # name of the run for the tracker; empty: the run id
-# puzzles
 puzzle = "6x6"  # size of the puzzles
 data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
-train_size = 0  # puzzles to train on; 0: all
-valid_size = 128  # puzzles, kept out of training, for the live curve
-test_size = 1000  # puzzles of the final test
-num_aug = 0  # variants of a puzzle by symmetry; 0: unlimited
-# model
 hidden_size = 64  # width D
-num_layers = 1  # blocks of the shared network
-expansion = 2.0  # expansion of the SwiGLUs
-inner_multiple = 8  # inner widths are rounded up to a multiple of it
 mixer = "mlp"  # how positions are mixed
-num_heads = 4  # attention heads
-puzzle_tokens = 0  # learned tokens put before the puzzle
 H_cycles = 2  # answers refined in one supervision step
 L_cycles = 2  # latent refinements before each answer
-# halting
 halt_max_steps = 6  # most supervision steps
-halting = "q"  # how stopping is learned
-act_weight = 0.5  # weight of the halting head's loss
-halt_exploration_prob = 0.3  # chance that an early stop is put off
-halt_exploration_end = 0.0  # what that chance is annealed to
-halt_exploration_anneal_steps = 0  # optimizer steps of annealing; 0: none
-ponder_coef = 0.001  # price of thinking in act, ponder and graves
-ponder_prior = 0.2  # in ponder: chance to halt at a step, a priori
-every_step_weight = 1.0  # in act, ponder and graves: weight of the loss of every step
 eval_steps = 12  # supervision steps in evaluation; more than in training is allowed
-initial_noise = 0.0  # deviation of the random part of the first answer state
-# loss and supervision
-loss_type = "softmax"  # cross-entropy of the answer
-schedule = "linear"  # weights over the H-cycles
-supervision_weight = 1.0  # weight of the H-cycles before the last
-step_schedule = "uniform"  # weights over the supervision steps
-step_weight = 0.5  # weight of the supervision steps before the last
-curriculum_enabled = False  # bring supervision_weight in by and by
-curriculum_start_step = 0  # weight 0 until here
-curriculum_end_step = 200  # full weight from here
-depth_curriculum = ""  # H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5
+schedule = "linear"  # per-cycle loss weights
 backprop = "full"  # how far gradients flow
-activation_checkpointing = False  # compute activations again instead of keeping them
-xla_metrics_every = 1000  # with backend xla: steps between records of what XLA did
-# training
-batch_size = 48  # examples an optimizer step, over all processes
-grad_accumulation = 1  # parts that a process cuts its batch into
-max_steps = 1000  # optimizer steps; what ends a run
-optimizer = "adamw"  # update rule
+batch_size = 48  # examples per optimizer step, over all processes
+max_steps = 1000  # optimizer steps
 lr = 0.004  # peak learning rate
-lr_schedule = "constant"  # rate after the warm-up
-lr_min_ratio = 0.0  # share of the rate left at the end of a cosine
-warmup_steps = 20  # steps of linear warm-up
-weight_decay = 0.1  # decoupled weight decay
-beta1 = 0.9  # decay of the first moment
-beta2 = 0.95  # decay of the second moment
-grad_clip = 1.0  # largest gradient norm; 0: no clipping
 ema_decay = 0.99  # decay of the averaged weights; 0: no averaging
-precision = "float32"  # float16 on CUDA only
-backend = "auto"  # where to compute; xla: TPUs, chapter 04
-compile = False  # torch.compile of the network; XLA compiles all in any case
-prefetch = 0  # batches that a thread makes ahead; 0: none
-# what is kept
-eval_interval = 100  # steps between evaluations on the validation part
-log_interval = 20  # steps between records of history.jsonl
-checkpoint_interval = 200  # steps between checkpoints
-early_stopping_patience = 0  # evaluations without gain that end a run; 0: never
-compute_gradient_stats = False  # gradient norm at each H-cycle
-log_per_step_losses = True  # loss after each H-cycle
 
 # %%
 from trm.puzzles.params import TrmTrain
@@ -114,21 +55,24 @@ print(f"run {run.id} in {run.dir}")
 # ## The puzzles
 #
 # A puzzle is a row of cells; a cell is a token (blank, or a digit). The puzzles that ship are *minimal*: take any clue
-# away and the solution is no longer unique. Every time the model meets a puzzle, it is turned into one of its
-# twins: digits renamed, rows and columns moved within the rules. No test puzzle is the twin of a training puzzle.
+# away and the solution is no longer unique. Every time the model meets a puzzle, it is transformed by a random symmetry:
+# digits renamed, rows and columns moved within the rules. No test puzzle is a symmetric duplicate of a training puzzle.
 # (6x6 has only 49 solution grids up to symmetry, so there it is the puzzles, not the grids, that are new.)
 
 # %%
 from trm import plots
+from trm.puzzles import figures
 from trm.puzzles.dataset import load
-from trm.puzzles.grid import digits
+from trm.puzzles.sudoku import digits
 
 data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, params.test_size, params.seed)
 shape = data.test.shape
 box = (shape.box_rows, shape.box_cols)
 print(f"{len(data.train)} puzzles to train on, {len(data.valid)} to watch, {len(data.test)} to test on")
-print(f"clues: {data.test.clues.mean():.1f} of {shape.cells} cells; left out as twins of a test puzzle: {data.dropped}")
-figure = plots.grids(data.test.questions[:6], box, titles=[f"test puzzle {i}" for i in range(6)])
+print(
+    f"clues: {data.test.clues.mean():.1f} of {shape.cells} cells; symmetric duplicates of test puzzles left out: {data.dropped}"
+)
+figure = figures.grids(data.test.questions[:6], box, titles=[f"test puzzle {i}" for i in range(6)])
 run.save_figure(figure, "puzzles")
 
 # %% [markdown]
@@ -175,7 +119,7 @@ else:
 
 # %%
 from trm.progress import Progress
-from trm.puzzles.evaluation import evaluate
+from trm.puzzles.solve import evaluate
 
 trainer = make_trainer(model, params, run, data, show=Progress(params.max_steps, plots.learning_curves))
 measured = trainer.fit()
@@ -203,13 +147,13 @@ if params.compute_gradient_stats:
 # ## Puzzles it has never seen
 #
 # The averaged weights answer the test puzzles, and the answer is read after every supervision step. Steps beyond the
-# dotted line were never trained: the model thinks longer than it learned to.
+# dotted line are test-time compute: more steps than in training.
 
 # %%
 with trainer.ema.averaged() as averaged:
     test = evaluate(averaged, data.test, params.eval_steps)
     run.save_model(averaged, "model")
-figure = plots.accuracy_by_step(test.exact_by_step, test.cells_by_step, params.halt_max_steps)
+figure = figures.accuracy_by_step(test.exact_by_step, test.cells_by_step, params.halt_max_steps)
 run.save_figure(figure, "accuracy_by_step")
 
 # %% [markdown]
@@ -227,7 +171,7 @@ last_step = min(params.eval_steps, max(int(solved_from[chosen]) + 2, 6))
 shown = np.unique(np.linspace(0, last_step - 1, 6).astype(int))
 question, truth = data.test.questions[chosen], data.test.answers[chosen]
 thought = digits(test.predictions[chosen])  # (S, T)
-figure = plots.grids(
+figure = figures.grids(
     np.repeat(question[None], len(shown), 0),
     box,
     thought[shown],
@@ -245,7 +189,7 @@ from trm.plots import explore
 
 def thought(puzzle, step):
     answer, truth = digits(test.predictions[puzzle, step - 1]), data.test.answers[puzzle]
-    return plots.grids(data.test.questions[[puzzle]], box, answer[None], truth[None])
+    return figures.grids(data.test.questions[[puzzle]], box, answer[None], truth[None])
 
 
 explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_steps, 1))
@@ -254,19 +198,16 @@ explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_st
 # ## What this run found
 
 # %%
-from trm.findings import say
+from IPython.display import Markdown
 
 sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
 metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params)}
-say(
-    f"A model of **{parameters:,} parameters**, trained for **{metrics['train/seconds']:.0f} s** "
-    f"({metrics['train/steps']} steps of {params.batch_size} puzzles, {metrics['flops/training']:.1e} FLOPs), solves "
-    f"**{metrics['test/exact_accuracy']:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles and fills "
-    f"**{metrics['test/cell_accuracy']:.1%}** of their blank cells rightly. After one supervision step it solves "
-    f"{test.exact_by_step[0]:.1%}; after {params.eval_steps}, {test.exact_by_step[-1]:.1%}. If it stops when its halting "
-    f"head says so, it takes {metrics['test/mean_steps']:.1f} steps on average and solves "
-    f"{metrics['test/halted_exact_accuracy']:.1%}."
-)
-
-# %%
 run.finish(metrics, complete=not trainer.paused)
+Markdown(f"""
+A model of **{parameters:,} parameters**, trained for **{metrics["train/seconds"]:.0f} s** ({metrics["train/steps"]}
+steps of {params.batch_size} puzzles, {metrics["flops/training"]:.1e} FLOPs), solves
+**{metrics["test/exact_accuracy"]:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles; its blank-cell accuracy
+is **{metrics["test/cell_accuracy"]:.1%}**. After one supervision step it solves {test.exact_by_step[0]:.1%}; after
+{params.eval_steps}, {test.exact_by_step[-1]:.1%}. Stopped by its halting head, it takes
+{metrics["test/mean_steps"]:.1f} steps on average and solves {metrics["test/halted_exact_accuracy"]:.1%}.
+""")

@@ -124,8 +124,7 @@ def shipped() -> dict:
     """Logits of the shipped Sudoku models after two supervision steps; the other shipped models answer in runs."""
     import torch
 
-    from trm.puzzles.loading import shipped_model
-    from trm.puzzles.solve import solve
+    from trm.puzzles.solve import shipped_model, solve
 
     found = {}
     for puzzle in ("6x6", "9x9"):

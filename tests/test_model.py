@@ -31,7 +31,7 @@ def test_loss_by_hand(schedule):
     out = model.loss(b, detail=True)
     z_H, z_L = model.initial_thought(5)
     answers, _ = model.think(model.embed_question(b["inputs"]), z_H, z_L)
-    losses = [sequence_loss(model.read(z), b["labels"]) for z in answers]
+    losses = [sequence_loss(model.output_logits(z), b["labels"]) for z in answers]
     if schedule == "adaptive":
         total = sum(losses)
         weights = [0.5 * losses[0] / total, 0.5 * losses[1] / total, 1.0]
@@ -40,7 +40,7 @@ def test_loss_by_hand(schedule):
             schedule
         ]
     supervised = (sum(w * v for w, v in zip(weights, losses)) / sum(weights)).mean()
-    right = (model.read(answers[-1]).argmax(-1) == b["labels"]).all(-1).float()
+    right = (model.output_logits(answers[-1]).argmax(-1) == b["labels"]).all(-1).float()
     q = model.q_logits(answers[-1])[0]
     act = 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(q, right)
     torch.testing.assert_close(out.metrics["supervised_loss"], supervised.detach())
@@ -114,7 +114,7 @@ def test_step_schedule_weighs_each_row_by_its_own_counter():
     out = model.loss(batch(seed=3), state)
     refilled = model.refill(state, batch(seed=3))
     answers, _ = model.think(model.embed_question(refilled.inputs), refilled.z_H, refilled.z_L)
-    losses = torch.stack([sequence_loss(model.read(z), refilled.labels) for z in answers], -1)
+    losses = torch.stack([sequence_loss(model.output_logits(z), refilled.labels) for z in answers], -1)
     per_row = losses @ torch.tensor([0.5 / 3, 1 / 3, 1.0]) / 1.5
     weights = torch.tensor([1, 0.7, 0.7, 0.7, 1])  # rows 0 and 4 are at their first step, the others at their second
     torch.testing.assert_close(out.loss, (per_row * weights).sum() / weights.sum())

@@ -188,7 +188,7 @@ SIGNALS = {
     "entropy": "low",  # of the answer's tokens, nats a position
     "residual": "low",  # |z_H - z_H before| / |z_H before|
     "stable": "high",  # steps since the answer last changed
-    "obeys": "high",  # 1 where the answer obeys the rules of the puzzle: a check from outside, no part of the model
+    "is_valid": "high",  # 1 where the answer satisfies the constraints: an oracle that the model does not have
     "random": "low",  # a uniform number: the control
 }
 

@@ -39,7 +39,9 @@ class TRMParams(BaseModel):
     L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
     halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
     halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="halting exploration probability")
-    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="what the halting exploration probability is annealed to")
+    halt_exploration_end: float = Field(
+        0.0, ge=0, le=1, description="what the halting exploration probability is annealed to"
+    )
     halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
     halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost in act, ponder and graves")
@@ -160,7 +162,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         begun = [(H, L) for start, H, L in self.config.depth_stages if start <= train_step]
         return begun[-1] if begun else (self.config.H_cycles, self.config.L_cycles)
 
-    def read(self, z_H: Tensor) -> Tensor:
+    def output_logits(self, z_H: Tensor) -> Tensor:
         """Logits of the answer. (B, P + T, D) -> (B, T, V)."""
         return self.lm_head(z_H[:, self.config.puzzle_tokens :])
 
@@ -248,7 +250,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             for z_H in answers:
                 if z_H.requires_grad:
                     z_H.retain_grad()
-        logits, (q_halt, q_continue) = self.read(answers[-1]), self.q_logits(answers[-1])
+        logits, (q_halt, q_continue) = self.output_logits(answers[-1]), self.q_logits(answers[-1])
         predictions = logits.detach().argmax(-1)  # (B, T)
         right = exactly_right(predictions, state.labels)
 
@@ -266,19 +268,17 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
         margin = (q_halt - q_continue).detach()
         halted = halting.should_halt(margin, steps, c.halt_max_steps, batch.get("min_halt_steps"))
-        metrics = {
-            "total_loss": total,
-            "supervised_loss": supervised,
-            "act_loss": act,
-            "exact_accuracy": right.float().mean(),
-            "halted": halted.float().mean(),
-            # would stop, were it not for exploration
-            "ready": ((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),
-            "step": steps.float().mean(),
-            "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),  # stays on the host
-        }
-        for i, loss in losses.items():
-            metrics[f"deep_supervision/step_{i}_loss"] = loss.mean()
+        metrics = self._metrics(
+            state,
+            losses,
+            total_loss=total,
+            supervised_loss=supervised,
+            act_loss=act,
+            exact_accuracy=right.float().mean(),
+            halted=halted.float().mean(),
+            ready=((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),  # would stop without exploration
+            step=steps.float().mean(),
+        )
         new_state = replace(
             state,
             z_H=answers[-1].detach(),
@@ -287,10 +287,16 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             halted=halted,
             train_step=state.train_step + 1,
         )
-        metrics = {name: value.detach() for name, value in metrics.items()}
         return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
 
     forward = loss  # what a wrapper for several processes calls
+
+    def _metrics(self, state: TRMState, cycle_losses: dict[int, Tensor], **values: Tensor) -> dict[str, Tensor]:
+        """`values`, the curriculum's weight, and the mean loss after each supervised H-cycle; without gradient."""
+        weight = self.config.supervision_weight * self._curriculum(state)
+        values["curriculum_weight"] = torch.tensor(weight)  # stays on the host
+        values |= {f"deep_supervision/step_{i}_loss": loss.mean() for i, loss in cycle_losses.items()}
+        return {name: value.detach() for name, value in values.items()}
 
     def _curriculum(self, state: TRMState) -> float:
         c = self.config
@@ -314,7 +320,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             last = i == len(answers) - 1
             if weights[i] > 0 or last or detail:
                 with torch.set_grad_enabled(torch.is_grad_enabled() and weights[i] > 0):
-                    losses[i] = sequence_loss(logits if last else self.read(z_H), state.labels, c.loss_type)  # (B,)
+                    found = logits if last else self.output_logits(z_H)
+                    losses[i] = sequence_loss(found, state.labels, c.loss_type)  # (B,)
         kept = [i for i in losses if weights[i] > 0]
         if adaptive:
             stacked = torch.stack([losses[i] for i in kept], dim=-1)  # (B, kept)
@@ -333,13 +340,6 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             copy.load_state_dict({name: value.cpu() for name, value in self.state_dict().items()})
             return copy.save_pretrained(save_directory, **kwargs)
         return super().save_pretrained(save_directory, config=self.config.model_dump(), **kwargs)
-
-    @classmethod
-    def from_official(cls, state_dict: dict[str, Tensor], config: dict) -> "TRM":
-        """A model with the weights of the official code; see `trm.puzzles.official`."""
-        from trm.puzzles.official import from_official
-
-        return from_official(state_dict, config)
 
 
 # --- FLOPs --------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Thinking again: several attempts at a puzzle from different starts, and which of their answers to take.
+"""Restarts: several attempts at a puzzle from different starts, and which of their answers to take.
 
-A start differs by a symmetry (the puzzle is turned into a twin, the answer turned back) or by noise on the first answer
-state. An answer is chosen by what the model knows (its confidence, how calm its state is, how often it came to the same
-answer) or by the rules of the puzzle, which anybody can check.
+A start differs by a symmetry (the puzzle is transformed, the answer transformed back) or by noise on the initial z_H. An
+answer is chosen by what the model knows (its confidence, how little its state moves, how often it gave the same answer) or
+by the constraints of the puzzle.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,8 @@ import torch
 from trm.halting import Rule
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet
-from trm.puzzles.evaluation import obeys_rules
-from trm.puzzles.grid import digits, is_solution, random_numbers, tokens, transform, transform_back
-from trm.puzzles.solve import Solved, solve_until
+from trm.puzzles.solve import Solved, solve_until, validity_check
+from trm.puzzles.sudoku import digits, is_solution, random_numbers, tokens, transform, transform_back
 
 STARTS = ("symmetry", "noise")
 SELECTIONS = ("confidence", "residual", "agreement", "cell vote", "rule check")
@@ -29,18 +28,18 @@ class Attempts:
     answers: np.ndarray  # (N, R, T) digits, in the puzzle's own orientation
     confidence: np.ndarray  # (N, R) halting logit at the end
     residual: np.ndarray  # (N, R) how much the state still moved
-    obeys: np.ndarray  # (N, R) bool: the answer obeys the rules
+    is_valid: np.ndarray  # (N, R) bool: the answer satisfies the constraints
 
     def first(self, tries: int) -> "Attempts":
         """The first `tries` attempts alone."""
-        parts = {n: getattr(self, n)[:, :tries] for n in ("answers", "confidence", "residual", "obeys")}
+        parts = {n: getattr(self, n)[:, :tries] for n in ("answers", "confidence", "residual", "is_valid")}
         return replace(self, **parts)
 
     def select(self, by: str) -> np.ndarray:
-        """One answer a puzzle, chosen by a name in `SELECTIONS`: (N, T) digits.
+        """One answer per puzzle, chosen by a name in `SELECTIONS`: (N, T) digits.
 
         agreement: the answer that most attempts gave, the earliest of equals; cell vote: the digit that most gave, cell
-        by cell; rule check: the first answer that obeys the rules, else as agreement.
+        by cell; rule check: the first valid answer, else as agreement.
 
         Raises:
             ValueError: another name.
@@ -57,15 +56,15 @@ class Attempts:
         if by == "agreement":
             return self.answers[rows, same.argmax(1)]
         if by == "rule check":
-            return self.answers[rows, np.where(self.obeys.any(1), self.obeys.argmax(1), same.argmax(1))]
-        raise ValueError(f"no way to select {by!r}; there are {', '.join(SELECTIONS)}")
+            return self.answers[rows, np.where(self.is_valid.any(1), self.is_valid.argmax(1), same.argmax(1))]
+        raise ValueError(f"no selection {by!r}; there are {', '.join(SELECTIONS)}")
 
     def solved(self, answers: np.ndarray) -> np.ndarray:
         """Whether any attempt gave the right answer (the oracle): answers (N, T) digits -> (N,) bool."""
         return (self.answers == answers[:, None]).all(-1).any(1)
 
 
-def _one_try(
+def _attempt_once(
     model: TRM, puzzles: PuzzleSet, number: int, rule: Rule, steps: int, start: str, seed: int, noise: float
 ) -> tuple[Solved, np.ndarray]:
     """One attempt at each puzzle: what came out, and the answers (N, T) in the puzzles' own orientation."""
@@ -77,7 +76,7 @@ def _one_try(
     elif number:
         extra = torch.from_numpy(model.draw_noise(key, len(puzzles), noise)).to(model.embed.device)
     inputs = torch.from_numpy(tokens(questions)).to(model.embed.device)
-    out = solve_until(model, inputs, rule, steps, noise=extra, check=obeys_rules(shape))
+    out = solve_until(model, inputs, rule, steps, noise=extra, check=validity_check(shape))
     answers = digits(out.predictions.cpu().numpy())
     if number and start == "symmetry":
         answers = transform_back(shape, answers[:, None], uniform)[:, 0]
@@ -95,47 +94,46 @@ def attempt(
 ) -> Attempts:
     """`tries` attempts at every puzzle, of `steps` supervision steps each.
 
-    start: "symmetry" (a random one for each attempt) or "noise" (normal, of deviation `noise`, on the first z_H).
+    start: "symmetry" (a random one per attempt) or "noise" (normal, with std `noise`, on the initial z_H).
     """
     answers, columns = [], {"confidence": [], "residual": []}
     for number in range(tries):
-        out, given = _one_try(model, puzzles, number, Rule("fixed", steps), steps, start, seed, noise)
+        out, given = _attempt_once(model, puzzles, number, Rule("fixed", steps), steps, start, seed, noise)
         answers.append(given)
         columns["confidence"].append(out.signals["q_halt"].cpu().numpy())
         columns["residual"].append(out.signals["residual"].cpu().numpy())
     stacked = np.stack(answers, 1)
-    obeys = is_solution(puzzles.shape, puzzles.questions[:, None], stacked)
-    return Attempts(puzzles.questions, stacked, **{k: np.stack(v, 1) for k, v in columns.items()}, obeys=obeys)
+    valid = is_solution(puzzles.shape, puzzles.questions[:, None], stacked)
+    return Attempts(puzzles.questions, stacked, **{k: np.stack(v, 1) for k, v in columns.items()}, is_valid=valid)
 
 
 @dataclass(frozen=True)
-class Persisted:
-    """What `persist` reached: answers (N, T) digits, whether each obeys the rules, and supervision steps spent (N,)."""
+class RetryResult:
+    """What `retry_until_valid` reached."""
 
-    answers: np.ndarray
-    obeys: np.ndarray
-    steps: np.ndarray
-    by_try: list[tuple[float, float]]  # after each try: (share that obeys the rules, mean steps so far)
+    answers: np.ndarray  # (N, T) digits
+    is_valid: np.ndarray  # (N,) bool: the answer satisfies the constraints
+    steps: np.ndarray  # (N,) supervision steps spent
+    by_try: list[tuple[float, float]]  # after each try: (share of valid answers, mean steps so far)
 
 
-def persist(model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0) -> Persisted:
-    """Try each puzzle, from other symmetries, until an answer obeys its rules, `tries` times at the most; solved ones cost
-    nothing more.
+def retry_until_valid(model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0) -> RetryResult:
+    """Try each puzzle from other symmetries until an answer satisfies its constraints, at most `tries` times.
 
-    Stops inside an attempt as well, at the first step whose answer obeys. The rules are all it is told: no solution.
-    A puzzle never solved keeps the answer of its first attempt.
+    Stops inside an attempt as well, at the first step whose answer is valid. Only the constraints are checked, no solution
+    is used. A puzzle that is never solved keeps the answer of its first attempt.
     """
     answers, spent = np.zeros_like(puzzles.answers), np.zeros(len(puzzles), np.int64)
-    obeys, by_try = np.zeros(len(puzzles), bool), []
+    valid, by_try = np.zeros(len(puzzles), bool), []
+    rule = Rule("is_valid", 1.0)
     for number in range(tries):
-        left = np.flatnonzero(~obeys)
+        left = np.flatnonzero(~valid)
         if len(left):
-            out, given = _one_try(
-                model, puzzles.subset(left), number, Rule("obeys", 1.0), steps, "symmetry", seed, noise=0.0
-            )  # fmt: skip
-            obeys[left] = out.signals["obeys"].cpu().numpy() > 0  # a symmetry keeps the rules
+            some = puzzles.subset(left)
+            out, given = _attempt_once(model, some, number, rule, steps, "symmetry", seed, noise=0.0)
+            valid[left] = out.signals["is_valid"].cpu().numpy() > 0  # a symmetry keeps the constraints
             spent[left] += out.steps.cpu().numpy()
-            kept = obeys[left] | (number == 0)
+            kept = valid[left] | (number == 0)
             answers[left[kept]] = given[kept]
-        by_try.append((float(obeys.mean()), float(spent.mean())))
-    return Persisted(answers, obeys, spent, by_try)
+        by_try.append((float(valid.mean()), float(spent.mean())))
+    return RetryResult(answers, valid, spent, by_try)

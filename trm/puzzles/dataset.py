@@ -1,6 +1,6 @@
 """Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation.
 
-One reader serves all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which packs are written too.
+One reader for all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which the packs are written too.
 """
 
 import lzma
@@ -13,50 +13,37 @@ import numpy as np
 import pandas as pd
 
 from trm.errors import UserError
-from trm.puzzles.grid import (
-    SHAPES,
-    Shape,
-    canonical_form,
-    grid_fingerprint,
-    hash_columns,
-    is_solution,
-    random_numbers,
-    tokens,
-    transform,
-)
+from trm.puzzles import sudoku
+from trm.puzzles.sudoku import PACKS, SHAPES, Shape, tokens, transform
 
-PACKS = Path(__file__).parent / "packs"
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
 COLUMNS = ("source", "question", "answer", "rating")
+FIELDS = ("questions", "answers", "ratings", "sources", "splits", "given_groups")  # of a PuzzleSet, one row per puzzle
 LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
 
 
 class PuzzleFileError(UserError):
-    """A file of puzzles that cannot be used; the message names file, line and mend."""
+    """A file of puzzles that cannot be used; the message names file, line and fix."""
 
 
 @dataclass(frozen=True)
 class PuzzleSet:
-    """Puzzles of one shape, row by row.
-
-    questions, answers: (N, T) uint8 digits, 0 = blank. ratings: (N,) float. sources: (N,) text. splits: (N,) text or
-    None, the file's own `split` column. given_groups: (N,) int64 or None, the file's own `grid_group` column.
-    """
+    """Puzzles of one shape, row by row."""
 
     shape: Shape
-    questions: np.ndarray
-    answers: np.ndarray
-    ratings: np.ndarray
-    sources: np.ndarray
-    splits: np.ndarray | None = None
-    given_groups: np.ndarray | None = None
+    questions: np.ndarray  # (N, T) uint8 digits, 0 = blank
+    answers: np.ndarray  # (N, T) uint8 digits
+    ratings: np.ndarray  # (N,) float
+    sources: np.ndarray  # (N,) text
+    splits: np.ndarray | None = None  # (N,) text, the file's own `split` column
+    given_groups: np.ndarray | None = None  # (N,) int64, the file's own `grid_group` column
 
     def __len__(self) -> int:
         return len(self.questions)
 
     @cached_property  # computed when asked for: a split of millions of puzzles needs it for few of them
     def groups(self) -> np.ndarray:
-        """What must stay on one side of a split: (N,) int64, equal for twins up to symmetry.
+        """What must stay on one side of a split: (N,) int64, equal for symmetric duplicates.
 
         `given_groups` if there are any; else the solution grid's fingerprint (9x9), or a hash of the puzzle's canonical
         form (smaller: 6x6 has only 49 solution grids up to symmetry, so there puzzles are kept apart, not grids).
@@ -64,13 +51,12 @@ class PuzzleSet:
         if self.given_groups is not None:
             return self.given_groups
         if self.shape.size > 6:
-            return grid_fingerprint(self.shape, self.answers)
-        return hash_columns(*canonical_form(self.shape, self.questions).T).view(np.int64)
+            return sudoku.grid_fingerprint(self.shape, self.answers)
+        return sudoku.hash_columns(*sudoku.canonical_form(self.shape, self.questions).T).view(np.int64)
 
     def subset(self, rows: np.ndarray) -> "PuzzleSet":
         """The puzzles at `rows` (indices or a mask), in that order."""
-        names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
-        part = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        part = {name: getattr(self, name)[rows] for name in FIELDS if getattr(self, name) is not None}
         if "groups" in self.__dict__:  # known already
             part["given_groups"] = self.groups[rows]
         return replace(self, **part)
@@ -95,10 +81,10 @@ def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
     """Read `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank; extra columns allowed).
 
     Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). The shape is that
-    of the first puzzle unless given. Empty lines are passed over.
+    of the first puzzle unless given. Empty lines are skipped.
 
     Raises:
-        PuzzleFileError: file, line (the header is line 1), what is wrong, and the mend.
+        PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
     """
     path = Path(path)
     parts, first_line = [], 2
@@ -106,18 +92,18 @@ def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
         options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
         for table in pd.read_csv(path, **options):
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
-                raise PuzzleFileError(f"{path}, line 2: more columns than the header has; every line wants those")
+                raise PuzzleFileError(f"{path}, line 2: more columns than the header has; every line must have those")
             parts.append(_checked(table, str(path), first_line, shape))
             shape, first_line = parts[0].shape, first_line + len(table)
     except FileNotFoundError:
-        wanted = f"a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
-        raise PuzzleFileError(f"{path}: no such file; give {wanted}") from None
+        what = f"give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
+        raise PuzzleFileError(f"{path}: no such file; {what}") from None
     except UnicodeDecodeError as error:
-        raise PuzzleFileError(f"{path}: is no UTF-8 text ({error}); save it as a plain .csv") from None
+        raise PuzzleFileError(f"{path}: not UTF-8 text ({error}); save it as a plain .csv") from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise PuzzleFileError(f"{path}: cannot be read to its end ({error}); fetch the file again") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise PuzzleFileError(f"{path}: {error}; every line wants the columns of the header") from None
+        raise PuzzleFileError(f"{path}: {error}; every line must have the columns of the header") from None
     parts = [part for part in parts if len(part)]
     if not parts:
         raise PuzzleFileError(f"{path}: no puzzles after the header")
@@ -126,8 +112,7 @@ def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
 
 def _joined(parts: list[PuzzleSet]) -> PuzzleSet:
     """The puzzles of all parts, which have one shape and the same optional columns."""
-    names = ("questions", "answers", "ratings", "sources", "splits", "given_groups")
-    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    columns = {name: [getattr(part, name) for part in parts] for name in FIELDS}
     return PuzzleSet(parts[0].shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
 
 
@@ -135,7 +120,9 @@ def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape |
     """The puzzles in a table of text columns, after all checks; `name` is what messages call it."""
     missing = [column for column in COLUMNS if column not in table]
     if missing:
-        raise PuzzleFileError(f"{name}, line 1: no column {', '.join(missing)}; the header wants {','.join(COLUMNS)}")
+        raise PuzzleFileError(
+            f"{name}, line 1: no column {', '.join(missing)}; the header must have {','.join(COLUMNS)}"
+        )
     table = table.fillna("")  # a line with too few columns
     line = np.arange(first_line, first_line + len(table))
     filled = (table[table.columns[0]] != "").to_numpy()
@@ -160,7 +147,7 @@ def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape |
         length = np.array([len(puzzle) for puzzle in text[column]], np.int64)
         fail(
             length != shape.cells,
-            lambda row: f"the {column} has {length[row]} characters, {shape.cells} expected; mend or drop it",
+            lambda row: f"the {column} has {length[row]} characters, {shape.cells} expected; fix or remove it",
         )
         letters = np.frombuffer("".join(text[column]).encode("ascii", "replace"), np.uint8).reshape(-1, shape.cells)
         digits = np.where(letters == ord("."), 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
@@ -169,7 +156,7 @@ def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape |
         fail(
             bad.any(1),
             lambda row: (
-                f"the {column} has a character outside {allowed} at position {bad[row].argmax() + 1}; mend or drop it"
+                f"the {column} has a character outside {allowed} at position {bad[row].argmax() + 1}; fix or remove it"
             ),
         )
         return digits
@@ -178,19 +165,19 @@ def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape |
     clash = (questions > 0) & (questions != answers)
     fail(
         clash.any(1),
-        lambda row: f"the answer contradicts the question at position {clash[row].argmax() + 1}; mend or drop it",
+        lambda row: f"the answer contradicts the question at position {clash[row].argmax() + 1}; fix or remove it",
     )
     fail(
-        ~is_solution(shape, questions, answers),
-        lambda row: "the answer repeats a digit in a row, column or box; mend or drop it",
+        ~sudoku.is_solution(shape, questions, answers),
+        lambda row: "the answer repeats a digit in a row, column or box; fix or remove it",
     )
     ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
-    fail(~np.isfinite(ratings), lambda row: f"the rating {text['rating'][row]!r} is no number; write 0 if unknown")
+    fail(~np.isfinite(ratings), lambda row: f"the rating {text['rating'][row]!r} is not a number; write 0 if unknown")
     groups = splits = None
     if "grid_group" in table:
         number = pd.to_numeric(table["grid_group"], errors="coerce").to_numpy(float)
         whole = np.isfinite(number) & (number == np.round(number))
-        fail(~whole, lambda row: "the grid_group is no whole number; mend it or leave the column out")
+        fail(~whole, lambda row: "the grid_group is not a whole number; fix it or leave the column out")
         groups = number.astype(np.int64)
     if "split" in table:
         splits = table["split"].to_numpy(str)
@@ -228,7 +215,9 @@ def load(
     where, fixed = data_path or "the pack", True
     if not data_path:
         whole = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
-        train, test = _by_split(replace(whole, given_groups=np.arange(len(whole))))  # known to hold no twins
+        train, test = _by_split(
+            replace(whole, given_groups=np.arange(len(whole)))
+        )  # known to hold no symmetric duplicates
     elif data_path.startswith("hub:"):
         train, test = _from_hub(data_path.removeprefix("hub:"))
     elif Path(data_path).is_dir():
@@ -255,14 +244,14 @@ def load(
         train, test = replace(train, given_groups=None), replace(test, given_groups=None)
     if train_size and len(train) > (enough := max(4 * (train_size + valid_size), 50_000)):  # spares grouping millions
         train = train.subset(np.random.default_rng([seed, 1]).permutation(len(train))[:enough])
-    twins = np.isin(train.groups, test.groups)
-    train = train.subset(~twins)
+    duplicates = np.isin(train.groups, test.groups)
+    train = train.subset(~duplicates)
     train, valid = _take(train, valid_size, np.random.default_rng([seed, 2]), "valid_size", where)
     if train_size > len(train):
         raise PuzzleFileError(f"train_size {train_size}: only {len(train)} puzzles are left for training")
     if train_size:
         train = train.subset(np.random.default_rng([seed, 3]).permutation(len(train))[:train_size])
-    return Splits(train, valid, test, int(twins.sum()))
+    return Splits(train, valid, test, int(duplicates.sum()))
 
 
 def _by_split(puzzles: PuzzleSet) -> tuple[PuzzleSet, PuzzleSet]:
@@ -333,14 +322,16 @@ class PuzzleBatches:
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, step])
         shape = self.puzzles.shape
-        numbers = random_numbers(shape)
+        numbers = sudoku.random_numbers(shape)
         rows = rng.integers(0, len(self.puzzles), self.batch_size)
         grids = np.stack((self.puzzles.questions[rows], self.puzzles.answers[rows]), 1)  # (B, 2, T)
         if self.num_aug == 0:
             grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
         else:
             variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
-            bits = hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
+            bits = sudoku.hash_columns(
+                np.full(1, self.seed), rows[:, None], variant, np.arange(numbers)
+            )  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
         return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

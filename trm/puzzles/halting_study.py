@@ -1,68 +1,170 @@
-"""The work of chapter 03 as functions: what each way of learning to stop is worth, and what thinking longer brings."""
+"""The experiments of chapter 03: halting rules (thresholds, controls, calibration), test-time compute, and trained arms.
 
+A rule is a signal and a threshold (`trm.halting.Rule`). It is compared with *fixed depth*, the same number of steps for all
+puzzles, and with the *permutation control*, its own stopping steps shuffled across puzzles, both at equal mean steps.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from trm.halting import Rule
+from trm.arms import ArmResult
+from trm.halting import SIGNALS, Rule
 from trm.model import TRM
-from trm.puzzles.attempts import SELECTIONS, STARTS, Persisted, attempt
+from trm.puzzles.attempts import SELECTIONS, STARTS, RetryResult, attempt
 from trm.puzzles.dataset import PuzzleSet, Splits
-from trm.puzzles.evaluation import Evaluation, evaluate
-from trm.puzzles.loading import load_model
-from trm.puzzles.params import Halting, SudokuTraining, TrmTrain
-from trm.puzzles.rules import choose_threshold, dealt_out, fixed_depth_at, mixture_at, paired_gain
-from trm.puzzles.train import ArmResult, train_and_test
+from trm.puzzles.params import Halting
+from trm.puzzles.solve import Evaluation, evaluate, load_model
+from trm.puzzles.train import arm_params, train_and_test
 from trm.run import Run, write_atomically
+
+# Signals by which a model halts by itself; "is_valid" is an oracle, "fixed" and "random" are controls.
+OWN_SIGNALS = ("q_halt", "q_margin", "halt_probability", "halt_mass", "entropy", "residual", "stable")
+
+# --- rules --------------------------------------------------------------------------------------------------------
+
+
+def thresholds(evaluation: Evaluation, signal: str, points: int = 24) -> np.ndarray:
+    """Thresholds of `signal` to try, from the earliest stop to the latest."""
+    values = evaluation.signals[signal]
+    if signal in ("fixed", "stable", "is_valid"):
+        return np.arange(1, 2 if signal == "is_valid" else values.shape[1] + 1)
+    if signal == "random":  # probability to stop at each step, for mean steps evenly spread from 1 to S
+        return np.geomspace(0.005, 1.0, points)[::-1]
+    early = max(values.shape[1] - 1, 1)
+    rising = SIGNALS[signal] == "high"
+    extreme = np.maximum.accumulate(values, 1) if rising else np.minimum.accumulate(values, 1)
+    # every value that some puzzle first reaches; quantiles at each depth see both the easy and the hard
+    found = np.quantile(extreme[:, :early].ravel(), np.linspace(0, 1, points))
+    never = np.nextafter(extreme.max(), np.inf) if rising else np.nextafter(extreme.min(), -np.inf)
+    found = np.unique(np.append(found, never))
+    return found if rising else found[::-1]
+
+
+def rule_curve(evaluation: Evaluation, signal: str, points: int = 200) -> pd.DataFrame:
+    """Accuracy against mean steps as the threshold moves: columns rule, threshold, accuracy, mean_steps."""
+    tried = [float(threshold) for threshold in thresholds(evaluation, signal, points)]
+    rows = [(signal, threshold, *evaluation.halted(Rule(signal, threshold))) for threshold in tried]
+    return pd.DataFrame(rows, columns=["rule", "threshold", "accuracy", "mean_steps"])
+
+
+def subsample_curve(curve: pd.DataFrame, points: int = 24) -> pd.DataFrame:
+    """About `points` rows of a curve, evenly spread over the logarithm of the mean steps, both ends kept."""
+    ordered = curve.sort_values("mean_steps").drop_duplicates("mean_steps").reset_index(drop=True)
+    log_steps = np.log(ordered["mean_steps"].to_numpy())
+    targets = np.linspace(log_steps[0], log_steps[-1], points)
+    return ordered.iloc[np.unique(np.abs(log_steps[:, None] - targets).argmin(0))]
+
+
+def choose_threshold(valid: Evaluation, signal: str, tolerance: float) -> Rule:
+    """The rule on `signal` with the fewest mean steps on the validation puzzles among those that lose at most `tolerance` of
+    the accuracy after all steps; a rule that never stops early loses nothing."""
+    tried = rule_curve(valid, signal)
+    good = tried[tried["accuracy"] >= valid.exact_by_step[-1] - tolerance]
+    return Rule(signal, float(good.loc[good["mean_steps"].idxmin(), "threshold"]))
+
+
+def choose_thresholds(valid: Evaluation, tolerance: float) -> dict[str, Rule]:
+    """`choose_threshold` for each of `OWN_SIGNALS` that the evaluation has, by signal."""
+    return {signal: choose_threshold(valid, signal, tolerance) for signal in OWN_SIGNALS if signal in valid.signals}
+
+
+def cheapest(valid: Evaluation, rules: Iterable[Rule]) -> Rule:
+    """The rule with the fewest mean steps on the validation puzzles, the first of equals."""
+    return min(rules, key=lambda rule: valid.halted(rule)[1])
+
+
+def fixed_depth_at(evaluation: Evaluation, mean_steps: float) -> float:
+    """Accuracy of fixed depth at a mean number of steps: between two depths, a mixture of both."""
+    by_step = evaluation.exact_by_step
+    return float(np.interp(mean_steps, np.arange(1, len(by_step) + 1), by_step))
+
+
+def mixture_at(evaluation: Evaluation, mean_steps: float) -> np.ndarray:
+    """Accuracy per puzzle under `fixed_depth_at`, which is their mean: (N,)."""
+    below = min(int(mean_steps), evaluation.exact.shape[1] - 1)
+    share = mean_steps - below
+    return (1 - share) * evaluation.exact[:, below - 1] + share * evaluation.exact[:, below]
+
+
+def permutation_control(evaluation: Evaluation, steps: np.ndarray, rounds: int = 20) -> float:
+    """Accuracy with the stopping steps (N,) shuffled across puzzles, mean over `rounds`: a rule without its knowledge of
+    which puzzle is which."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([evaluation.exact_after(rng.permutation(steps)).mean() for _ in range(rounds)]))
+
+
+def calibration(logits: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Whether the halting head's probability is the accuracy.
+
+    logits, right: arrays of one shape. Returns a table (mean probability, accuracy and count of each bin of equal width),
+    and the expected calibration error and the area under the ROC curve (NaN where all are right or wrong).
+    """
+    p, right = torch.from_numpy(np.asarray(logits, np.float64)).sigmoid().numpy().ravel(), np.asarray(right).ravel()
+    table = pd.DataFrame({"probability": p, "right": right.astype(float)})
+    groups = table.groupby(np.minimum((p * bins).astype(int), bins - 1))
+    table = groups.mean().assign(count=groups.size()).reset_index(drop=True)
+    error = (table["count"] * (table["probability"] - table["right"]).abs()).sum() / len(p)
+    rank, good, bad = pd.Series(p).rank().to_numpy(), right.sum(), (~right.astype(bool)).sum()
+    auc = (rank[right.astype(bool)].sum() - good * (good + 1) / 2) / (good * bad) if good and bad else float("nan")
+    return table, {"ece": float(error), "auroc": float(auc)}
+
+
+def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
+    """Gain in accuracy on the same puzzles and its 95 % interval (normal, over puzzles): (N,) accuracies per puzzle."""
+    difference = after.astype(float) - before.astype(float)
+    half = 1.96 * difference.std(ddof=1) / len(difference) ** 0.5
+    return float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)
+
+
+# --- experiments --------------------------------------------------------------------------------------------------
 
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
-    """What an arm's model does on the test puzzles: at full depth, under the rule it was taught, and under that rule with a
-    threshold chosen on the validation puzzles; each beside fixed depth and stops dealt out at random, at equal steps."""
+    """An arm's model on the test puzzles: with all steps; under the rule it was taught; and under that rule with a threshold
+    chosen on the validation puzzles. Each beside fixed depth and the permutation control at equal mean steps."""
     model = load_model(result.folder / "model", params.device)
     valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
-    taught = test.taught
+    cap = model.config.halt_max_steps
     row = {
         "arm": result.arm,
         "seed": result.seed,
         "train_seconds": result.metrics["train/seconds"],
         "ponder_coef": model.config.ponder_coef,
-        "cap": model.config.halt_max_steps,
+        "cap": cap,
         "accuracy_all_steps": float(test.exact_by_step[-1]),
-        "accuracy_trained_steps": float(test.exact_by_step[min(model.config.halt_max_steps, params.eval_steps) - 1]),
+        "accuracy_trained_steps": float(test.exact_by_step[min(cap, params.eval_steps) - 1]),
     }
-    for name, rule in (("taught", taught), ("chosen", choose_threshold(valid, taught.signal, params.tolerance))):
-        steps = test.steps(rule)
-        if name == "taught":
-            steps = np.minimum(steps, model.config.halt_max_steps)  # as in training
+    chosen = choose_threshold(valid, test.taught.signal, params.tolerance)
+    # by its own rule it takes at most as many steps as in training
+    for name, steps in (("taught", np.minimum(test.steps(test.taught), cap)), ("chosen", test.steps(chosen))):
         row |= {
             f"{name}_accuracy": float(test.exact_after(steps).mean()),
             f"{name}_mean_steps": float(steps.mean()),
             f"{name}_fixed_same_steps": fixed_depth_at(test, steps.mean()),
-            f"{name}_dealt_out": dealt_out(test, steps),
+            f"{name}_permuted": permutation_control(test, steps),
         }
     return row
 
 
-def longer_and_again(
+def compute_curve(
     model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int, more_steps: int, restarts: int
 ) -> pd.DataFrame:
-    """Accuracy against compute of more steps and of more attempts, a row each.
+    """Accuracy against compute of more steps and of more attempts, one row each.
 
     Columns: label, seed, kind ("steps", "symmetry" or "noise"), selection, tries, steps (of an attempt), compute
-    (supervision steps a puzzle), accuracy, gain over the first row's kind at `steps` and one try, and its 95 % interval.
+    (supervision steps per puzzle), accuracy, gain over one try of `steps` steps, low and high (its 95 % interval).
     """
     longer = evaluate(model, puzzles, more_steps)
     plain = longer.exact[:, steps - 1]
     rows = []
 
     def add(kind: str, selection: str, tries: int, each: int, right: np.ndarray) -> None:
-        gain, low, high = paired_gain(plain, right)
-        rows.append(
-            {"label": label, "seed": seed, "kind": kind, "selection": selection, "tries": tries, "steps": each}
-            | {"compute": tries * each, "accuracy": float(right.mean()), "gain": gain, "low": low, "high": high}
-        )
+        found = (kind, selection, tries, each, tries * each, float(right.mean()), *paired_gain(plain, right))
+        rows.append((label, seed, *found))
 
     for depth in sorted({*_doublings(more_steps), steps}):
         add("steps", "", 1, depth, longer.exact[:, depth - 1])
@@ -71,26 +173,22 @@ def longer_and_again(
         for tries in _doublings(restarts):
             some = attempts.first(tries)
             for selection in SELECTIONS:
-                right = (some.select(selection) == puzzles.answers).all(1)
-                add(kind, selection, tries, steps, right)
+                add(kind, selection, tries, steps, (some.select(selection) == puzzles.answers).all(1))
             add(kind, "oracle", tries, steps, some.solved(puzzles.answers))
-    return pd.DataFrame(rows)
+    columns = "label seed kind selection tries steps compute accuracy gain low high"
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def _doublings(largest: int) -> list[int]:
-    """1, 2, 4, ... up to `largest`, which is there whatever it is."""
+    """1, 2, 4, ... and `largest`."""
     return sorted({2**i for i in range(largest.bit_length())} | {largest})
 
 
-def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM:
-    """A model of chapter 04's default recipe whose training ends after `early_steps` steps; kept under `run`."""
-    folder = run.path(f"early/{seed}")
-    if not (params.resume and (folder / "metrics.json").exists()):
-        values = {name: getattr(params, name) for name in SudokuTraining.model_fields}
-        values |= {"seed": params.seed + seed, "output_dir": str(folder), "max_steps": params.early_steps}
-        values["time_limit"] = 0
-        train_and_test(TrmTrain.create(values), data)
-    return load_model(folder / "model", params.device)
+def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM | None:
+    """A model of chapter 04's default recipe, trained for `early_steps` steps in early/ of `run`; None if paused."""
+    own = arm_params(params, seed, max_steps=params.early_steps)
+    result = train_and_test(run, str(seed), own, data, within="early")
+    return result and load_model(result.folder / "model", params.device)
 
 
 def summary_row(
@@ -101,18 +199,17 @@ def summary_row(
     rule: Rule,
     entropy_rule: Rule,
     seconds: dict[str, float],
-    patient: Persisted,
-    patient_seconds: float,
+    retried: RetryResult,
 ) -> dict[str, float | str]:
-    """The numbers of a trained model that the findings of chapter 03 speak of, as one row.
+    """The numbers of a trained model that chapter 03 discusses, as one row.
 
     answers: (N, T) digits, the solutions of the test puzzles. seconds: wall time of all test puzzles by "fixed", "rule",
-    "entropy". Intervals are 95 %, over the puzzles.
+    "entropy", "retry". Intervals are 95 %, over the puzzles.
     """
     accuracy, mean_steps = test.halted(rule)
     steps = test.steps(rule)
-    loss = paired_gain(test.exact[:, -1], test.exact_after(steps))
-    over = paired_gain(mixture_at(test, mean_steps), test.exact_after(steps))
+    _, loss_low, loss_high = paired_gain(test.exact[:, -1], test.exact_after(steps))
+    _, over_low, over_high = paired_gain(mixture_at(test, mean_steps), test.exact_after(steps))
     as_good = np.flatnonzero(test.exact_by_step >= accuracy)
     entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     return {
@@ -125,21 +222,21 @@ def summary_row(
         "threshold": rule.threshold,
         "accuracy_rule": accuracy,
         "mean_steps_rule": mean_steps,
-        "loss_low": loss[1],
-        "loss_high": loss[2],
+        "loss_low": loss_low,
+        "loss_high": loss_high,
         "accuracy_fixed_depth_same_steps": fixed_depth_at(test, mean_steps),
-        "over_fixed_low": over[1],
-        "over_fixed_high": over[2],
-        "accuracy_dealt_out": dealt_out(test, steps),
+        "over_fixed_low": over_low,
+        "over_fixed_high": over_high,
+        "accuracy_permuted": permutation_control(test, steps),
         "speedup_rule": seconds["fixed"] / seconds["rule"],
         "accuracy_entropy": entropy_accuracy,
         "mean_steps_entropy": entropy_steps,
         "speedup_entropy": seconds["fixed"] / seconds["entropy"],
         "shallowest_fixed_depth": int(as_good[0]) + 1 if len(as_good) else float("nan"),
-        "accuracy_patient": float((patient.answers == answers).all(1).mean()),
-        "attempts_patient": len(patient.by_try),
-        "mean_steps_patient": float(patient.steps.mean()),
-        "seconds_patient_over_fixed": patient_seconds / seconds["fixed"],
+        "accuracy_retry": float((retried.answers == answers).all(1).mean()),
+        "attempts_retry": len(retried.by_try),
+        "mean_steps_retry": float(retried.steps.mean()),
+        "seconds_retry_over_fixed": seconds["retry"] / seconds["fixed"],
     }
 
 

@@ -1,8 +1,10 @@
 """Weights of the official code (SamsungSAILMontreal/TinyRecursiveModels, models/recursive_reasoning/trm.py) as a `TRM`.
 
-The original's names, less the prefixes of its loss head (`model.`), of its wrapper (`inner.`) and of torch.compile
-(`_orig_mod.`), map one to one. Two things differ in form: the puzzle embedding is a row of `puzzle_emb_ndim` numbers,
+The original's names, without the prefixes of its loss head (`model.`), of its wrapper (`inner.`) and of torch.compile
+(`_orig_mod.`), map one to one. Two things differ in form: the puzzle embedding has `puzzle_emb_ndim` numbers per puzzle,
 padded with zeros to whole tokens; and of the two outputs of `q_head` only the first, "halt", is used.
+
+    model = from_official(read_official("step_65104"), config["arch"] | {"vocab_size": 11, "seq_len": 81})
 """
 
 import re
@@ -31,7 +33,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise OfficialCheckpointError(f"{path} is no readable state dict of tensors: {error}") from error
+        raise OfficialCheckpointError(f"{path} is not a readable state dict of tensors: {error}") from error
 
 
 def official_config(config: dict) -> TRMConfig:
@@ -40,37 +42,37 @@ def official_config(config: dict) -> TRMConfig:
     Raises:
         OfficialCheckpointError: a field is missing, or asks for what this model does not have.
     """
-    missing = [
-        k for k in ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles") if k not in config
-    ]
-    if missing:
+    required = ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles")
+    if missing := [name for name in required if name not in config]:
         raise OfficialCheckpointError(f"official configuration without {', '.join(missing)}")
     mlp = config.get("mlp_t", False)
     if not mlp and config.get("pos_encodings", "rope") != "rope":
         raise OfficialCheckpointError(f"pos_encodings {config['pos_encodings']!r}: only 'rope' is supported")
     ndim, tokens = config.get("puzzle_emb_ndim", 0), config.get("puzzle_emb_len", 16)
     if ndim == 0 and tokens:
-        raise OfficialCheckpointError("puzzle_emb_ndim 0 wants puzzle_emb_len 0 (the official class fails on it too)")
+        raise OfficialCheckpointError(
+            "puzzle_emb_ndim 0 requires puzzle_emb_len 0 (the official class fails on it too)"
+        )
     if ndim and not tokens:
         tokens = -(-ndim // config["hidden_size"])
-    given = dict(
-        vocab_size=config["vocab_size"],
-        seq_len=config["seq_len"],
-        hidden_size=config["hidden_size"],
-        num_layers=config["L_layers"],
-        expansion=config.get("expansion", 4),
-        mixer="mlp" if mlp else "attention",
-        num_heads=config.get("num_heads", 8),
-        H_cycles=config["H_cycles"],
-        L_cycles=config["L_cycles"],
-        halt_max_steps=config.get("halt_max_steps", 16),
-        halt_exploration_prob=config.get("halt_exploration_prob", 0.1),
-        puzzle_tokens=tokens if ndim else 0,
-        num_puzzles=config.get("num_puzzle_identifiers", 1),
-        norm_eps=config.get("rms_norm_eps", 1e-5),
-        rope_theta=config.get("rope_theta", 10000.0),
-    )
-    return TRMConfig(**PAPER | given)
+    ours = {
+        "vocab_size": config["vocab_size"],
+        "seq_len": config["seq_len"],
+        "hidden_size": config["hidden_size"],
+        "num_layers": config["L_layers"],
+        "expansion": config.get("expansion", 4),
+        "mixer": "mlp" if mlp else "attention",
+        "num_heads": config.get("num_heads", 8),
+        "H_cycles": config["H_cycles"],
+        "L_cycles": config["L_cycles"],
+        "halt_max_steps": config.get("halt_max_steps", 16),
+        "halt_exploration_prob": config.get("halt_exploration_prob", 0.1),
+        "puzzle_tokens": tokens if ndim else 0,
+        "num_puzzles": config.get("num_puzzle_identifiers", 1),
+        "norm_eps": config.get("rms_norm_eps", 1e-5),
+        "rope_theta": config.get("rope_theta", 10000.0),
+    }
+    return TRMConfig(**PAPER | ours)
 
 
 def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
@@ -90,21 +92,15 @@ def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
         elif name.startswith("q_head."):
             weights[name] = value[:1]
         else:
-            weights[_ours(name)] = value
+            name = name.replace("embed_tokens.embedding_weight", "embed").replace("L_level.layers.", "net.")
+            weights[re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", name)] = value
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     faults = [f"missing {name}" for name in expected.keys() - weights.keys()]
     faults += [f"unknown {name}" for name in weights.keys() - expected.keys()]
     for name in expected.keys() & weights.keys():
         if weights[name].shape != expected[name]:
-            faults.append(f"{name} is {tuple(weights[name].shape)}, the configuration wants {tuple(expected[name])}")
+            faults.append(f"{name} is {tuple(weights[name].shape)}, the configuration needs {tuple(expected[name])}")
     if faults:
         raise OfficialCheckpointError("not the weights of this configuration: " + "; ".join(sorted(faults)))
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     return model
-
-
-def _ours(name: str) -> str:
-    """Our name for an official tensor."""
-    name = {"embed_tokens.embedding_weight": "embed"}.get(name, name)
-    name = re.sub(r"^L_level\.layers\.", "net.", name)
-    return re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", name)

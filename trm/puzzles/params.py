@@ -30,9 +30,7 @@ HALTING_ARMS = {
     "ponder": {"halting": "ponder", "ponder_coef": 0.01},
     "graves": {"halting": "graves"},
 }
-
-
-CURRICULUM = "curriculum"  # an arm: the linear schedule, brought in by and by
+CURRICULUM = "curriculum"  # an arm of chapter 02: the linear schedule with the supervision curriculum
 
 
 def split_arm(arm: str) -> tuple[str, str]:
@@ -48,12 +46,11 @@ class SudokuTraining(RecursiveTraining, TRMParams):
 
     puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
     data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
-    train_size: int = Field(0, ge=0, description="puzzles to train on; 0: all")
-    valid_size: int = Field(128, ge=1, description="puzzles, kept out of training, for the live curve")
-    test_size: int = Field(1000, ge=1, description="puzzles of the final test")
+    train_size: int = Field(0, ge=0, description="training puzzles; 0: all")
+    valid_size: int = Field(128, ge=1, description="validation puzzles, for the learning curve")
+    test_size: int = Field(1000, ge=1, description="test puzzles")
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
-
     depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
 
     @field_validator("schedule", "step_schedule")
@@ -73,9 +70,7 @@ class SudokuTraining(RecursiveTraining, TRMParams):
         self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         self._check_depth_curriculum()
         if self.halting in UNROLLED and not self.every_step_weight and not self.act_weight:
-            raise ValueError(
-                "parameters 'every_step_weight' and 'act_weight' are both 0: there is nothing to learn from"
-            )
+            raise ValueError("parameters 'every_step_weight' and 'act_weight' are both 0: the loss would be 0")
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
@@ -125,27 +120,27 @@ class TrmTrain(SudokuTraining):
 
 
 class DeepSupervision(SudokuTraining):
-    """Chapter 02: compare schedules. The parameters of chapter 04, which every arm shares, and which arms to train."""
+    """Chapter 02: compare schedules. The arms to train, and the parameters of chapter 04 that they share."""
 
     arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
-    target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose first step is reported")
-    table: str = Field("", description="file to write the results to, such as book/results/02_deep_supervision.csv")
+    target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose compute is reported")
+    table: str = Field("", description="file for the results, such as book/results/02_deep_supervision.csv")
 
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     max_steps: int = Field(
-        400, ge=1, description="optimizer steps of fully back-propagated arms; the others get equal compute"
+        400, ge=1, description="optimizer steps of arms with backprop full; scaled to equal compute for the others"
     )
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
-    compute_gradient_stats: bool = Field(True, description="gradient norm at each H-cycle")
+    compute_gradient_stats: bool = Field(True, description="log the gradient norm after each cycle")
 
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, value: str) -> str:
         names = arm_names(value)
         if not names or len(set(names)) < len(names):
-            raise ValueError("wants names with commas between, each once, such as 'none, linear, none/last'")
+            raise ValueError("give names separated by commas, each once, such as 'none, linear, none/last'")
         for name in names:
             schedule, backprop = split_arm(name)
             if schedule != CURRICULUM:
@@ -163,26 +158,26 @@ class DeepSupervision(SudokuTraining):
 
 
 class Halting(SudokuTraining):
-    """Chapter 03: when to stop thinking. What is asked of a trained model, and the parameters of chapter 04 for the arms."""
+    """Chapter 03: halting. How a trained model is tested, and the parameters of chapter 04 for the arms."""
 
     COMPUTED_BY: ClassVar[str] = "trm.puzzles.halting_study"
     RUN_FOLDERS: ClassVar[tuple[str, ...]] = ("early",)
 
     model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the puzzle")
-    tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a rule may lose against all steps")
-    more_steps: int = Field(64, ge=1, description="supervision steps of thinking longer")
-    restarts: int = Field(16, ge=1, description="attempts at each puzzle")
-    restart_size: int = Field(120, ge=1, description="test puzzles for thinking longer and for restarts")
-    early_steps: int = Field(250, ge=0, description="optimizer steps of a model trained for a short time; 0: none")
-    arms: str = Field("q, act", description="ways to learn to stop, see HALTING_ARMS; empty: none are trained")
-    num_seeds: int = Field(1, ge=1, description="seeds of each arm, and of the model trained for a short time")
+    tolerance: float = Field(0.003, ge=0, le=1, description="accuracy that a halting rule may lose against all steps")
+    more_steps: int = Field(64, ge=1, description="most supervision steps at test time")
+    restarts: int = Field(16, ge=1, description="restarts: attempts per puzzle")
+    restart_size: int = Field(120, ge=1, description="test puzzles for more steps and for restarts")
+    early_steps: int = Field(250, ge=0, description="optimizer steps of a briefly trained model; 0: none")
+    arms: str = Field("q, act", description="halting methods to train, see HALTING_ARMS; empty: none")
+    num_seeds: int = Field(1, ge=1, description="seeds of each arm and of the briefly trained model")
     label: str = Field("", description="name of the data in the tables; empty: the puzzle's size")
-    tables: str = Field("", description="folder to write the tables to, such as book/results")
+    tables: str = Field("", description="folder for the tables, such as book/results")
 
-    valid_size: int = Field(1000, ge=1, description="puzzles, kept out of training, to choose thresholds on")
-    test_size: int = Field(2000, ge=1, description="puzzles of the final test")
-    eval_steps: int = Field(16, ge=2, description="supervision steps that rules are held against")
-    max_steps: int = Field(400, ge=1, description="optimizer steps of an arm; those that cost more a step take fewer")
+    valid_size: int = Field(1000, ge=1, description="validation puzzles, to choose thresholds on")
+    test_size: int = Field(2000, ge=1, description="test puzzles")
+    eval_steps: int = Field(16, ge=2, description="supervision steps that rules are compared with")
+    max_steps: int = Field(400, ge=1, description="optimizer steps of arm q; scaled to equal compute for the others")
     eval_interval: int = Field(200, ge=1, description="steps between evaluations on the validation part")
 
     @field_validator("arms")

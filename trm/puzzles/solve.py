@@ -1,24 +1,111 @@
-"""Thinking at test time: for a fixed number of steps, or until a rule says stop.
+"""Load a TRM, let it think about puzzles (for a fixed number of steps or until a rule stops it), and evaluate it.
 
 Examples never see each other: what is done with one depends on its own signals alone. An example that stops leaves the
 batch, and a waiting one takes its place, so that time goes with the mean number of steps, on any device.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trm import halting
+from trm.checkpoint import PRETRAINED, load_pretrained
+from trm.errors import UserError
+from trm.halting import TAUGHT, UNROLLED, Rule
 from trm.model import TRM
+from trm.puzzles.dataset import PuzzleSet
+from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
+from trm.puzzles.unrolled import UnrolledTRM
 
 Check = Callable[[Tensor, Tensor], Tensor]  # (questions (B, T), answers (B, T)) -> (B,) bool
+
+# --- trained models -----------------------------------------------------------------------------------------------
+
+
+def load_model(folder: str | Path, device: str = "cpu") -> TRM:
+    """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
+
+    Raises:
+        UserError: there is no whole model.
+    """
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
+    unrolled = isinstance(config, dict) and config.get("halting") in UNROLLED
+    return load_pretrained(UnrolledTRM if unrolled else TRM, folder, device)
+
+
+def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
+    """The model that ships for "6x6" or "9x9", and how it was trained: the parameters that split its data, and more.
+
+    Raises:
+        UserError: none ships for that size.
+    """
+    folder = PRETRAINED / f"sudoku_{puzzle}"
+    if not folder.exists():
+        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in PRETRAINED.glob("sudoku_*")))
+        raise UserError(
+            f"no model ships for {puzzle} puzzles, only for {known}; train one with chapter 04 and give model_path"
+        )
+    return load_model(folder, device), json.loads((folder / "training.json").read_text())
+
+
+def model_and_training(params) -> tuple[TRM, dict]:
+    """The model in `model_path`, or else the one that ships for `puzzle`, on the chapter's device, and how it was trained:
+    training.json beside a shipped one, params.json above one that a run saved, else {}.
+
+    Raises:
+        UserError: there is none, or it is for puzzles of another size.
+    """
+    if params.model_path:
+        model = load_model(params.model_path, params.device)
+        about = Path(params.model_path).resolve().parent / "params.json"
+        training = json.loads(about.read_text())["params"] if about.exists() else {}
+    else:
+        model, training = shipped_model(params.puzzle, params.device)
+    cells = SHAPES[params.puzzle].cells
+    if model.config.seq_len != cells:
+        raise UserError(
+            f"the model in {params.model_path} is for {model.config.seq_len} cells, and puzzles of {params.puzzle} have "
+            f"{cells}; set the parameter puzzle to the size it was trained on"
+        )
+    return model, training
+
+
+def check_split(training: dict, params) -> None:
+    """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle.
+
+    training: data_path, seed, valid_size and test_size of its training (`model_and_training`). Data from another file, and
+    models of which nothing is known, are not checked.
+
+    Raises:
+        UserError: the same data, split in another way.
+    """
+    if not training or Path(params.data_path).name != Path(training["data_path"]).name:
+        return
+    differ = [name for name in ("seed", "valid_size", "test_size") if getattr(params, name) != training[name]]
+    if differ == ["test_size"] and not params.data_path and params.test_size <= training["test_size"]:
+        return  # the pack has a fixed test part, of which this takes fewer
+    if differ:
+        right = ", ".join(f"{name} {training[name]}" for name in differ)
+        raise UserError(
+            f"the model was trained on a part of these puzzles, and with another split it would be tested on them; "
+            f"give {right}, or train another model and give its folder as model_path"
+        )
+
+
+# --- solving ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Thoughts:
-    """What B examples thought at each of S steps."""
+    """What B examples answered at each of S steps."""
 
     predictions: Tensor  # (B, S, T) token ids
     signals: dict[str, Tensor]  # name in `halting.SIGNALS` -> (B, S) float32
@@ -35,7 +122,7 @@ class Solved:
 
 
 @dataclass
-class _Minds:
+class ActiveBatch:
     """Examples at work: everything that one supervision step hands to the next."""
 
     inputs: Tensor  # (B, T)
@@ -44,62 +131,58 @@ class _Minds:
     z_L: Tensor
     predictions: Tensor  # (B, T), -1 before the first answer
     steps: Tensor  # (B,) taken
-    log_survival: Tensor  # (B,) log of the chance not to have halted yet
+    log_survival: Tensor  # (B,) log of the probability not to have halted yet
     mass: Tensor  # (B,) sum of the halting probabilities
     stable: Tensor  # (B,) steps since the answer changed
     memory: tuple[Tensor, ...]  # see `TRM.answer_state`
 
-    def pick(self, rows: Tensor) -> "_Minds":
+    @classmethod
+    def begin(cls, model: TRM, inputs: Tensor, puzzle_ids: Tensor | None, noise: Tensor | None) -> "ActiveBatch":
+        """Examples before their first step."""
+        z_H, z_L = model.initial_thought(len(inputs), noise)
+        zeros = torch.zeros(len(inputs), device=inputs.device)
+        memory = tuple(torch.zeros_like(t) for t in model.answer_state(z_H, ())[1])
+        x = model.embed_question(inputs, puzzle_ids)
+        return cls(inputs, x, z_H, z_L, torch.full_like(inputs, -1), zeros, zeros, zeros, zeros, memory)
+
+    def select(self, rows: Tensor) -> "ActiveBatch":
         """The examples that `rows` names or marks."""
         values = (getattr(self, f.name) for f in fields(self))
-        return _Minds(*(tuple(t[rows] for t in v) if isinstance(v, tuple) else v[rows] for v in values))
+        return ActiveBatch(*(tuple(t[rows] for t in v) if isinstance(v, tuple) else v[rows] for v in values))
 
-    def join(self, others: "_Minds") -> "_Minds":
-        """These and the others."""
+    def concat(self, others: "ActiveBatch") -> "ActiveBatch":
+        """These examples and the others."""
         pairs = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
-        return _Minds(
+        return ActiveBatch(
             *(tuple(map(torch.cat, zip(a, b))) if isinstance(a, tuple) else torch.cat((a, b)) for a, b in pairs)
         )
 
-
-def _begin(model: TRM, inputs: Tensor, puzzle_ids: Tensor | None, noise: Tensor | None) -> _Minds:
-    z_H, z_L = model.initial_thought(len(inputs), noise)
-    zeros = torch.zeros(len(inputs), device=inputs.device)
-    x = model.embed_question(inputs, puzzle_ids)
-    _, memory = model.answer_state(z_H, ())
-    memory = tuple(torch.zeros_like(t) for t in memory)
-    return _Minds(inputs, x, z_H, z_L, torch.full_like(inputs, -1), zeros, zeros, zeros, zeros, memory)
-
-
-def _step(model: TRM, m: _Minds, check: Check | None = None) -> tuple[_Minds, Tensor, dict[str, Tensor]]:
-    """One supervision step of all examples: their new state, the logits (B, T, V) of their answers, their signals."""
-    answers, z_L = model.think(m.x, m.z_H, m.z_L)
-    z_H = answers[-1]
-    read_from, memory = model.answer_state(z_H, m.memory)
-    logits = model.read(read_from)
-    predictions = logits.argmax(-1)
-    q_halt, q_continue = model.q_logits(z_H)
-    stable = torch.where((predictions == m.predictions).all(-1), m.stable + 1, 0)
-    log_survival = m.log_survival + torch.nn.functional.logsigmoid(-q_halt)
-    mass = m.mass + q_halt.sigmoid()
-    change = (z_H - m.z_H).flatten(1).norm(dim=1) / m.z_H.flatten(1).norm(dim=1)
-    signals = {
-        "fixed": m.steps + 1,
-        "q_halt": q_halt,
-        "q_margin": q_halt - q_continue,
-        "halt_probability": -torch.expm1(log_survival),
-        "halt_mass": mass,
-        "entropy": halting.entropy(logits),
-        "residual": change.float(),
-        "stable": stable,
-    }
-    if check is not None:
-        signals["obeys"] = check(m.inputs, predictions).float()
-    return (
-        _Minds(m.inputs, m.x, z_H, z_L, predictions, m.steps + 1, log_survival, mass, stable, memory),
-        logits,
-        signals,
-    )
+    def step(self, model: TRM, check: Check | None = None) -> tuple["ActiveBatch", Tensor, dict[str, Tensor]]:
+        """One supervision step: the new state, the logits (B, T, V) of the answers, the signals."""
+        answers, z_L = model.think(self.x, self.z_H, self.z_L)
+        z_H = answers[-1]
+        answer, memory = model.answer_state(z_H, self.memory)
+        logits = model.output_logits(answer)
+        predictions = logits.argmax(-1)
+        q_halt, q_continue = model.q_logits(z_H)
+        stable = torch.where((predictions == self.predictions).all(-1), self.stable + 1, 0)
+        log_survival = self.log_survival + torch.nn.functional.logsigmoid(-q_halt)
+        mass, steps = self.mass + q_halt.sigmoid(), self.steps + 1
+        change = (z_H - self.z_H).flatten(1).norm(dim=1) / self.z_H.flatten(1).norm(dim=1)
+        signals = {
+            "fixed": steps,
+            "q_halt": q_halt,
+            "q_margin": q_halt - q_continue,
+            "halt_probability": -torch.expm1(log_survival),
+            "halt_mass": mass,
+            "entropy": halting.entropy(logits),
+            "residual": change.float(),
+            "stable": stable,
+        }
+        if check is not None:
+            signals["is_valid"] = check(self.inputs, predictions).float()
+        new = ActiveBatch(self.inputs, self.x, z_H, z_L, predictions, steps, log_survival, mass, stable, memory)
+        return new, logits, signals
 
 
 @torch.no_grad()
@@ -116,13 +199,13 @@ def solve(
     Args:
         inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens.
         noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`).
-        check: tells whether answers obey the rules of the puzzle; makes the signal "obeys".
+        check: whether answers satisfy the constraints of the puzzle; makes the signal "is_valid".
     """
-    minds = _begin(model, inputs, puzzle_ids, noise)
+    batch = ActiveBatch.begin(model, inputs, puzzle_ids, noise)
     predictions, signals = [], []
     for _ in range(steps or model.config.halt_max_steps):
-        minds, _, now = _step(model, minds, check)
-        predictions.append(minds.predictions)
+        batch, _, now = batch.step(model, check)
+        predictions.append(batch.predictions)
         signals.append(now)
     by_name = {name: torch.stack([now[name] for now in signals], 1) for name in signals[0]}
     return Thoughts(torch.stack(predictions, 1), by_name)
@@ -132,50 +215,131 @@ def solve(
 def solve_until(
     model: TRM,
     inputs: Tensor,
-    rule: halting.Rule,
+    rule: Rule,
     max_steps: int = 16,
     puzzle_ids: Tensor | None = None,
     noise: Tensor | None = None,
     check: Check | None = None,
     batch_size: int = 512,
 ) -> Solved:
-    """Think about each example until `rule` stops it, `max_steps` at the most; arguments as for `solve`.
+    """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
-    At most `batch_size` examples are at work at a time; stopped ones make room for others. The answers are those that
-    `solve` gives at the step where the rule stops, up to rounding: matrix products of other shapes sum in other orders.
+    At most `batch_size` examples are at work at a time. The answers are those that `solve` gives at the step where the rule
+    stops, up to rounding: matrix products of other shapes sum in other orders.
 
     Raises:
-        ValueError: no examples, or a signal that is not to be had ("random" is a control for tables; "obeys" wants `check`).
+        ValueError: no examples, or a signal that is not available ("random" is a control for tables; "is_valid" requires
+            `check`).
     """
-    model_signals = set(halting.SIGNALS) - {"random"} - ({"obeys"} if check is None else set())
-    if rule.signal not in model_signals:
-        raise ValueError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(model_signals))}")
-
+    available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
+    if rule.signal not in available:
+        raise ValueError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
     if not len(inputs):
         raise ValueError("no examples to solve")
 
-    def start(rows: Tensor) -> _Minds:
+    def begin(rows: Tensor) -> ActiveBatch:
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))
-        return _begin(model, inputs[rows], ids, extra)
+        return ActiveBatch.begin(model, inputs[rows], ids, extra)
 
     waiting = torch.arange(len(inputs), device=inputs.device)
     rows, waiting = waiting[:batch_size], waiting[batch_size:]
-    minds = start(rows)
+    batch = begin(rows)
     done, parts = [], []
     while len(rows):
-        minds, logits, signals = _step(model, minds, check)
-        stop = rule.halts(signals[rule.signal]) | (minds.steps >= max_steps)
+        batch, logits, signals = batch.step(model, check)
+        stop = rule.halts(signals[rule.signal]) | (batch.steps >= max_steps)
         if not stop.any():
             continue
         done.append(rows[stop])
-        parts.append((logits[stop], minds.steps[stop].long(), {name: value[stop] for name, value in signals.items()}))
-        minds, rows = minds.pick(~stop), rows[~stop]
+        parts.append((logits[stop], batch.steps[stop].long(), {name: value[stop] for name, value in signals.items()}))
+        batch, rows = batch.select(~stop), rows[~stop]
         free = batch_size - len(rows)
         if len(waiting) and free:
             fresh, waiting = waiting[:free], waiting[free:]
-            minds, rows = minds.join(start(fresh)), torch.cat((rows, fresh))
+            batch, rows = batch.concat(begin(fresh)), torch.cat((rows, fresh))
     order = torch.cat(done).argsort()
     logits, steps, signals = zip(*parts)
     logits = torch.cat(logits)[order]
     by_name = {name: torch.cat([part[name] for part in signals])[order] for name in signals[0]}
     return Solved(logits.argmax(-1), logits, torch.cat(steps)[order], by_name)
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers of a model to N puzzles over S supervision steps."""
+
+    predictions: np.ndarray  # (N, S, T) token ids
+    blank: np.ndarray  # (N, T) cells to fill in
+    correct: np.ndarray  # (N, S, T) bool
+    signals: dict[str, np.ndarray]  # name in `halting.SIGNALS` -> (N, S)
+    taught: Rule = TAUGHT["q"]  # the rule by which the model was taught to stop
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Whether the whole puzzle is correct, by step: (N, S) bool."""
+        return self.correct.all(-1)
+
+    @property
+    def exact_by_step(self) -> np.ndarray:
+        """Share of puzzles solved after each step: (S,)."""
+        return self.exact.mean(0)
+
+    @property
+    def cells_by_step(self) -> np.ndarray:
+        """Blank-cell accuracy after each step: (S,)."""
+        return (self.correct & self.blank[:, None]).sum((0, 2)) / self.blank.sum()
+
+    def steps(self, rule: Rule) -> np.ndarray:
+        """Steps that each puzzle takes under `rule`: (N,) from 1 to S."""
+        return rule.steps(torch.from_numpy(self.signals[rule.signal])).numpy()
+
+    def exact_after(self, steps: np.ndarray) -> np.ndarray:
+        """Whether each puzzle is correct after its own number of steps: (N,) -> (N,) bool."""
+        return self.exact[np.arange(len(steps)), steps - 1]
+
+    def halted(self, rule: Rule) -> tuple[float, float]:
+        """(share of puzzles solved, mean steps) under `rule`."""
+        steps = self.steps(rule)
+        return float(self.exact_after(steps).mean()), float(steps.mean())
+
+    def metrics(self, part: str) -> dict[str, float]:
+        """<part>/exact_accuracy and cell_accuracy (blank cells only) after the last step; mean_steps until the model stops
+        as it was taught to, and halted_exact_accuracy at that step."""
+        halted, mean_steps = self.halted(self.taught)
+        return {
+            f"{part}/exact_accuracy": float(self.exact_by_step[-1]),
+            f"{part}/cell_accuracy": float(self.cells_by_step[-1]),
+            f"{part}/mean_steps": mean_steps,
+            f"{part}/halted_exact_accuracy": halted,
+        }
+
+
+def validity_check(shape: Shape) -> Check:
+    """A check for `solve`: whether an answer (token ids) satisfies the constraints of Sudoku and keeps the clues.
+
+    It needs no solution; where a puzzle has one solution only, a valid answer is the correct one.
+    """
+
+    def check(inputs: Tensor, predictions: Tensor) -> Tensor:
+        question, answer = (digits(t.cpu().numpy()) for t in (inputs, predictions))
+        return torch.from_numpy(is_solution(shape, question, answer)).to(inputs.device)
+
+    return check
+
+
+def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 512) -> Evaluation:
+    """Answers of `model` to all `puzzles` after each of `steps` supervision steps (0: as many as in training)."""
+    device, check = model.embed.device, validity_check(puzzles.shape)
+    inputs, labels = tokens(puzzles.questions), tokens(puzzles.answers)
+    parts = []
+    for start in range(0, len(puzzles), batch_size):
+        part = torch.from_numpy(inputs[start : start + batch_size]).to(device)
+        parts.append(solve(model, part, steps or None, check=check))
+    predictions = torch.cat([part.predictions for part in parts]).cpu().numpy()
+    signals = {n: torch.cat([part.signals[n] for part in parts]).cpu().numpy() for n in parts[0].signals}
+    signals["random"] = np.random.default_rng(len(puzzles)).random(predictions.shape[:2], np.float32)
+    correct = predictions == labels[:, None]
+    return Evaluation(predictions, puzzles.questions == 0, correct, signals, TAUGHT[model.config.halting])

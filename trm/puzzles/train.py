@@ -1,22 +1,18 @@
-"""The job of chapter 04 as functions: a trainer for a TRM on Sudoku, and several of them side by side: chapters 02, 03."""
+"""Training of a TRM on Sudoku (chapter 04), and of the arms of chapters 02 and 03, each at equal compute."""
 
-import json
-import re
+import importlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from trm.arms import ArmResult, scaled, train_arm
 from trm.halting import UNROLLED
 from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
 from trm.params import arm_names
 from trm.puzzles.dataset import PuzzleBatches, Splits
-from trm.puzzles.evaluation import evaluate
-from trm.puzzles.grid import SHAPES
 from trm.puzzles.params import (
     ALL_STEPS,
     CGAR,
@@ -28,14 +24,18 @@ from trm.puzzles.params import (
     TrmTrain,
     split_arm,
 )
+from trm.puzzles.solve import evaluate
+from trm.puzzles.sudoku import SHAPES
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
 from trm.trainer import Trainer
 
+SCALED = ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval")
+
 
 def make_model(params: TrmTrain, data: Splits) -> TRM:
-    """The TRM that `params` describe, for the puzzles in `data`; its first weights depend on `params.seed` alone."""
+    """The TRM that `params` describe, for the puzzles in `data`; its initial weights depend on `params.seed` alone."""
     torch.manual_seed(params.seed)
     shape = data.train.shape
     kind = UnrolledTRM if params.halting in UNROLLED else TRM
@@ -53,12 +53,9 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
 
 
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
-    """A trainer of `model` on the training part, watched on the validation part."""
-    kind = Trainer
-    if params.backend == "xla":
-        from trm.tpu.xla import XLATrainer  # wants torch_xla
-
-        kind = XLATrainer
+    """A trainer of `model` on the training part, evaluated on the validation part."""
+    xla = params.backend == "xla"  # requires torch_xla
+    kind = importlib.import_module("trm.tpu.xla").XLATrainer if xla else Trainer
     return kind(
         model,
         PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug),
@@ -69,21 +66,30 @@ def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Cal
     )
 
 
-def supervision_arm(params: DeepSupervision, arm: str, seed: int, folder: Path) -> TrmTrain:
-    """Parameters of chapter 04 for an arm of chapter 02; steps so that every arm computes as much as backprop="full"."""
+# --- arms ---------------------------------------------------------------------------------------------------------
+
+
+def arm_params(params: DeepSupervision | Halting, seed: int, **changes) -> TrmTrain:
+    """The parameters of chapter 04 for an arm of chapter 02 or 03; `seed` counts from that of the chapter."""
+    values = {name: getattr(params, name) for name in SudokuTraining.model_fields}
+    return TrmTrain.create(values | {"seed": params.seed + seed} | changes)
+
+
+def supervision_arm(params: DeepSupervision, arm: str, seed: int) -> TrmTrain:
+    """An arm of chapter 02: schedule or schedule/backprop; steps are scaled so that all arms compute as much as "full"."""
     schedule, backprop = split_arm(arm)
-    changes = {"schedule": schedule, "backprop": backprop}
     if schedule == CURRICULUM:
-        changes |= {"schedule": "linear", "curriculum_enabled": True}
-    cost = {b: applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop)}
-    return _arm(params, changes, seed, folder, cost["full"] / cost[backprop])
+        own = arm_params(params, seed, schedule="linear", curriculum_enabled=True, backprop=backprop)
+    else:
+        own = arm_params(params, seed, schedule=schedule, backprop=backprop)
+    full, cost = (applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop))
+    return scaled(own, full / cost, SCALED)
 
 
-def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
-    """Parameters of chapter 04 for an arm of chapter 03 ("act:5e-3" sets `ponder_coef`), with the compute of "q".
+def halting_arm(params: Halting, arm: str, seed: int) -> TrmTrain:
+    """An arm of chapter 03 ("act:5e-3" sets `ponder_coef`), with the compute of "q".
 
-    Arms that unroll all supervision steps take as many fewer examples a batch; the others that cost more a step take
-    fewer steps, those that cost less (the curriculum of depth) more.
+    Arms that unroll all supervision steps take as many times fewer examples per batch; steps are scaled for the others.
     """
     name, _, coef = arm.partition(":")
     changes = dict(HALTING_ARMS[name.strip()])
@@ -91,9 +97,9 @@ def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
         changes["ponder_coef"] = float(coef)
     H, L = params.H_cycles, params.L_cycles
     usual = cost = applications(H, L, params.backprop)
-    if changes.get("halting") == "q_continue":
+    if changes["halting"] == "q_continue":
         cost += H * (L + 1)
-    if changes.get("halting") in UNROLLED:
+    if changes["halting"] in UNROLLED:
         changes["batch_size"] = max(params.batch_size // params.halt_max_steps, 1)
     if changes.get("depth_curriculum") == CGAR:
         changes["depth_curriculum"] = cgar_stages(H, L)
@@ -101,73 +107,45 @@ def halting_arm(params: Halting, arm: str, seed: int, folder: Path) -> TrmTrain:
         ends = [start for start, _, _ in stages[1:]] + [1000]
         parts = [(e - s) * applications(h, d, params.backprop) for e, (s, h, d) in zip(ends, stages)]
         cost = sum(parts) / 1000
-    arm_params = _arm(params, changes, seed, folder, usual / cost)
-    if changes.get("halt_exploration_anneal_steps") == ALL_STEPS:
-        arm_params = arm_params.model_copy(update={"halt_exploration_anneal_steps": arm_params.max_steps})
-    return arm_params
+    own = scaled(arm_params(params, seed, **changes), usual / cost, SCALED)
+    if own.halt_exploration_anneal_steps == ALL_STEPS:
+        own = own.model_copy(update={"halt_exploration_anneal_steps": own.max_steps})
+    return own
 
 
-def _arm(params: TrmTrain, changes: dict, seed: int, folder: Path, factor: float) -> TrmTrain:
-    """`params` for one arm and seed, with `factor` times as many steps."""
-    values = {name: getattr(params, name) for name in SudokuTraining.model_fields} | changes
-    values |= {"seed": params.seed + seed, "output_dir": str(folder)}
-    # eval_interval too, so that all arms are watched at equal compute
-    for name in ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval"):
-        values[name] = round(getattr(params, name) * factor)
-    return TrmTrain.create(values)
+def train_and_test(run: Run, name: str, params: TrmTrain, data: Splits, within: str = "arms") -> ArmResult | None:
+    """Train a model in `within`/`name` of `run`, test it, and keep its averaged weights in model/; None if paused."""
 
+    def test(trainer: Trainer) -> dict[str, float]:
+        with trainer.ema.averaged() as averaged:
+            trainer.run.save_model(averaged, "model")
+            return evaluate(averaged, data.test, params.eval_steps).metrics("test")
 
-def train_and_test(params: TrmTrain, data: Splits) -> bool:
-    """Chapter 04 without its figures: train, test, and keep the averaged weights in model/ of `output_dir`. Returns whether
-    it came to its end; `time_limit` may pause it."""
-    run = Run(params, "04_trm_train")
-    trainer = make_trainer(make_model(params, data), params, run, data)
-    metrics = trainer.fit()
-    with trainer.ema.averaged() as averaged:
-        metrics |= evaluate(averaged, data.test, params.eval_steps).metrics("test")
-        run.save_model(averaged, "model")
-    run.finish(metrics, complete=not trainer.paused, quiet=True)
-    return not trainer.paused
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm and seed: its metrics, its history, and its folder, which holds the averaged weights in model/."""
-
-    arm: str
-    seed: int
-    folder: Path
-    metrics: dict[str, float]
-    history: list[dict]
+    return train_arm(run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within)
 
 
 def train_arms(
-    params: DeepSupervision | Halting, run: Run, data: Splits, arm_params: Callable[..., TrmTrain]
+    params: DeepSupervision | Halting, run: Run, data: Splits, arm: Callable[..., TrmTrain]
 ) -> Iterator[ArmResult]:
-    """Train every arm and seed in turn, each in a run folder of its own under `run`; those complete are not repeated.
+    """Train every arm and seed in turn, until `time_limit` pauses one; those complete are not repeated.
 
-    arm_params: (params, arm, seed, folder) -> the parameters of chapter 04 for it.
+    arm: `supervision_arm` or `halting_arm`.
     """
-    folders = {
-        (seed, arm): run.path(f"arms/{re.sub('[/: ]+', '-', arm)}-{seed}")
-        for seed in range(params.num_seeds)
-        for arm in arm_names(params.arms)
-    }
-    all_params = {key: arm_params(params, key[1], key[0], folder) for key, folder in folders.items()}  # checked at once
-    for (seed, arm), folder in folders.items():
-        done = folder / "metrics.json"
-        if not (params.resume and done.exists()) and not train_and_test(all_params[seed, arm], data):
+    keys = [(name, seed) for seed in range(params.num_seeds) for name in arm_names(params.arms)]
+    all_params = {key: arm(params, *key) for key in keys}  # checked before any is trained
+    for (name, seed), own in all_params.items():
+        result = train_and_test(run, f"{name}-{seed}", own, data)
+        if result is None:
             return
-        history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-        yield ArmResult(arm, seed, folder, json.loads(done.read_text()), history)
+        result.arm = name
+        yield result
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
-    """One row for each arm, seed and evaluation: accuracies, and the training numbers since the evaluation before it
-    (means over the records, since each record's losses after the H-cycles come from one batch).
+    """One row per arm, seed and evaluation: validation accuracies, and means of the training records since the last one.
 
-    `compute` counts network applications an example (`applications`) since the start; test accuracies stand in each
-    row of their arm and seed.
+    `compute` counts network applications per example (`applications`) since the start; the test accuracies of an arm and
+    seed are repeated in its rows.
     """
     rows = []
     for result in results:

@@ -1,14 +1,14 @@
-"""A TRM that takes all its supervision steps before it learns from any: halting that is differentiable.
+"""A TRM that takes all its supervision steps before it learns from any: differentiable halting.
 
-The paper updates the weights after every step, and its halting head learns whether the answer is right. Here one
-update sees the losses L_t and halting logits h_t of all `halt_max_steps` steps (nothing breaks out of the loop), so that
-the gradient can weigh stopping against going on. Between the steps the state is detached, as in the paper.
+The paper updates the weights after every step, and its halting head learns whether the answer is correct. Here one update
+sees the losses L_t and halting logits h_t of all `halt_max_steps` steps, so that the gradient can weigh stopping against
+going on. Between the steps the state is detached, as in the paper.
 
     total_loss = every_step_weight * (mean of the L_t by `step_schedule`) + act_weight * halting loss
 
-with the halting loss of `halting`: act, the expected loss and `ponder_coef` times the expected steps; ponder, the expected
-loss and `ponder_coef` times the divergence from a geometric prior; graves, the loss of one answer read from the average
-of the states, and `ponder_coef` times N + R. Without the first term the steps that p_t leaves out would learn nothing.
+Halting losses (`trm.halting`): act, the expected loss and `ponder_coef` times the expected steps; ponder, the expected loss
+and `ponder_coef` times the divergence from a geometric prior; graves, the loss of one answer read from the average of the
+states, and `ponder_coef` times N + R. Without the first term the steps that p_t leaves out would learn nothing.
 """
 
 import math
@@ -24,11 +24,11 @@ from trm.protocol import StepOutput
 
 
 class UnrolledTRM(TRM):
-    """A TRM whose loss is over whole trains of thought; weights, files and use are those of `TRM`."""
+    """A TRM whose loss is over all supervision steps; weights, files and use are those of `TRM`."""
 
     def __init__(self, config: TRMConfig | dict):
         super().__init__(config)
-        # At first a chance of 1/S to halt at each step, so that none is out of reach of the gradient.
+        # Halting probability 1/S at first, so that every step has a gradient.
         nn.init.constant_(self.q_head.bias, -math.log(max(self.config.halt_max_steps - 1, 1)))
 
     def loss(self, batch: dict[str, Tensor], state: TRMState | None = None, detail: bool = False) -> StepOutput:
@@ -44,7 +44,7 @@ class UnrolledTRM(TRM):
         for _ in range(c.halt_max_steps):
             answers, z_L = self.think(x, z_H.detach(), z_L.detach(), self.depth(state.train_step))
             z_H = answers[-1]
-            logits = self.read(z_H)
+            logits = self.output_logits(z_H)
             of_cycles, loss = self._supervised(answers, logits, state, detail)
             losses.append(loss)
             halt_logits.append(self.q_logits(z_H)[0])
@@ -60,7 +60,7 @@ class UnrolledTRM(TRM):
         supervised = supervision.weighted_step_loss(losses, self.step_weights).mean()
         if c.halting == "graves":
             weights, cost = halting.graves_weights(halt_logits)
-            logits = self.read(halting.weighted_states(torch.stack(states, 1), weights))
+            logits = self.output_logits(halting.weighted_states(torch.stack(states, 1), weights))
             act = sequence_loss(logits, state.labels, c.loss_type) + c.ponder_coef * cost
             steps = cost.ceil() - 1  # N, of N + R with R in (0, 1]
             right = exactly_right(logits.detach().argmax(-1), state.labels).float()
@@ -77,17 +77,16 @@ class UnrolledTRM(TRM):
         total = c.every_step_weight * supervised + act
 
         predictions = logits.detach().argmax(-1)  # (B, T)
-        metrics = {
-            "total_loss": total,
-            "supervised_loss": supervised,
-            "act_loss": act,
-            "exact_accuracy": right.mean(),  # where it halts
-            "mean_steps": steps.mean(),
-            "curriculum_weight": torch.tensor(c.supervision_weight * self._curriculum(state)),
-        }
-        for i in by_cycle[-1]:
-            metrics[f"deep_supervision/step_{i}_loss"] = torch.stack([cycles[i] for cycles in by_cycle]).mean()
-        metrics = {name: value.detach() for name, value in metrics.items()}
+        cycle_losses = {i: torch.stack([cycles[i] for cycles in by_cycle]) for i in by_cycle[-1]}
+        metrics = self._metrics(
+            state,
+            cycle_losses,
+            total_loss=total,
+            supervised_loss=supervised,
+            act_loss=act,
+            exact_accuracy=right.mean(),  # where it halts
+            mean_steps=steps.mean(),
+        )
         new_state = replace(state, halted=torch.ones_like(state.halted), train_step=state.train_step + 1)
         return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
 

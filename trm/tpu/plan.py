@@ -16,7 +16,7 @@ from torch import nn
 from trm.halting import UNROLLED
 from trm.layers import inner_width
 from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
-from trm.puzzles.grid import SHAPES
+from trm.puzzles.sudoku import SHAPES
 from trm.puzzles.params import TrmTrain
 from trm.tpu.slices import GIB, Slice
 

@@ -1,0 +1,280 @@
+"""Figures of chapters 02, 03 and 04: grids, weights of schedules, halting rules, test-time compute, arms."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trm.plots import RIGHT as GREEN
+from trm.plots import WRONG as RED
+from trm.plots import tidy
+
+INK, BLUE = "#222222", "#4477aa"
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}  # a legend right of its axes
+
+# --- puzzles ------------------------------------------------------------------------------------------------------
+
+
+def draw_grid(
+    ax: Axes,
+    question: np.ndarray,
+    box: tuple[int, int],
+    answer: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+) -> None:
+    """A Sudoku grid. question, answer, truth: (T,) digits, 0 = blank; box: (rows, columns) of a box.
+
+    Clues are black and bold; cells of `answer` green where they agree with `truth` and red where not.
+    """
+    n = int(round(len(question) ** 0.5))
+    for line in range(n + 1):
+        for draw, size in ((ax.axhline, box[0]), (ax.axvline, box[1])):
+            draw(line, color=INK, linewidth=1.8 if line % size == 0 else 0.5)
+    for cell in range(n * n):
+        row, column = divmod(cell, n)
+        text, style = "", {}
+        if question[cell]:
+            text, style = str(question[cell]), {"weight": "bold", "color": INK}
+        elif answer is not None and answer[cell]:
+            right = truth is None or answer[cell] == truth[cell]
+            text, style = str(answer[cell]), {"color": GREEN if right else RED}
+            if not right:
+                ax.add_patch(plt.Rectangle((column, row), 1, 1, color="#fadbd8", zorder=0))
+        ax.text(column + 0.5, row + 0.54, text, ha="center", va="center", fontsize=66 / n, **style)
+    ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def grids(
+    questions: np.ndarray,
+    box: tuple[int, int],
+    answers: np.ndarray | None = None,
+    truths: np.ndarray | None = None,
+    titles: Sequence[str] = (),
+    columns: int = 6,
+) -> Figure:
+    """Several Sudoku grids side by side, (M, T) digits each."""
+    rows, width = -(-len(questions) // columns), min(columns, len(questions))
+    figure, axes = plt.subplots(rows, width, figsize=(1.85 * width, 2.05 * rows), squeeze=False)
+    for ax in axes.flat[len(questions) :]:
+        ax.axis("off")
+    for i, (ax, question) in enumerate(zip(axes.flat, questions)):
+        draw_grid(ax, question, box, *(None if part is None else part[i] for part in (answers, truths)))
+        if i < len(titles):
+            ax.set_title(titles[i], fontsize=9)
+    figure.tight_layout(pad=0.6)
+    return figure
+
+
+def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -> Figure:
+    """Accuracy after each supervision step at test time; a line marks how many steps training used."""
+    figure, ax = plt.subplots(figsize=(6, 3.3))
+    steps = np.arange(1, len(exact) + 1)
+    ax.plot(steps, cells, marker="o", markersize=4, label="blank cells")
+    ax.plot(steps, exact, marker="o", markersize=4, label="whole puzzles")
+    ax.axvline(trained_steps, color="grey", linestyle=":", label="steps in training")
+    ax.set(xlabel="supervision steps at test time", ylabel="test accuracy", ylim=(0, 1.02), xticks=steps)
+    ax.legend()
+    return tidy(figure)
+
+
+# --- deep supervision ---------------------------------------------------------------------------------------------
+
+
+def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
+    """Normalised weights of the H-cycles for each schedule, as small multiples that share their axes."""
+    columns = 4
+    rows = -(-len(weights) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(10, 1.9 * rows), sharex=True, sharey=True, squeeze=False)
+    for ax, (name, values) in zip(axes.flat, weights.items()):
+        ax.bar(range(len(values)), np.asarray(values) / np.sum(values), color=BLUE)
+        ax.set_title(name, fontsize=10)
+    for ax in axes.flat[len(weights) :]:
+        ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xlabel("H-cycle")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("weight / sum")
+    return tidy(figure)
+
+
+def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
+    """Loss and gradient norm at each H-cycle at the end of training, one line per arm (mean over the seeds)."""
+    last = table.groupby(["arm", "seed"], sort=False).last().groupby("arm", sort=False).mean()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    templates = ("train/deep_supervision/step_{}_loss", "train/gradients/step_{}_grad_norm_mean")
+    labels = ("training loss (nats per cell)", "gradient norm of one example")
+    for ax, template, label in zip(axes, templates, labels):
+        for (arm, row), colour in zip(last.iterrows(), plt.cm.turbo(np.linspace(0.05, 0.95, len(last)))):
+            cycles = [i for i in range(H_cycles) if row.get(template.format(i), 0) > 0]
+            ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colour)
+        ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log")
+    axes[1].legend(**BESIDE)
+    return tidy(figure)
+
+
+# --- halting ------------------------------------------------------------------------------------------------------
+
+# Style of each rule, in every figure.
+RULES = {
+    "fixed": {"color": RED, "label": "fixed depth", "linestyle": "--", "marker": "x", "markersize": 4},
+    "q_halt": {"color": GREEN, "label": "halting head"},
+    "q_margin": {"color": GREEN, "label": "halting head"},
+    "halt_probability": {"color": BLUE, "label": "probability to have halted"},
+    "halt_mass": {"color": "#8888cc", "label": "sum of the probabilities"},
+    "entropy": {"color": "#aa3377", "label": "entropy of the answer"},
+    "residual": {"color": "#cc8800", "label": "change of the state"},
+    "stable": {"color": "#66ccee", "label": "answer unchanged"},
+    "is_valid": {"color": INK, "label": "oracle: answer is valid", "marker": "*"},
+    "random": {"color": "#bbbbbb", "label": "random"},
+}
+
+
+def _log_steps(ax: Axes, largest: float) -> None:
+    """A logarithmic axis of supervision steps, with the numbers written out."""
+    ax.set_xscale("log")
+    ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [4**i for i in range(10) if 4**i <= largest * 1.5]
+    ax.set_xticks(ticks, [str(t) for t in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("mean supervision steps per puzzle")
+
+
+def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:
+    """Accuracy against mean steps, one line per rule, one panel per label.
+
+    curves: columns label, rule, mean_steps, accuracy. chosen: mean steps and accuracy of the chosen rule, to be marked.
+    """
+    labels = list(curves["label"].unique())
+    size = (8, 4.2) if len(labels) == 1 else (3.6 * len(labels) + 1.6, 3.6)
+    figure, axes = plt.subplots(1, len(labels), figsize=size, squeeze=False)
+    for ax, label in zip(axes[0], labels):
+        for rule, group in curves[curves["label"] == label].groupby("rule", sort=False):
+            group = group.sort_values("mean_steps")
+            ax.plot(group["mean_steps"], group["accuracy"], **RULES[rule])
+        if chosen:
+            ax.plot(*chosen, "o", markersize=10, markerfacecolor="none", color="black", label="chosen on validation")
+        ax.set_title(label)
+        _log_steps(ax, curves["mean_steps"].max())
+    axes[0, 0].set_ylabel("puzzles solved")
+    axes[0, -1].legend(**BESIDE)
+    return tidy(figure)
+
+
+def stopping_steps(steps: np.ndarray, exact: np.ndarray, difficulty: np.ndarray, name: str, max_steps: int) -> Figure:
+    """Left how many puzzles stop at each step, solved and not; right the mean stopping step by difficulty, with its
+    standard error and the number of puzzles. steps, exact, difficulty: (N,)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    bins = np.arange(1, max_steps + 2) - 0.5
+    left.hist([steps[exact], steps[~exact]], bins, stacked=True, color=[GREEN, RED], label=["solved", "not solved"])
+    left.set(xlabel="step at which the rule stops", ylabel="puzzles")
+    left.legend()
+    table = pd.DataFrame({"x": difficulty, "steps": steps}).groupby("x")["steps"].agg(["mean", "sem", "size"])
+    table = table[table["size"] >= 5]
+    right.errorbar(range(len(table)), table["mean"], table["sem"].fillna(0), marker="o", capsize=3, color=GREEN)
+    right.set_xticks(range(len(table)), [f"{x:g}\n({n})" for x, n in zip(table.index, table["size"])])
+    right.set(xlabel=f"{name} (number of puzzles)", ylabel="mean stopping step")
+    return tidy(figure)
+
+
+def histograms(steps: dict[str, np.ndarray], max_steps: int) -> Figure:
+    """How many puzzles stop at each step, one panel per threshold. steps: name -> (N,)."""
+    figure, axes = plt.subplots(1, len(steps), figsize=(10, 2.4), sharey=True, squeeze=False)
+    for ax, (name, values) in zip(axes[0], steps.items()):
+        ax.hist(values, np.arange(1, max_steps + 2) - 0.5, color=GREEN)
+        ax.set_xlabel("step")
+        ax.set_title(f"threshold {name}: {values.mean():.1f} steps", fontsize=9)
+    axes[0, 0].set_ylabel("puzzles that stop")
+    return tidy(figure)
+
+
+def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Accuracy against the halting head's probability; the size of a point is the number of answers (bins of fewer than ten
+    are left out). tables: name -> table of `trm.puzzles.halting_study.calibration`."""
+    figure, ax = plt.subplots(figsize=(5, 4))
+    ax.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
+    for (name, table), colour in zip(tables.items(), plt.cm.viridis(np.linspace(0.1, 0.85, len(tables)))):
+        table = table[table["count"] >= 10]
+        ax.plot(table["probability"], table["right"], color=colour, linewidth=1, label=name)
+        size = 10 + 150 * table["count"] / table["count"].max()
+        ax.scatter(table["probability"], table["right"], s=size, color=colour, alpha=0.6)
+    ax.set(xlabel="probability by the halting head", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend(loc="upper left", fontsize=8)
+    return tidy(figure)
+
+
+# Style of each selection among attempts, as in `trm.puzzles.attempts.SELECTIONS`; the oracle takes a correct one.
+SELECTIONS = {
+    "confidence": GREEN,
+    "residual": "#cc8800",
+    "agreement": BLUE,
+    "cell vote": "#66ccee",
+    "rule check": INK,
+    "oracle": "#bbbbbb",
+}
+
+
+def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECTIONS)) -> Figure:
+    """Puzzles solved against test-time compute, one row of panels per start (symmetry, noise), one column per label.
+
+    Lines are means over the seeds: more steps, and attempts by each selection. table: rows of
+    `trm.puzzles.halting_study.compute_curve`.
+    """
+    labels = list(table["label"].unique())
+    figure, axes = plt.subplots(
+        2, len(labels), figsize=(3.4 * len(labels) + 2, 6.4), squeeze=False, sharex=True, sharey="col"
+    )
+    starts = {"symmetry": "attempts from other symmetries", "noise": "attempts from noise on z_H"}
+    for column, label in zip(axes.T, labels):
+        column[0].set_title(label)
+        of_label = table[table["label"] == label]
+        steps = of_label[of_label["kind"] == "steps"].groupby("compute")["accuracy"].mean()
+        for ax, start in zip(column, starts):
+            ax.plot(steps.index, steps, "x--", color=RED, label="more steps")
+            for selection in selections:
+                which = (of_label["kind"] == start) & (of_label["selection"] == selection)
+                mean = of_label[which].groupby("compute")["accuracy"].mean()
+                style = ":" if selection == "oracle" else "-"
+                ax.plot(mean.index, mean, style, marker="o", markersize=4, label=selection, color=SELECTIONS[selection])
+            _log_steps(ax, table["compute"].max())
+    for ax, start in zip(axes[:, 0], starts.values()):
+        ax.set_ylabel(f"puzzles solved,\n{start}")
+    axes[0, -1].legend(**BESIDE)
+    return tidy(figure)
+
+
+def halting_arms(table: pd.DataFrame) -> Figure:
+    """Accuracy and mean steps of each arm under the rule it was taught, means over the seeds with standard deviations; a
+    circle with all steps. table: rows of `trm.puzzles.halting_study.arm_row`."""
+    arms = table.groupby("arm", sort=False)[["taught_mean_steps", "taught_accuracy", "accuracy_all_steps"]]
+    mean, std = arms.mean(), arms.std().fillna(0)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 + 0.34 * max(len(mean), 5)), sharey=True)
+    y = np.arange(len(mean))[::-1]
+    for ax, column, style in (
+        (left, "taught_accuracy", {"color": GREEN, "label": "stopped by its own rule"}),
+        (left, "accuracy_all_steps", {"color": RED, "label": "after all steps", "markerfacecolor": "none"}),
+        (right, "taught_mean_steps", {"color": GREEN}),
+    ):
+        ax.errorbar(mean[column], y, xerr=std[column], fmt="o", capsize=3, **style)
+    left.set(xlabel="puzzles solved", yticks=y, yticklabels=list(mean.index), xlim=(0, 1.02))
+    right.set(xlabel="mean supervision steps per puzzle", xlim=(0, None))
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False, fontsize=9)
+    return tidy(figure)
+
+
+def ponder_sweep(table: pd.DataFrame) -> Figure:
+    """Mean steps and accuracy under the taught rule against `ponder_coef`, for the arms act:<coefficient>: one dot per seed,
+    a line through the means. The shaded range is the one that Pointer-over-Heads recommends."""
+    sweep = table[table["arm"].str.match(r"act:")].sort_values("ponder_coef")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    labels = {"taught_mean_steps": "mean supervision steps", "taught_accuracy": "puzzles solved"}
+    for ax, (column, label) in zip(axes, labels.items()):
+        ax.axvspan(1e-4, 5e-3, color="#eeeeee")
+        ax.plot(sweep["ponder_coef"], sweep[column], "o", color=BLUE, markersize=4)
+        mean = sweep.groupby("ponder_coef")[column].mean()
+        ax.plot(mean.index, mean, color=BLUE)
+        ax.set(xscale="log", xlabel="ponder_coef (nats per step)", ylabel=label)
+    return tidy(figure)
