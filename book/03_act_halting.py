@@ -39,7 +39,7 @@ label = ""  # name of the data in the tables; empty: the puzzle's size
 # %%
 from trm.params import arm_names
 from trm.puzzles.params import Halting
-from trm.run import ROOT, Run
+from trm.run import ROOT, Run, write_atomically
 
 params = Halting.from_notebook(globals())
 run = Run(params, "03_act_halting")
@@ -286,7 +286,8 @@ if rows:
     measured["arms"] = arms_table
     run.save_table(arms_table)
 if params.tables and complete:
-    study.save_tables(ROOT / params.tables, "03", label, measured)
+    for kind, one in measured.items():
+        write_atomically(ROOT / params.tables / f"03_{kind}_{label}.csv", one.round(5).to_csv(index=False))
 
 
 def committed(kind):

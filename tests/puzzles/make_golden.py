@@ -1,6 +1,6 @@
 """Make tests/golden/official_*.safetensors from a checkout of the official repository.
 
-    python tests/models/make_golden.py PATH/TO/TinyRecursiveModels
+    python tests/puzzles/make_golden.py PATH/TO/TinyRecursiveModels
 
 Tiny random weights, inputs, and what the official class answers over three supervision steps in evaluation mode, for
 `mlp_t` on and off, with and without puzzle tokens. The names carry the prefixes that official checkpoints have.

@@ -5,24 +5,23 @@ import torch
 
 from trm.model import applications
 from trm.puzzles.dataset import PuzzleBatches, load
-from trm.puzzles.evaluation import evaluate
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
-from trm.puzzles.solve import solve
+from trm.puzzles.solve import evaluate, solve
 from trm.puzzles.train import halting_arm, make_model, step_cost, supervision_arm
 
 
-def test_arms_compute_equally_much(tmp_path):
+def test_arms_compute_equally_much():
     params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2})
-    full, last = (supervision_arm(params, arm, 1, tmp_path) for arm in ("linear", "none/last"))
+    full, last = (supervision_arm(params, arm, 1) for arm in ("linear", "none/last"))
     assert full.max_steps * applications(3, 2, "full") == last.max_steps * applications(3, 2, "last")
     assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
-    curriculum = supervision_arm(params, "curriculum", 0, tmp_path)
+    curriculum = supervision_arm(params, "curriculum", 0)
     assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
 
 
-def test_halting_arms_compute_equally_much(tmp_path):
+def test_halting_arms_compute_equally_much():
     params = Halting.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 6, "batch_size": 48})
-    q, ahead, depth, act = (halting_arm(params, a, 0, tmp_path) for a in ("q", "q_continue", "depth", "act:5e-3"))
+    q, ahead, depth, act = (halting_arm(params, a, 0) for a in ("q", "q_continue", "depth", "act:5e-3"))
     full = applications(3, 6, "full")
     # one step ahead costs another forward pass, 21; the curriculum spends 30 % at 1x2, 30 % at 2x4, 40 % at 3x6
     assert ahead.max_steps * (full + 21) == pytest.approx(300 * full, rel=0.01)
@@ -30,7 +29,7 @@ def test_halting_arms_compute_equally_much(tmp_path):
     assert depth.max_steps * mean == pytest.approx(300 * full, rel=0.01)
     assert depth.depth_curriculum == "1x2@0, 2x4@0.3, 3x6@0.6"
     assert act.batch_size * act.halt_max_steps == 48 and act.ponder_coef == 5e-3 and act.halting == "act"
-    annealed = halting_arm(params, "annealed", 2, tmp_path)
+    annealed = halting_arm(params, "annealed", 2)
     assert annealed.halt_exploration_anneal_steps == annealed.max_steps == 300 and annealed.seed == 2
     assert (q.halting, q.max_steps) == ("q", 300)
 

@@ -7,8 +7,7 @@ from tests.test_model import SMALL, batch
 from trm.halting import expected_loss, expected_steps, graves_weights, ponder_kl
 from trm.losses import sequence_loss
 from trm.model import TRM
-from trm.puzzles.loading import load_model
-from trm.puzzles.solve import solve
+from trm.puzzles.solve import load_model, solve
 from trm.puzzles.unrolled import UnrolledTRM
 
 
@@ -27,7 +26,7 @@ def parts(model, b):
     for _ in range(4):
         answers, z_L = model.think(model.embed_question(b["inputs"]), z_H, z_L)
         z_H = answers[-1]
-        cycle = [sequence_loss(model.read(z), b["labels"]) for z in answers]
+        cycle = [sequence_loss(model.output_logits(z), b["labels"]) for z in answers]
         weights = [0.5 / 3, 1 / 3, 1]  # the schedule "linear" of SMALL
         losses.append(sum(w * v for w, v in zip(weights, cycle)) / sum(weights))
         halts.append(model.q_logits(z_H)[0])
@@ -47,7 +46,7 @@ def test_loss_by_hand(kind):
     else:
         weights, cost = graves_weights(halts)
         average = sum(weights[:, t, None, None] * states[t] for t in range(4))
-        act = (sequence_loss(model.read(average), b["labels"]) + 0.05 * cost).mean()
+        act = (sequence_loss(model.output_logits(average), b["labels"]) + 0.05 * cost).mean()
     torch.testing.assert_close(out.loss, 0.3 * losses.mean() + 0.7 * act)
     torch.testing.assert_close(out.metrics["supervised_loss"], losses.mean().detach())
     torch.testing.assert_close(out.metrics["act_loss"], 0.7 * act.detach())
@@ -100,6 +99,6 @@ def test_graves_answers_from_the_average_it_was_trained_on():
     for steps in (1, 2, 3, 4):  # after step N nothing changes any more
         weights, cost = graves_weights(halts[:, :steps])
         average = sum(weights[:, t, None, None] * states[t] for t in range(steps))
-        assert (thoughts.predictions[:, steps - 1] == model.read(average).argmax(-1)).all()
+        assert (thoughts.predictions[:, steps - 1] == model.output_logits(average).argmax(-1)).all()
     ended = cost.ceil() - 1
     assert ended.min() < 4 and ended.unique().numel() > 1

@@ -18,7 +18,7 @@ from trm.puzzles.sudoku import PACKS, SHAPES, Shape, tokens, transform
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
 COLUMNS = ("source", "question", "answer", "rating")
-FIELDS = ("questions", "answers", "ratings", "sources", "splits", "given_groups")  # of a PuzzleSet, one row per puzzle
+FIELDS = ("questions", "answers", "ratings", "splits", "given_groups")  # of a PuzzleSet, one row per puzzle
 LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
 
 
@@ -34,7 +34,6 @@ class PuzzleSet:
     questions: np.ndarray  # (N, T) uint8 digits, 0 = blank
     answers: np.ndarray  # (N, T) uint8 digits
     ratings: np.ndarray  # (N,) float
-    sources: np.ndarray  # (N,) text
     splits: np.ndarray | None = None  # (N,) text, the file's own `split` column
     given_groups: np.ndarray | None = None  # (N,) int64, the file's own `grid_group` column
 
@@ -181,7 +180,7 @@ def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape |
         groups = number.astype(np.int64)
     if "split" in table:
         splits = table["split"].to_numpy(str)
-    return PuzzleSet(shape, questions, answers, ratings, table["source"].to_numpy(str), splits, groups)
+    return PuzzleSet(shape, questions, answers, ratings, splits, groups)
 
 
 def load(

@@ -208,13 +208,9 @@ def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
 
 # Style of each selection among attempts, as in `trm.puzzles.attempts.SELECTIONS`; the oracle takes a correct one.
 SELECTIONS = {
-    "confidence": GREEN,
-    "residual": "#cc8800",
-    "agreement": BLUE,
-    "cell vote": "#66ccee",
-    "rule check": INK,
+    "confidence": GREEN, "residual": "#cc8800", "agreement": BLUE, "cell vote": "#66ccee", "rule check": INK,
     "oracle": "#bbbbbb",
-}
+}  # fmt: skip
 
 
 def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECTIONS)) -> Figure:
@@ -224,9 +220,8 @@ def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECT
     `trm.puzzles.halting_study.compute_curve`.
     """
     labels = list(table["label"].unique())
-    figure, axes = plt.subplots(
-        2, len(labels), figsize=(3.4 * len(labels) + 2, 6.4), squeeze=False, sharex=True, sharey="col"
-    )
+    size = (3.4 * len(labels) + 2, 6.4)
+    figure, axes = plt.subplots(2, len(labels), figsize=size, squeeze=False, sharex=True, sharey="col")
     starts = {"symmetry": "attempts from other symmetries", "noise": "attempts from noise on z_H"}
     for column, label in zip(axes.T, labels):
         column[0].set_title(label)

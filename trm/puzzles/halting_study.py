@@ -5,7 +5,6 @@ puzzles, and with the *permutation control*, its own stopping steps shuffled acr
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from trm.puzzles.dataset import PuzzleSet, Splits
 from trm.puzzles.params import Halting
 from trm.puzzles.solve import Evaluation, evaluate, load_model
 from trm.puzzles.train import arm_params, train_and_test
-from trm.run import Run, write_atomically
+from trm.run import Run
 
 # Signals by which a model halts by itself; "is_valid" is an oracle, "fixed" and "random" are controls.
 OWN_SIGNALS = ("q_halt", "q_margin", "halt_probability", "halt_mass", "entropy", "residual", "stable")
@@ -238,9 +237,3 @@ def summary_row(
         "mean_steps_retry": float(retried.steps.mean()),
         "seconds_retry_over_fixed": seconds["retry"] / seconds["fixed"],
     }
-
-
-def save_tables(folder: Path, chapter: str, label: str, tables: dict[str, pd.DataFrame]) -> None:
-    """Write each table as <folder>/<chapter>_<kind>_<label>.csv."""
-    for kind, table in tables.items():
-        write_atomically(folder / f"{chapter}_{kind}_{label}.csv", table.round(5).to_csv(index=False))

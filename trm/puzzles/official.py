@@ -4,14 +4,13 @@ The original's names, without the prefixes of its loss head (`model.`), of its w
 (`_orig_mod.`), map one to one. Two things differ in form: the puzzle embedding has `puzzle_emb_ndim` numbers per puzzle,
 padded with zeros to whole tokens; and of the two outputs of `q_head` only the first, "halt", is used.
 
-    model = from_official(read_official("step_65104"), config["arch"] | {"vocab_size": 11, "seq_len": 81})
+    weights = torch.load("step_65104", map_location="cpu", weights_only=True)
+    model = from_official(weights, config["arch"] | {"vocab_size": 11, "seq_len": 81})
 """
 
 import re
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from trm.errors import UserError
@@ -20,20 +19,6 @@ from trm.model import PAPER, TRM, TRMConfig
 
 class OfficialCheckpointError(UserError):
     """A state dict or configuration that is not of the official TRM class."""
-
-
-def read_official(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in an official checkpoint file; read by torch's `weights_only` loader, so nothing is executed.
-
-    Raises:
-        OfficialCheckpointError: the file is missing, cut off, or holds anything but tensors.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise OfficialCheckpointError(f"{path} is not a readable state dict of tensors: {error}") from error
 
 
 def official_config(config: dict) -> TRMConfig:
@@ -94,12 +79,12 @@ def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
         else:
             name = name.replace("embed_tokens.embedding_weight", "embed").replace("L_level.layers.", "net.")
             weights[re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", name)] = value
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    faults = [f"missing {name}" for name in expected.keys() - weights.keys()]
-    faults += [f"unknown {name}" for name in weights.keys() - expected.keys()]
-    for name in expected.keys() & weights.keys():
-        if weights[name].shape != expected[name]:
-            faults.append(f"{name} is {tuple(weights[name].shape)}, the configuration needs {tuple(expected[name])}")
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    faults = [f"missing {name}" for name in own.keys() - given.keys()]
+    faults += [f"unknown {name}" for name in given.keys() - own.keys()]
+    both = [name for name in own.keys() & given.keys() if given[name] != own[name]]
+    faults += [f"{name} is {given[name]}, the configuration needs {own[name]}" for name in both]
     if faults:
         raise OfficialCheckpointError("not the weights of this configuration: " + "; ".join(sorted(faults)))
     model.load_state_dict({name: value.float() for name, value in weights.items()})

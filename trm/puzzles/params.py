@@ -84,11 +84,10 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             stages = supervision.depth_stages(self.depth_curriculum, self.max_steps)
         except ValueError as error:
             raise ValueError(f"parameter 'depth_curriculum': {error}") from None
-        own = [self.H_cycles, self.L_cycles]
-        if stages and stages[-1][1:] != own:
+        H, L = self.H_cycles, self.L_cycles
+        if stages and stages[-1][1:] != [H, L]:
             raise ValueError(
-                f"parameter 'depth_curriculum' = {self.depth_curriculum!r} must end with H_cycles x L_cycles, which is "
-                f"{own[0]}x{own[1]} and what evaluation uses"
+                f"parameter 'depth_curriculum' = {self.depth_curriculum!r} must end with H_cycles x L_cycles = {H}x{L}"
             )
         for _, H, _ in stages:
             if self.schedule != supervision.ADAPTIVE:

@@ -42,7 +42,7 @@ class Shape:
 
     @property
     def square(self) -> bool:
-        """True where boxes are square, so that transposing is a symmetry."""
+        """Whether boxes are square, so that transposing is a symmetry."""
         return self.box_rows == self.box_cols
 
     @property
@@ -52,7 +52,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """`6x6` and the like, the key in `SHAPES`."""
+        """Its key in `SHAPES`, as 6x6."""
         return f"{self.size}x{self.size}"
 
 
@@ -110,28 +110,28 @@ def line_permutations(lines: int, per_group: int) -> np.ndarray:
 
 
 def random_numbers(shape: Shape) -> int:
-    """How many uniform numbers describe one symmetry: rows, columns, transpose, and one key a digit."""
+    """How many uniform numbers describe one symmetry: rows, columns, a swap of the two orders, one key per digit."""
     return 3 + shape.size
 
 
 def symmetries(shape: Shape, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The symmetry that each row of uniform numbers picks: which cell goes where, and the new digits.
 
-    uniform: (B, random_numbers(shape)) floats in [0, 1). Independent ones give every symmetry the same chance.
-    Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digit of each old one.
+    uniform: (B, random_numbers(shape)) floats in [0, 1). Independent ones give every symmetry but the transposed ones the
+    same probability: the third swaps the orders of rows and columns, which does not transpose (a change would alter all
+    runs on 4x4 and 9x9). Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digits.
     """
-    size, batch = shape.size, len(uniform)
+    size = shape.size
     row_orders, col_orders = line_permutations(size, shape.box_rows), line_permutations(size, shape.box_cols)
     rows = row_orders[(uniform[:, 0] * len(row_orders)).astype(np.intp)]  # (B, size)
     cols = col_orders[(uniform[:, 1] * len(col_orders)).astype(np.intp)]
     if shape.square:
-        flip = (uniform[:, 2] < 0.5)[:, None, None]
-        cells = np.where(flip, rows[:, None, :] + size * cols[:, :, None], size * rows[:, :, None] + cols[:, None, :])
-    else:
-        cells = size * rows[:, :, None] + cols[:, None, :]
-    relabel = np.zeros((batch, size + 1), np.uint8)  # blank stays 0
+        swap = (uniform[:, 2] < 0.5)[:, None]
+        rows, cols = np.where(swap, cols, rows), np.where(swap, rows, cols)
+    cells = size * rows[:, :, None] + cols[:, None, :]
+    relabel = np.zeros((len(uniform), size + 1), np.uint8)  # blank stays 0
     relabel[:, 1:] = uniform[:, 3:].argsort(1) + 1
-    return cells.reshape(batch, -1), relabel
+    return cells.reshape(len(uniform), -1), relabel
 
 
 def transform(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -204,7 +204,6 @@ def canonical_form(shape: Shape, questions: np.ndarray, chunk: int = 256) -> np.
 
 def _mix(x: np.ndarray) -> np.ndarray:
     """splitmix64's finaliser: scrambles uint64 numbers, one to one."""
-    x = np.asarray(x, np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -227,10 +226,9 @@ def grid_fingerprint(shape: Shape, answers: np.ndarray, chunk: int = 2048) -> np
     columns. They colour the edges between the lines of the grid, and rounds of Weisfeiler-Lehman refinement (each line
     takes up the multiset of its edges and neighbours) make of them a number that does not depend on the lines' order.
     """
-    size, answers = shape.size, np.asarray(answers)
-    result = np.empty(len(answers), np.int64)
+    size, result = shape.size, np.empty(len(answers), np.int64)
     for start in range(0, len(answers), chunk):
-        grid = answers[start : start + chunk].reshape(-1, size, size).astype(np.intp) - 1
+        grid = np.asarray(answers[start : start + chunk]).reshape(-1, size, size).astype(np.intp) - 1
         sides = [_line_hash(grid, shape.box_rows), _line_hash(grid.swapaxes(1, 2), shape.box_cols)]
         if shape.square:
             sides = list(np.sort(sides, axis=0))
@@ -265,8 +263,7 @@ class Solver:
     """Depth-first search over candidates with naked and hidden singles, for one shape. See `solutions`."""
 
     def __init__(self, shape: Shape):
-        size, cells = shape.size, shape.cells
-        self.shape, self.size, self.cells = shape, size, cells
+        self.size, self.cells = size, cells = shape.size, shape.cells
         self.full = (1 << size * cells) - 1
         self.plane = (1 << cells) - 1
         # for each kind of constraint: the first candidate of each of its places, and the steps to the others
@@ -285,16 +282,12 @@ class Solver:
         self.keep = [self._keep(bit) for bit in range(size * cells)]
 
     def _keep(self, bit: int) -> int:
-        """The candidates that stay when candidate `bit` is set: itself and those it does not exclude."""
-        shape, size, cells = self.shape, self.size, self.cells
-        digit, cell = divmod(bit, cells)
-        row, col = divmod(cell, size)
-        out = sum(1 << p + cell for p in range(0, size * cells, cells))
-        for other in range(cells):
-            r, c = divmod(other, size)
-            same_box = r // shape.box_rows == row // shape.box_rows and c // shape.box_cols == col // shape.box_cols
-            if r == row or c == col or same_box:
-                out |= 1 << digit * cells + other
+        """The candidates that stay when candidate `bit` is set: all that share no place of a constraint with it, and itself."""
+        out = 0
+        for anchors, steps in self.constraints:
+            for step in steps:
+                if bit >= step and anchors >> bit - step & 1:  # the place that `bit` is in
+                    out |= sum(1 << bit - step + other for other in steps)
         return self.full & ~out | 1 << bit
 
     def candidates(self, question) -> int:
@@ -400,31 +393,22 @@ def rating(shape: Shape, question) -> int:
     return s.search(s.candidates([int(d) for d in question]), limit=2)[1]
 
 
-def generate(shape: Shape, seed: int, index: int, minimal: bool = True, clues: int = 0) -> tuple[list[int], list[int]]:
-    """Puzzle number `index` of a seed: (question, answer), T digits each, 0 = blank, exactly one solution.
+def generate(shape: Shape, seed: int, index: int) -> tuple[list[int], list[int]]:
+    """Minimal puzzle number `index` of a seed: (question, answer), T digits each, 0 = blank, exactly one solution.
 
-    A random full grid loses its clues in random order; a clue stays only if the puzzle would have a second solution without
-    it. minimal: until every clue has been tried, so that none can go; else down to `clues` of them (or to a minimal puzzle).
-
-    Raises:
-        ValueError: neither `minimal` nor a possible number of `clues`.
+    A random full grid loses its clues one by one, in random order; a clue stays only if the puzzle would have a second
+    solution without it, so that at the end no clue can go. Depends on (shape, seed, index) alone.
     """
-    if not minimal and not 0 < clues <= shape.cells:
-        raise ValueError(f"clues must be between 1 and {shape.cells} if minimal is false, not {clues}")
     s, cells = solver(shape), shape.cells
     raw = np.random.PCG64([seed, index])  # raw bits, because numpy keeps them for ever, unlike shuffle's
     answer = s.grid(s.search(s.full, 1, raw.random_raw(shape.size * cells).tolist())[0][0])
-    question, left = list(answer), cells
+    question = list(answer)
     for cell in raw.random_raw(cells).argsort(kind="stable").tolist():
-        if not minimal and left == clues:
-            break
         digit, question[cell] = question[cell], 0
         # every other solution would have another digit here, since the puzzle with this clue has just one
         others = s.candidates(question) & ~(1 << (digit - 1) * cells + cell)
         if s.search(others, 1)[0]:
             question[cell] = digit
-        else:
-            left -= 1
     return question, answer
 
 

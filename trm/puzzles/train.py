@@ -150,19 +150,18 @@ def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
     rows = []
     for result in results:
         cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
+        tested = {k: result.metrics[k] for k in ("test/exact_accuracy", "test/cell_accuracy", "train/seconds")}
         since: list[dict] = []
         for record in result.history:
-            if "valid/exact_accuracy" in record:
-                row = {"arm": result.arm, "seed": result.seed, "step": record["step"], "compute": record["step"] * cost}
-                names = [k for k in since[-1] if k.startswith(("train/deep_", "train/gradients"))] if since else []
-                for name in ["train/supervised_loss", "train/grad_norm", *names]:
-                    row[name] = float(np.mean([r[name] for r in since])) if since else None
-                since = []
-                row |= {k: record[k] for k in ("valid/exact_accuracy", "valid/cell_accuracy")}
-                row |= {k: result.metrics[k] for k in ("test/exact_accuracy", "test/cell_accuracy", "train/seconds")}
-                rows.append(row)
-            else:
+            if "valid/exact_accuracy" not in record:
                 since.append(record)
+                continue
+            row = {"arm": result.arm, "seed": result.seed, "step": record["step"], "compute": record["step"] * cost}
+            names = [k for k in since[-1] if k.startswith(("train/deep_", "train/gradients"))] if since else []
+            for name in ["train/supervised_loss", "train/grad_norm", *names]:
+                row[name] = float(np.mean([r[name] for r in since])) if since else None
+            rows.append(row | {k: record[k] for k in ("valid/exact_accuracy", "valid/cell_accuracy")} | tested)
+            since = []
     return pd.DataFrame(rows)
 
 

@@ -1,16 +1,15 @@
-"""Rules against each other: on evaluations small enough to count by hand."""
+"""Halting rules on evaluations small enough to count by hand, and what is loaded for them."""
 
 import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from trm.checkpoint import PRETRAINED as SHIPPED
+from trm.checkpoint import PRETRAINED
 from trm.errors import UserError
 from trm.halting import Rule
-from trm.puzzles import rules
-from trm.puzzles.evaluation import Evaluation
-from trm.puzzles.loading import check_split, load_model, model_and_training, shipped_model
+from trm.puzzles import halting_study as study
 from trm.puzzles.params import Halting
+from trm.puzzles.solve import Evaluation, check_split, load_model, model_and_training, shipped_model
 
 
 def made(right_from, q):
@@ -35,48 +34,51 @@ def test_counts_by_hand():
 
 
 def test_the_cheapest_rule_within_the_tolerance():
-    rule = rules.choose_threshold(FOUR, "q_margin", 0.0)
+    rule = study.choose_threshold(FOUR, "q_margin", 0.0)
     assert FOUR.halted(rule) == (0.75, 2.25)
-    assert FOUR.halted(rules.choose_threshold(FOUR, "q_margin", 0.5)) == (0.25, 1.0)
-    chosen = rules.choose_thresholds(FOUR, 0.0)
+    assert FOUR.halted(study.choose_threshold(FOUR, "q_margin", 0.5)) == (0.25, 1.0)
+    chosen = study.choose_thresholds(FOUR, 0.0)
     assert set(chosen) == {"q_halt", "q_margin"} and chosen["q_margin"] == rule  # signals not there are passed over
-    assert rules.cheapest(FOUR, [Rule("fixed", 3), rule]) == rule
+    assert study.cheapest(FOUR, [Rule("fixed", 3), rule]) == rule
     hopeless = made([3, 3], [[5, 5, 5], [5, 5, 5]])
-    assert hopeless.halted(rules.choose_threshold(hopeless, "q_margin", 0.0)) == (1.0, 3.0)  # never early
+    assert hopeless.halted(study.choose_threshold(hopeless, "q_margin", 0.0)) == (1.0, 3.0)  # never early
 
 
 def test_fixed_depth_between_two_depths_is_a_mixture():
-    assert rules.fixed_depth_at(FOUR, 2.0) == 0.5
-    assert rules.fixed_depth_at(FOUR, 2.25) == pytest.approx(0.25 * 0.75 + 0.75 * 0.5)
+    assert study.fixed_depth_at(FOUR, 2.0) == 0.5
+    assert study.fixed_depth_at(FOUR, 2.25) == pytest.approx(0.25 * 0.75 + 0.75 * 0.5)
 
 
-def test_dealt_out_stops_know_nothing():
+def test_the_permutation_control_knows_nothing():
     steps = np.array([1, 3, 3, 3])
     # each puzzle gets step 1 with chance 1/4: right in all cases, 3/4, 3/4, never
-    assert rules.dealt_out(FOUR, steps, rounds=4000) == pytest.approx((1 + 0.75 + 0.75 + 0) / 4, abs=0.01)
+    assert study.permutation_control(FOUR, steps, rounds=4000) == pytest.approx((1 + 0.75 + 0.75 + 0) / 4, abs=0.01)
 
 
 def test_curve_reaches_both_ends():
-    found = rules.curve(FOUR, "q_margin")
-    assert found["mean_steps"].min() == 1.0 and found["mean_steps"].max() == 3.0
+    found = study.rule_curve(FOUR, "q_margin")
+    few = study.subsample_curve(found, 3)
+    for curve in (found, few):
+        assert curve["mean_steps"].min() == 1.0 and curve["mean_steps"].max() == 3.0
+    assert len(few) == 3
 
 
 def test_calibration_against_a_known_law():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=4000) * 2
     right = rng.random(4000) < 1 / (1 + np.exp(-logits))
-    table, numbers = rules.calibration(logits, right)
+    table, numbers = study.calibration(logits, right)
     pairs = mannwhitneyu(logits[right], logits[~right]).statistic
     assert numbers["auroc"] == pytest.approx(pairs / (right.sum() * (~right).sum()))
     assert numbers["ece"] < 0.03 and table["count"].sum() == 4000
-    _, over = rules.calibration(logits + 3, right)
+    _, over = study.calibration(logits + 3, right)
     assert over["ece"] > 0.2
-    assert np.isnan(rules.calibration(logits, np.ones(4000, bool))[1]["auroc"])
+    assert np.isnan(study.calibration(logits, np.ones(4000, bool))[1]["auroc"])
 
 
 def test_paired_gain_by_hand():
     before, after = np.array([1, 0, 0, 0, 1], bool), np.array([1, 1, 1, 0, 0], bool)
-    gain, low, high = rules.paired_gain(before, after)
+    gain, low, high = study.paired_gain(before, after)
     difference = np.array([0, 1, 1, 0, -1])
     assert gain == pytest.approx(0.2) and high - low == pytest.approx(2 * 1.96 * difference.std(ddof=1) / 5**0.5)
 
@@ -94,21 +96,15 @@ def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
 
 
 def test_a_model_for_puzzles_of_another_size_is_said():
-    params = Halting.create({"puzzle": "9x9", "model_path": str(SHIPPED / "sudoku_6x6")})
-    with pytest.raises(UserError, match="is for 36 cells, puzzles of 9x9 have 81|is for 36 cells, and puzzles"):
+    params = Halting.create({"puzzle": "9x9", "model_path": str(PRETRAINED / "sudoku_6x6")})
+    with pytest.raises(UserError, match="is for 36 cells, and puzzles of 9x9 have 81"):
         model_and_training(params)
 
 
 def test_a_mixture_of_two_depths():
-    assert rules.mixture_at(FOUR, 2.25).tolist() == [1, 1, 0.25, 0]
-    assert rules.mixture_at(FOUR, 2.25).mean() == rules.fixed_depth_at(FOUR, 2.25)
-    assert rules.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
-
-
-def test_thinning_keeps_both_ends():
-    found = rules.curve(FOUR, "q_margin")
-    few = rules.thin_out(found, 3)
-    assert len(few) == 3 and few["mean_steps"].min() == 1.0 and few["mean_steps"].max() == 3.0
+    assert study.mixture_at(FOUR, 2.25).tolist() == [1, 1, 0.25, 0]
+    assert study.mixture_at(FOUR, 2.25).mean() == study.fixed_depth_at(FOUR, 2.25)
+    assert study.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
 
 
 def test_a_folder_without_a_model_is_said(tmp_path):
