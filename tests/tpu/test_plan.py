@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.conftest import ROOT
 from trm.model import TRM, TRMConfig, answer_flops, step_flops
 from trm.params import read_yaml
-from trm.puzzles.sudoku import SHAPES
 from trm.puzzles.params import TrmTrain
+from trm.puzzles.sudoku import SHAPES
 from trm.puzzles.train import step_cost
 from trm.tpu.plan import application_traffic, chip_memory, count_parameters, faults, kept_for_backward, plan
 from trm.tpu.slices import SLICES

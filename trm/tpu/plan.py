@@ -16,8 +16,8 @@ from torch import nn
 from trm.halting import UNROLLED
 from trm.layers import inner_width
 from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
-from trm.puzzles.sudoku import SHAPES
 from trm.puzzles.params import TrmTrain
+from trm.puzzles.sudoku import SHAPES
 from trm.tpu.slices import GIB, Slice
 
 FLOAT = 4  # bytes
