@@ -42,6 +42,7 @@ ALIASES = {
     "answers_by": "readout",
     "asked_from": "lm_loss_start",
     "ask_interval": "lm_loss_every",
+    "ask_each": "lm_loss_all_cycles",
     "judged": "eval_checkpoint",
     "versus": "baseline_arm",
     "beside": "compare_slice",

@@ -1,4 +1,4 @@
-"""Ways of answering: what counts as right, chains that the shipped model writes, latents that are read, batches, time."""
+"""Methods of answering: what counts as right, chains of the shipped model, latents that are read, swaps, batches, time."""
 
 from itertools import islice
 
@@ -9,7 +9,7 @@ import torch
 from trm.language.lm import load_lm
 from trm.language.stories import problems
 from trm.latent.data import Exercise, from_problem
-from trm.latent.evaluate import Answered, Thinking, in_batches, is_right, race
+from trm.latent.evaluate import Answers, Thinking, in_batches, is_right, latency
 from trm.latent.frozen_lm import FrozenLM, tokens_of
 from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig
 
@@ -23,7 +23,6 @@ def thinking(kind=LatentReasoner, most=40, **options):
     torch.manual_seed(0)
     small = {
         "num_words": len(WORDS),
-        "lm_size": 192,
         "d_compressed": 8,
         "num_latents": 2,
         "hidden_size": 16,
@@ -129,47 +128,47 @@ def test_without_act_latents_are_those_of_the_last_thought():
     assert torch.equal(way.latents(prompt), way.reasoner.latents(way.thoughts(prompt)[-1]))
 
 
-def test_a_pause_answers_too():
+def test_pause_vectors_are_the_same_for_every_problem():
     way = thinking(Pause, most=4)
     latents = way.latents(way.read(SOME[:3]))
     assert latents.shape == (3, 2, 192) and torch.equal(latents[0], latents[2])
     assert len(way.thoughts(way.read(SOME[:3]))) == 1 and len(way.with_latents(SOME[:3]).texts) == 3
 
 
-def test_an_answer_by_itself_is_the_word_nearest_to_the_last_latent():
+def test_a_direct_answer_is_the_word_nearest_to_the_last_latent():
     way = thinking()
     ids = torch.tensor([tokens_of(TOKENIZER, one.answer)[0] for one in SOME])
     logits = torch.randn(8, 2, 4, len(WORDS))
     for latent, tokens in ((0, ids.roll(1)), (1, ids)):
         logits[range(8), latent, 0, torch.searchsorted(WORDS, tokens)] = 9
     way.reasoner.logits = lambda thought: logits
-    assert way.said(way.read(SOME)).tolist() == torch.stack((ids.roll(1), ids), 1).tolist()
-    found = way.by_itself(SOME)
+    assert way.nearest_tokens(way.read(SOME)).tolist() == torch.stack((ids.roll(1), ids), 1).tolist()
+    found = way.direct(SOME)
     assert found.texts == [one.answer for one in SOME] and found.accuracy == 1 and not found.tokens.any()
 
 
 def test_problems_in_batches_are_answered_as_all_at_once():
     plain, way = Thinking(FROZEN, None, 40), thinking(most=4)
-    for answer in (lambda some: plain.without(some, True), way.with_latents, way.by_itself):
+    for answer in (lambda some: plain.without(some, True), way.with_latents, way.direct):
         whole, parts = answer(SOME[:4]), in_batches(answer, SOME[:4], 3)
         assert parts.texts == whole.texts and len(whole.texts) == 4
         assert np.array_equal(parts.right, whole.right) and np.array_equal(parts.tokens, whole.tokens)
 
 
-def test_ways_race_in_turn_after_a_round_that_warms_up():
+def test_latency_is_measured_in_turn_after_a_round_that_warms_up():
     seen = []
 
-    def way(name):
+    def method(name):
         def answer(some):
             seen.append((name, len(some)))
-            return Answered(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
+            return Answers(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
 
         return answer
 
-    found = race({"a": way("a"), "b": way("b")}, SOME[:5], 3, rounds=2)
+    found = latency({"a": method("a"), "b": method("b")}, SOME[:5], 3, rounds=2)
     assert seen == [("a", 3), ("b", 3)] + 2 * [("a", 3), ("a", 2), ("b", 3), ("b", 2)]
     assert set(found) == {"a", "b"} and min(found.values()) > 0
-    assert race({}, SOME, 4) == {}
+    assert latency({}, SOME, 4) == {}
 
 
 def test_an_answer_without_a_chain_is_the_first_number_it_says():

@@ -1,4 +1,4 @@
-"""A frozen language model: what it reads and says in batches and by the cache, against the model itself, row by row."""
+"""A frozen language model in batches and with the cache, against the model itself, row by row."""
 
 import copy
 from itertools import islice
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, BertTokenizerFast
 from trm.errors import UserError
 from trm.language.lm import SHIPPED_LM, StateReader, load_lm
 from trm.language.stories import problems, prompt
-from trm.latent.frozen_lm import DATE, FrozenLM, chat_prompt, padded, tokens_of
+from trm.latent.frozen_lm import DATE, FrozenLM, chat_prompt, tokens_of
 
 LM, TOKENIZER = load_lm()
 ASKED = [next(problems("test", seed, steps, steps)) for seed, steps in enumerate((3, 1, 4, 2))]
@@ -26,7 +26,7 @@ def frozen(anchor=" so ", layer=2, ending=";"):
 
 
 def asked(lm):
-    return lm.read(*padded(IDS, TOKENIZER.pad_token_id))
+    return lm.read_rows(IDS)
 
 
 def some_latents(n=3, seed=0):
@@ -67,7 +67,7 @@ def test_prompts_are_read_in_company_as_alone(layer):
 
 def test_answers_after_latents_are_those_of_one_pass_without_padding():
     lm, latents = frozen(), some_latents()
-    read, (given, _) = asked(lm), padded(ANSWERS, TOKENIZER.pad_token_id)
+    read, (given, _) = asked(lm), lm.padded(ANSWERS)
     found = lm.after(read, latents, given)
     again = lm.after(read, latents, given)
     assert torch.equal(found.logits, again.logits), "what was read serves more than once"
@@ -82,7 +82,7 @@ def test_answers_after_latents_are_those_of_one_pass_without_padding():
 
 def test_latents_are_read_and_gradients_reach_them_alone():
     lm = frozen()
-    read, (given, mask) = asked(lm), padded(ANSWERS, TOKENIZER.pad_token_id)
+    read, (given, mask) = asked(lm), lm.padded(ANSWERS)
     latents, other = some_latents().requires_grad_(), some_latents(seed=1)
     said = lm.after(read, latents, given).logits
     assert ((said - lm.after(read, other, given).logits).abs().amax((1, 2)) > 0.1).all()
@@ -98,7 +98,7 @@ def test_latents_are_read_and_gradients_reach_them_alone():
 
 @pytest.mark.parametrize("latents", [some_latents(), totals()], ids=["noise", "totals"])
 @torch.no_grad()
-def test_writing_by_the_cache_is_writing_from_scratch(latents):
+def test_decoding_with_the_cache_is_decoding_from_scratch(latents):
     lm, end, pad = frozen(""), TOKENIZER.eos_token_id, TOKENIZER.pad_token_id
     read, rows = asked(lm), []
     for row in range(4):
@@ -107,22 +107,22 @@ def test_writing_by_the_cache_is_writing_from_scratch(latents):
             written.append(int(uncached(row, latents[row], lm.closing, written).logits[0, -1].argmax()))
         rows.append(written)
     longest = max(map(len, rows))
-    assert lm.write(read, latents, 7).tolist() == [row + [pad] * (longest - len(row)) for row in rows]
-    assert lm.write(read, latents, 1).tolist() == [row[:1] for row in rows], "and what was read serves again"
+    assert lm.generate_greedy(read, latents, 7).tolist() == [row + [pad] * (longest - len(row)) for row in rows]
+    assert lm.generate_greedy(read, latents, 1).tolist() == [row[:1] for row in rows], "and what was read serves again"
 
 
 @torch.no_grad()
-def test_writing_after_the_prompts_alone_is_the_models_own_generation():
+def test_decoding_after_the_prompts_alone_is_the_models_own_generation():
     lm, pad = frozen(), TOKENIZER.pad_token_id
     read = asked(lm)
-    found = lm.write(read, None, 40)
+    found = lm.generate_greedy(read, None, 40)
     assert ((found == TOKENIZER.eos_token_id).sum(1) == 1).all()
     assert len(set((found != pad).sum(1).tolist())) > 1, "texts of several lengths"
     longest = max(map(len, IDS))
     left = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in IDS])
     own = LM.generate(input_ids=left, attention_mask=(left != pad).long(), max_new_tokens=40, do_sample=False)
     assert torch.equal(found, own[:, longest:])
-    assert torch.equal(lm.write(read, None, 4), found[:, :4])
+    assert torch.equal(lm.generate_greedy(read, None, 4), found[:, :4])
 
 
 def test_anchors_are_where_a_chain_written_out_leads():
@@ -148,14 +148,9 @@ def test_latents_that_are_the_chains_own_tokens_lead_where_the_chain_leads():
     assert all(chain[-1:] == tokens_of(TOKENIZER, ";") for chain in CHAINS)
     words = LM.get_input_embeddings().weight.detach()
     for row, chain in enumerate(CHAINS):
-        read = lm.read(*padded(IDS[row : row + 1], 0))
+        read = lm.read_rows(IDS[row : row + 1])
         said = lm.after(read, words[torch.tensor([chain[:-1]])], torch.tensor([[2]]))  # the closing has its ending
         torch.testing.assert_close(said.anchor, lm.anchors(read, [chain]), **CLOSE)
-
-
-def test_it_says_how_wide_it_is_and_where():
-    lm = frozen()
-    assert lm.hidden_size == 192 and lm.device.type == "cpu" and lm.embeddings.shape == (len(TOKENIZER), 192)
 
 
 # --- prompts ------------------------------------------------------------------------------------------------------
@@ -173,19 +168,19 @@ def test_prompts_are_those_that_the_shipped_model_learned_from(thinking):
         assert chat_prompt(TOKENIZER, one.question, thinking) == prompt(one, thinking)
 
 
-def test_thoughts_are_begun_once():
+def test_the_think_token_is_added_once():
     for end, expected in (("", "q<think>"), ("<think>", "q<think>"), ("<think>\n", "q<think>\n")):
         with_end = template("{{ messages[0].content }}{% if add_generation_prompt %}" + end + "{% endif %}")
         assert chat_prompt(with_end, "q", True) == expected
     assert chat_prompt(template("{{ messages[0].content }}"), "q", False) == "q"
 
 
-def test_a_template_that_asks_for_the_day_is_told_the_same_every_day():
+def test_a_template_with_a_date_gives_the_same_prompt_every_day():
     dated = template("{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}")
     assert chat_prompt(dated, "q", False) == f"{DATE}: q" == "01 January 2025: q"
 
 
-def test_a_tokenizer_that_cannot_tell_thinking_from_not_is_refused(tmp_path):
+def test_models_and_tokenizers_that_cannot_think_are_refused(tmp_path):
     bare = template(None)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
@@ -193,9 +188,6 @@ def test_a_tokenizer_that_cannot_tell_thinking_from_not_is_refused(tmp_path):
     for tokenizer, message in ((bare, "no chat template"), (other, "no token <think>")):
         with pytest.raises(UserError, match=message):
             FrozenLM(LM, tokenizer, 2)
-
-
-def test_a_model_without_that_layer_or_without_a_head_is_refused():
     with pytest.raises(UserError, match="layer 5"):
         frozen(layer=5)
     with pytest.raises(UserError, match="no head"):

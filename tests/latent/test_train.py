@@ -1,4 +1,4 @@
-"""The work of chapter 07: problems apart, arms that train and resume to the bit, what is kept, stand-ins, bad input."""
+"""Training of chapter 07: parts without common problems, arms, resuming to the bit, stored states, baselines, bad input."""
 
 import json
 from itertools import islice
@@ -10,17 +10,18 @@ import torch
 from trm.errors import UserError
 from trm.language.lm import load_lm
 from trm.language.stories import problems
+from trm.latent import evaluate
 from trm.latent import train as job
-from trm.latent.data import from_problem
+from trm.latent.data import Data, encode, from_problem
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.params import LATENT_ARMS, LatentReasoning
-from trm.latent.reasoner import LatentReasoner, ReasonerConfig
+from trm.latent.reasoner import LatentReasoner, ReasonerConfig, load_reasoner
 from trm.params import ParameterError
 from trm.run import Run
 
 TINY = dict(
-    judged="trained", num_latents=2, d_compressed=8, hidden_size=16, num_heads=2, H_cycles=2, max_problem_steps=3,
-    num_samples=24, batch_size=8, max_steps=4, asked_from=1, ask_interval=2, warmup_steps=1, eval_interval=2,
+    eval_checkpoint="trained", num_latents=2, d_compressed=8, hidden_size=16, num_heads=2, H_cycles=2, max_problem_steps=3,
+    num_samples=24, batch_size=8, max_steps=4, lm_loss_start=1, lm_loss_every=2, warmup_steps=1, eval_interval=2,
     checkpoint_interval=2, log_interval=1, valid_size=6, test_size=64, max_new_tokens=20, backend="cpu",
 )  # fmt: skip
 TIMES = ("train/seconds", "train/seconds_per_step")
@@ -66,9 +67,9 @@ def test_every_arm_trains_and_leaves_the_language_model_alone(tmp_path, data, ar
     assert all(torch.equal(value, before[name]) for name, value in data.lm.lm.state_dict().items())
     assert not any(p.requires_grad for p in data.lm.lm.parameters())
     assert "valid/accuracy" in found.history[-1] and ("valid/latent_1" in found.history[-1]) == (arm != "pause")
-    kept = job.load_reasoner(run.path("model"), data.lm.hidden_size, arm == "pause")
+    kept = load_reasoner(run.path("model"), data.lm.hidden_size, arm == "pause")
     for name, value in kept.state_dict().items():
-        assert torch.equal(value, found.reasoner.state_dict()[name]), "what is judged is what is kept"
+        assert torch.equal(value, found.model.state_dict()[name]), "what is judged is what is kept"
     assert not run.path("states/x").parent.joinpath("prompts").exists(), "states do not stay"
 
 
@@ -85,26 +86,26 @@ def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_numbers(tmp_path, 
         trained(tmp_path / "cut", data, max_steps=6)
     again, resumed = trained(tmp_path / "cut", data, max_steps=6, resume=True)
     assert history(unbroken) == history(resumed)
-    for name, value in whole.reasoner.state_dict().items():
-        assert torch.equal(value, again.reasoner.state_dict()[name])
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
     assert trained(tmp_path / "cut", data, max_steps=9, time_limit=1e-9)[0] is None, "paused"
 
 
 def test_states_are_computed_once(tmp_path, data, monkeypatch):
     params = params_of(tmp_path, cache_dir=str(tmp_path / "kept"))
-    run, encoded = Run(params, "07_latent_reasoning"), job.encode(data.lm, data.parts["train"], 2)
+    run, encoded = Run(params, "07_latent_reasoning"), encode(data.lm, data.parts["train"], 2)
     reasoner = job.make_reasoner(params, data, encoded, "thoughts")
-    store = job.keep_states(params, run, data.lm, reasoner, encoded)
+    store = job.compressed_states(params, run, data.lm, reasoner, encoded)
     ids = torch.tensor([encoded[5].prompt])
     alone = reasoner.reads.compress(data.lm.read(ids, torch.ones_like(ids).bool()).states[0])
     np.testing.assert_allclose(store.of(5), alone.detach().numpy(), atol=1e-4)
     monkeypatch.setattr(FrozenLM, "read", None)
-    job.keep_states(params, run, data.lm, reasoner, encoded)
+    job.compressed_states(params, run, data.lm, reasoner, encoded)
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
 def test_compressors_are_the_principal_components(data):
-    encoded = job.encode(data.lm, data.parts["train"], 2)
+    encoded = encode(data.lm, data.parts["train"], 2)
     reasoner = job.make_reasoner(params_of(), data, encoded, "thoughts")
     rows = [
         data.lm.read(torch.tensor([one.prompt]), torch.ones(1, len(one.prompt)).bool()).states[0] for one in encoded
@@ -117,14 +118,14 @@ def test_compressors_are_the_principal_components(data):
     assert reasoner.ids.tolist() == sorted(said) and torch.equal(reasoner.words, data.lm.embeddings[reasoner.ids])
 
 
-def test_stand_ins_know_nothing_of_the_problem_but_what_they_say(data):
+def test_baselines_are_not_computed_for_the_problem(data, monkeypatch):
     """mean: one thought for all; shuffled: another's; ridge: linear in the prompt's last state."""
     params = params_of()
-    encoded = job.encode(data.lm, data.parts["train"], 2)
+    encoded = encode(data.lm, data.parts["train"], 2)
     reasoner = job.make_reasoner(params, data, encoded, "thoughts").eval()
-    thinking = job.Thinking(data.lm, reasoner, 4)
+    thinking = evaluate.Thinking(data.lm, reasoner, 4)
     some = data.parts["train"]
-    known, ridge = job.guesses(thinking, some, 8)
+    known, ridge = evaluate.fit_baselines(thinking, some, 8)
     prompt = thinking.read(some)
     latents = thinking.latents(prompt)
     torch.testing.assert_close(known, latents)
@@ -132,18 +133,20 @@ def test_stand_ins_know_nothing_of_the_problem_but_what_they_say(data):
     two = ridge(prompt.last[:1]) + ridge(prompt.last[1:2]) - ridge(prompt.last[2:3])
     torch.testing.assert_close(two, ridge(prompt.last[:1] + prompt.last[1:2] - prompt.last[2:3]), atol=1e-3, rtol=1e-3)
     seen = []
-    data_ways = job.stand_ins(thinking, some, 8)
-    thinking.written = lambda asked, prompt, latents: seen.append(latents)
+    methods = evaluate.baselines(thinking, some, 8)
+    monkeypatch.setattr(
+        data.lm, "generate_greedy", lambda prompt, latents, limit: seen.append(latents) or torch.zeros(5, 1)
+    )
     for way in ("mean", "shuffled"):
-        data_ways[way](data.parts["test"][:5])
+        methods[way](data.parts["test"][:5])
     assert (seen[0] == seen[0][:1]).all() and torch.equal(seen[1], known[:5])
 
 
-def test_rows_of_all_ways(data, tmp_path):
+def test_rows_of_all_methods(data, tmp_path):
     found, _ = trained(tmp_path, data)
     params = params_of()
-    ways = job.ways(params, data, {"thoughts": found.reasoner})
-    rows = {row["way"]: row for row in job.rows(params, data, ways, times=("thoughts",))}
+    methods = evaluate.methods(params, data, {"thoughts": found.model})
+    rows = {row["way"]: row for row in evaluate.rows(params, data, methods, timed=("thoughts",))}
     assert set(rows) == {"no_thinking", "chain", "thoughts", "read_off", "mean", "ridge", "shuffled"}
     assert rows["chain"]["accuracy"] > 0.9 > rows["no_thinking"]["accuracy"] and rows["chain"]["tokens"] > 10
     assert rows["read_off"]["tokens"] == 0 and {"accuracy/2", "accuracy/3"} <= set(rows["mean"])
@@ -151,11 +154,11 @@ def test_rows_of_all_ways(data, tmp_path):
 
 
 def test_what_is_the_same_for_every_problem(data):
-    encoded = job.encode(data.lm, data.parts["test"], 2)
-    found = job.constancy(data, encoded, 16)
+    encoded = encode(data.lm, data.parts["test"], 2)
+    found = evaluate.constant_share(data, encoded, 16)
     assert found["</think>"] == found["answer's anchor"], "here the answer is read at </think>"
     assert all(0 < share < 1 for share in found["</think>"]) and len(found["</think>"]) == 4
-    same = job.constancy(data, encoded[:1] * 3, 2)
+    same = evaluate.constant_share(data, encoded[:1] * 3, 2)
     assert same["</think>"] == pytest.approx([1.0] * 4, abs=1e-5)
 
 
@@ -186,7 +189,7 @@ def test_chains_are_written_once_and_kept_where_they_are_right(tmp_path, gsm8k, 
     file = run.dir / "chains" / "chains.jsonl"
     kept = file.read_text()
     with monkeypatch.context() as patched:
-        patched.setattr(job.Thinking, "without", None)
+        patched.setattr(evaluate.Thinking, "without", None)
         assert job.load(params, run).parts == found.parts, "read, not written again"
     assert job.train(params, run, found).metrics["train/steps"] == 4
     for broken, message in (
@@ -211,7 +214,7 @@ def test_chains_are_written_once_and_kept_where_they_are_right(tmp_path, gsm8k, 
         ({"schedule": "lienar"}, "did you mean 'linear'"),
         ({"chain_weight": 0, "answer_weight": 0, "distill_weight": 0}, "are all 0: nothing is learned"),
         ({"arm": "", "halting": "act", "chain_weight": 0}, "'halting' = 'act' weighs a loss of every thought"),
-        ({"arm": "direct_alone", "chain_weight": 0.5}, "'chain_weight' = 0.5 is not what arm 'direct_alone' means"),
+        ({"arm": "direct_alone", "chain_weight": 0.5}, "'chain_weight' = 0.5 contradicts arm 'direct_alone'"),
         ({"min_steps": 4}, "'min_steps' = 4 must not exceed max_problem_steps = 3"),
     ],
 )
@@ -228,7 +231,7 @@ def test_models_that_cannot_think(tmp_path, data):
     with pytest.raises(UserError, match="layer 9: .* has layers 1 to 4"):
         FrozenLM(data.lm.lm, data.lm.tokenizer, 9)
     with pytest.raises(UserError, match="d_compressed 500 is not between 1 and the size of the hidden states, 192"):
-        job.make_reasoner(params_of(d_compressed=500), data, job.encode(data.lm, data.parts["train"], 2), "thoughts")
+        job.make_reasoner(params_of(d_compressed=500), data, encode(data.lm, data.parts["train"], 2), "thoughts")
 
 
 def test_thinkers_that_ship_are_for_what_ships(data):
@@ -237,13 +240,15 @@ def test_thinkers_that_ship_are_for_what_ships(data):
         ({"data_path": "x"}, "that ship"),
     ):
         with pytest.raises(UserError, match=message):
-            job.shipped(data, params_of(judged="shipped", **changes))
-    other = job.Data(FrozenLM(data.lm.lm, data.lm.tokenizer, 3), data.parts)
-    with pytest.raises(UserError, match="read layer 2, not 3, and end with .*give `-p judged trained`"):
-        job.shipped(other, params_of(judged="shipped"))
+            evaluate.shipped(data, params_of(eval_checkpoint="shipped", **changes))
+    other = Data(FrozenLM(data.lm.lm, data.lm.tokenizer, 3), data.parts)
+    with pytest.raises(
+        UserError, match="layer 2 and ending ';', not layer 3 and ';'; give `-p eval_checkpoint trained`"
+    ):
+        evaluate.shipped(other, params_of(eval_checkpoint="shipped"))
 
 
 def test_a_reasoner_for_another_width(tmp_path, data):
     LatentReasoner(ReasonerConfig(lm_size=64, d_compressed=8, hidden_size=16, num_heads=2)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="for a language model of width 64, and this one has 192"):
-        job.load_reasoner(tmp_path, data.lm.hidden_size)
+        load_reasoner(tmp_path, data.lm.hidden_size)

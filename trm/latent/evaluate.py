@@ -1,25 +1,31 @@
-"""Ways of answering compared: a language model that answers at once, that writes its chain first, or that is given latents.
+"""Methods of answering compared: at once, after a written chain, after latents, and baselines for the latents.
 
-All go through one loop of writing (`FrozenLM.write`), so that their times compare the ways and not the loops.
+All generate through one loop (`FrozenLM.generate_greedy`), so that their times compare the methods and not the loops.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
+from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
+from trm.errors import UserError
 from trm.language.gsm8k import read_number
-from trm.latent.data import Exercise
-from trm.latent.frozen_lm import FrozenLM, Prompt, chat_prompt, padded, tokens_of
-from trm.latent.reasoner import Latents
+from trm.latent.data import Data, Encoded, Exercise
+from trm.latent.frozen_lm import FrozenLM, Prompt, chat_prompt, tokens_of
+from trm.latent.params import LatentReasoning
+from trm.latent.reasoner import SHIPPED_REASONER, Latents, load_reasoner
+
+FIT_ON = 2000  # training problems that compressors, means and regressions are fitted on
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What became of N problems: right (N,), tokens that the language model wrote for each (N,), and the texts."""
+class Answers:
+    """Answers to N problems: right (N,), tokens generated for each (N,), and the texts."""
 
     right: np.ndarray
     tokens: np.ndarray
@@ -31,21 +37,19 @@ class Answered:
         return float(self.right.mean())
 
 
-Way = Callable[[Sequence[Exercise]], Answered]
+Method = Callable[[Sequence[Exercise]], Answers]
+Change = Callable[[Prompt, Tensor], Tensor]  # (prompts, latents) -> other latents
 
 
 def is_right(text: str, exercise: Exercise, first: bool = False) -> bool:
-    """Whether a text gives the answer: the number that it ends with (`first`: begins with), after its thoughts."""
+    """Whether the last (`first`: the first) number after the chain is the answer."""
     return read_number(text.split("</think>")[-1], first) == read_number(exercise.answer)
 
 
 class Thinking:
-    """Latents for prompts, and answers with them or without.
+    """A frozen language model with a reasoner (None where no latents are used): latents for prompts, and answers.
 
-    Args:
-        lm: the language model. reasoner: what writes the latents; None where only the ways without are asked for.
-        max_new_tokens: most tokens of a chain with its answer. max_answer_tokens: most tokens of an answer without one, so that
-            no model thinks aloud where it should answer.
+    max_new_tokens: limit for a chain with its answer. max_answer_tokens: limit for an answer without a chain.
     """
 
     def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int, max_answer_tokens: int = 16):
@@ -54,88 +58,217 @@ class Thinking:
 
     def read(self, some: Sequence[Exercise], thinking: bool = True) -> Prompt:
         """The prompts of exercises, read; those without thinking with the words before the answer."""
-        tokenizer, rows = self.lm.tokenizer, []
-        for exercise in some:
-            text = chat_prompt(tokenizer, exercise.question, thinking) + ("" if thinking else self.lm.anchor)
-            rows.append(tokens_of(tokenizer, text))
-        ids, mask = padded(rows, tokenizer.pad_token_id)
-        return self.lm.read(ids.to(self.lm.device), mask.to(self.lm.device))
+        tokenizer, anchor = self.lm.tokenizer, "" if thinking else self.lm.anchor
+        texts = [chat_prompt(tokenizer, one.question, thinking) + anchor for one in some]
+        return self.lm.read_rows([tokens_of(tokenizer, text) for text in texts])
 
     @torch.no_grad()
     def thoughts(self, prompt: Prompt, H_cycles: int = 0) -> list[Tensor]:
         """The reasoner's thought after each cycle."""
-        compress = self.reasoner.reads.compress if hasattr(self.reasoner, "reads") else lambda states: states
-        return self.reasoner.think(compress(prompt.states), prompt.mask, H_cycles)
-
-    @torch.no_grad()
-    def thought(self, prompt: Prompt) -> Tensor:
-        """The thought with which each prompt is answered: the last, or where halting was learned, the one at which it stops."""
-        return self.reasoner.chosen(self.thoughts(prompt))
+        return self.reasoner.think(self.reasoner.compress(prompt.states), prompt.mask, H_cycles)
 
     @torch.no_grad()
     def latents(self, prompt: Prompt) -> Tensor:
-        """What of it enters the language model: (B, num_latents, D)."""
-        return self.reasoner.latents(self.thought(prompt))
+        """The inputs to the language model, (B, num_latents, D): of the last thought, or with act of that at which it stops."""
+        return self.reasoner.latents(self.reasoner.chosen(self.thoughts(prompt)))
 
     @torch.no_grad()
-    def said(self, prompt: Prompt) -> Tensor:
-        """The word that each latent is nearest to: (B, num_latents) token ids."""
-        return self.reasoner.ids[self.reasoner.logits(self.thought(prompt))[:, :, 0].argmax(-1)]
+    def nearest_tokens(self, prompt: Prompt) -> Tensor:
+        """The token id of the word nearest to each latent: (B, num_latents)."""
+        logits = self.reasoner.logits(self.reasoner.chosen(self.thoughts(prompt)))
+        return self.reasoner.ids[logits[:, :, 0].argmax(-1)]
 
-    def with_latents(
-        self, some: Sequence[Exercise], change: Callable[[Prompt, Tensor], Tensor] | None = None
-    ) -> Answered:
-        """Answers after the reasoner's latents, or after what `change` makes of (the prompts, the latents)."""
+    @torch.no_grad()
+    def nearest_words(self, one: Exercise) -> list[list[tuple[str, float]]]:
+        """For each cycle and latent, the word of largest weight in the mixture, and that weight."""
+        found = []
+        for thought in self.thoughts(self.read([one])):
+            weights, best = self.reasoner.logits(thought)[0, :, 0].softmax(-1).max(-1)
+            words = [self.lm.tokenizer.decode([i]) for i in self.reasoner.ids[best].tolist()]
+            found.append(list(zip(words, weights.tolist())))
+        return found
+
+    def with_latents(self, some: Sequence[Exercise], change: Change | None = None) -> Answers:
+        """Answers after the reasoner's latents, or after `change(prompts, latents)`."""
         prompt = self.read(some)
-        latents = self.latents(prompt)
-        return self.written(some, prompt, latents if change is None else change(prompt, latents))
+        latents = self.latents(prompt) if change is None else change(prompt, self.latents(prompt))
+        return self._answers(some, self.lm.generate_greedy(prompt, latents, self.max_answer_tokens), first=True)
 
-    def without(self, some: Sequence[Exercise], thinking: bool) -> Answered:
-        """Answers at once, or (`thinking`) after a written chain; who does not come to the end of it has given no answer."""
+    def without(self, some: Sequence[Exercise], thinking: bool) -> Answers:
+        """Answers at once, or (`thinking`) after a written chain; a chain that does not end within the limit is wrong."""
         prompt = self.read(some, thinking)
-        if not thinking:
-            return self.written(some, prompt, None)
-        found = self._answered(some, self.lm.write(prompt, None, self.max_new_tokens), first=False)
-        return replace(found, right=found.right * np.array(["</think>" in text for text in found.texts]))
+        limit = self.max_new_tokens if thinking else self.max_answer_tokens
+        found = self._answers(some, self.lm.generate_greedy(prompt, None, limit), first=not thinking)
+        ended = np.array([not thinking or "</think>" in text for text in found.texts])
+        return replace(found, right=found.right * ended)
 
-    def by_itself(self, some: Sequence[Exercise]) -> Answered:
-        """Answers without the language model: the word that the last latent is nearest to, one token."""
-        found = self._answered(some, self.said(self.read(some))[:, -1:], first=True)
+    def direct(self, some: Sequence[Exercise]) -> Answers:
+        """Answers without the language model: the word nearest to the last latent."""
+        found = self._answers(some, self.nearest_tokens(self.read(some))[:, -1:], first=True)
         return replace(found, tokens=np.zeros(len(some), int))
 
-    def written(self, some: Sequence[Exercise], prompt: Prompt, latents: Tensor | None) -> Answered:
-        """Answers after prompts and latents (B, n, D)."""
-        return self._answered(some, self.lm.write(prompt, latents, self.max_answer_tokens), first=True)
+    def answer(self, some: Sequence[Exercise]) -> Answers:
+        """Answers by the readout that the reasoner was trained for."""
+        return self.direct(some) if self.reasoner.config.readout == "direct" else self.with_latents(some)
 
-    def _answered(self, some: Sequence[Exercise], ids: Tensor, first: bool) -> Answered:
-        """What token ids (B, T) say, up to the end token, which counts as one."""
+    def _answers(self, some: Sequence[Exercise], ids: Tensor, first: bool) -> Answers:
+        """Answers in generated token ids (B, T), up to the end token, which counts as one token."""
         end, texts, tokens = self.lm.tokenizer.eos_token_id, [], []
         for row in ids.tolist():
             length = row.index(end) if end in row else len(row)
             texts.append(self.lm.tokenizer.decode(row[:length]))
             tokens.append(min(length + 1, len(row)))
         right = [is_right(text, one, first) for text, one in zip(texts, some)]
-        return Answered(np.array(right, float), np.array(tokens), texts)
+        return Answers(np.array(right, float), np.array(tokens), texts)
 
 
-def in_batches(way: Way, some: Sequence[Exercise], size: int) -> Answered:
-    """A way of answering, `size` problems at a time."""
-    parts = [way(some[first : first + size]) for first in range(0, len(some), size)]
-    return Answered(
-        np.concatenate([part.right for part in parts]),
-        np.concatenate([part.tokens for part in parts]),
-        [text for part in parts for text in part.texts],
-    )
+def in_batches(method: Method, some: Sequence[Exercise], size: int) -> Answers:
+    """The answers of a method, `size` problems at a time."""
+    parts = [method(some[first : first + size]) for first in range(0, len(some), size)]
+    right, tokens = (np.concatenate([getattr(part, name) for part in parts]) for name in ("right", "tokens"))
+    return Answers(right, tokens, [text for part in parts for text in part.texts])
 
 
-def race(ways: dict[str, Way], some: Sequence[Exercise], batch: int, rounds: int = 5) -> dict[str, float]:
-    """Seconds that each way takes for an answer, the prompt's reading included: the median over rounds, in each of which every
-    way answers all of `some`, `batch` at a time, in turn, after one that warms up."""
-    took: dict[str, list[float]] = {name: [] for name in ways}
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+def shipped(
+    data: Data, params: LatentReasoning, names: Sequence[str] = ("thoughts", "direct", "pause")
+) -> dict[str, Latents]:
+    """The reasoners that ship, by arm.
+
+    Raises:
+        UserError: another language model, layer or ending than theirs.
+    """
+    needed, advice = "the reasoners that ship are for", "give `-p eval_checkpoint trained`"
+    if params.lm or params.data_path:
+        raise UserError(f"{needed} the model and the stories that ship; for another {advice}")
+    lm, found = data.lm, {}
+    for name in names:
+        found[name] = load_reasoner(SHIPPED_REASONER / name, lm.hidden_size, name == "pause").to(lm.device)
+        theirs = found[name].config
+        if (theirs.layer, theirs.ending) != (lm.layer, params.ending):
+            own = f"layer {lm.layer} and {params.ending!r}"
+            raise UserError(f"{needed} layer {theirs.layer} and ending {theirs.ending!r}, not {own}; {advice}")
+    return found
+
+
+def methods(params: LatentReasoning, data: Data, reasoners: dict[str, Latents]) -> dict[str, Method]:
+    """Every method by name: no_thinking, chain, each reasoner by the readout it was trained for, and for `thoughts` also
+    read_off (the word nearest to its last latent) and `baselines`."""
+    limits = params.max_new_tokens, params.max_answer_tokens
+    without = Thinking(data.lm, None, *limits).without
+    found: dict[str, Method] = {name: partial(without, thinking=name == "chain") for name in ("no_thinking", "chain")}
+    for name, reasoner in reasoners.items():
+        thinking = Thinking(data.lm, reasoner, *limits)
+        found[name] = thinking.answer
+        if name == "thoughts":
+            found["read_off"] = thinking.direct
+            found |= baselines(thinking, data.parts["train"][:FIT_ON], params.batch_size)
+    return found
+
+
+def baselines(thinking: Thinking, some: Sequence[Exercise], batch: int) -> dict[str, Method]:
+    """Answers after latents that were not computed for the problem: `mean`, over training problems `some`; `ridge`, a
+    regression from the prompt's last state; `shuffled`, those of training problems."""
+    known, predict = fit_baselines(thinking, some, batch)
+    changes = {
+        "mean": lambda prompt, latents: known.mean(0).expand_as(latents),
+        "ridge": lambda prompt, latents: predict(prompt.last),
+        "shuffled": lambda prompt, latents: known[torch.arange(len(latents)) % len(known)],
+    }
+    return {name: partial(thinking.with_latents, change=change) for name, change in changes.items()}
+
+
+def fit_baselines(thinking: Thinking, some: Sequence[Exercise], batch: int) -> tuple[Tensor, Callable]:
+    """The latents of some problems (N, num_latents, D), and a ridge regression from the last prompt state (B, D) to them, its
+    penalty chosen by leave-one-out cross-validation."""
+    states, latents = [], []
+    for first in range(0, len(some), batch):
+        prompt = thinking.read(some[first : first + batch])
+        states.append(prompt.last)
+        latents.append(thinking.latents(prompt))
+    x, y = torch.cat(states).cpu().numpy(), torch.cat(latents)
+    ridge = RidgeCV(alphas=np.logspace(-3, 5, 9)).fit(x, y.flatten(1).cpu().numpy())
+
+    def predict(last: Tensor) -> Tensor:
+        return torch.from_numpy(ridge.predict(last.cpu().numpy())).to(y.device, torch.float32).view(-1, *y.shape[1:])
+
+    return y, predict
+
+
+# --- measurements -------------------------------------------------------------------------------------------------
+
+
+def latency(methods: dict[str, Method], some: Sequence[Exercise], batch: int, rounds: int = 5) -> dict[str, float]:
+    """Seconds per answer of each method, reading the prompt included: median over rounds, in each of which the methods answer
+    all of `some`, `batch` at a time, in turn, after a warm-up round."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for round_ in range(rounds + 1):
-        for name, way in ways.items():
+        for name, method in methods.items():
             asked = some if round_ else some[:batch]
             started = time.perf_counter()
-            in_batches(way, asked, batch)
-            took[name].append((time.perf_counter() - started) / len(asked))
-    return {name: float(np.median(seconds[1:])) for name, seconds in took.items()}
+            in_batches(method, asked, batch)
+            seconds[name].append((time.perf_counter() - started) / len(asked))
+    return {name: float(np.median(taken[1:])) for name, taken in seconds.items()}
+
+
+def rows(params: LatentReasoning, data: Data, found: dict[str, Method], timed: Sequence[str] = ()) -> list[dict]:
+    """One row per method: accuracy on the test part, accuracy/N by number of steps, tokens generated per answer; for those in
+    `timed` also ms/1 and ms/64, milliseconds per answer in batches of 1 and of 64."""
+    test = data.parts["test"]
+    steps, table = np.array([one.steps for one in test]), []
+    for name, method in found.items():
+        answers = in_batches(method, test, params.batch_size)
+        row = {"way": name, "seed": params.seed, "accuracy": answers.accuracy, "tokens": float(answers.tokens.mean())}
+        row |= {f"accuracy/{n}": float(answers.right[steps == n].mean()) for n in sorted(set(steps.tolist()))}
+        table.append(row)
+    measured = {name: method for name, method in found.items() if name in timed}
+    for batch, count in ((1, params.timed // 8), (64, params.timed)):
+        seconds = latency(measured, test[: max(count, 1)], batch)
+        for row in table:
+            if row["way"] in seconds:
+                row[f"ms/{batch}"] = 1000 * seconds[row["way"]]
+    return table
+
+
+def chapter_metrics(table: Sequence[dict]) -> dict[str, float]:
+    """latent/accuracy_<method> of a run's rows; for `thoughts` latent/accuracy, latent/gap_recovered (the share of the gap from
+    no_thinking to chain that it closes) and latent/speedup (ms of chain over ms of thoughts, one problem at a time)."""
+    by = {row["way"]: row for row in table}
+    found = {f"latent/accuracy_{name}": row["accuracy"] for name, row in by.items() if name != "thoughts"}
+    if own := by.get("thoughts"):
+        none, chain = by["no_thinking"]["accuracy"], by["chain"]["accuracy"]
+        found["latent/accuracy"] = own["accuracy"]
+        found["latent/speedup"] = by["chain"]["ms/1"] / own["ms/1"]
+        if chain != none:
+            found["latent/gap_recovered"] = (own["accuracy"] - none) / (chain - none)
+    return found
+
+
+def step_accuracy(thinking: Thinking, encoded: Sequence[Encoded], batch: int) -> np.ndarray:
+    """Share of problems in which the word nearest to a latent is the total of its own step: (num_latents,), nan where no
+    problem has so many steps."""
+    hits, counts = 0.0, 0.0
+    for first in range(0, len(encoded), batch):
+        some = encoded[first : first + batch]
+        nearest = thinking.nearest_tokens(thinking.lm.read_rows([one.prompt for one in some])).cpu().numpy()
+        labels = np.stack([one.step_labels[:, 0] for one in some])
+        own = (labels >= 0) & (np.arange(labels.shape[1])[None] < np.array([[one.steps] for one in some]))
+        hits, counts = hits + ((nearest == labels) & own).sum(0), counts + own.sum(0)
+    with np.errstate(invalid="ignore"):
+        return hits / counts
+
+
+@torch.no_grad()
+def constant_share(data: Data, encoded: Sequence[Encoded], batch: int) -> dict[str, list[float]]:
+    """The share of a state's mean square that its mean over problems has, after each block: of the token `</think>` after a
+    correct chain, and of the answer's anchor."""
+    found = {"</think>": [], "answer's anchor": []}
+    for first in range(0, len(encoded), batch):
+        some = encoded[first : first + batch]
+        prompt, chains = data.lm.read_rows([one.prompt for one in some]), [one.chain for one in some]
+        for name, closed in zip(found, (1, None)):
+            found[name].append(data.lm.anchors(prompt, chains, closed).cpu())
+    states = {name: torch.cat(parts) for name, parts in found.items()}  # (N, layers, D) each
+    return {name: (x.mean(0).square().sum(-1) / x.square().sum(-1).mean(0)).tolist() for name, x in states.items()}

@@ -1,108 +1,109 @@
-"""A tiny recursive model that thinks for a language model: it reads the states of a prompt and writes a few latents.
+"""A tiny recursive model that writes latents for a frozen language model, and the losses that it learns from.
 
-Different from a TRM on puzzles: the recursion runs over the `num_latents` positions of the answer alone. The prompt, tens of
-tokens, is read once: every block keeps its keys and values, at which the latents look each time (`FixedContext`). States come
-in through a compressor of the model's states, and what a latent wants to say goes out through one of its token embeddings
-(`trm.compressor.model`); both are closed forms, found before training, and part of the file. What enters the language model is
-a mixture of the embeddings of its `words`, each by how near it is (soft thinking, arXiv 2505.15778): near one word it is that
-word, which the model knows how to read. What the latents are worth is decided in `trm.latent.thinker`.
+Different from a TRM on puzzles: the recursion runs over the `num_latents` positions of the answer alone. The prompt is read
+once: every block keeps its keys and values, which the latents attend to (`FixedContext`). Two linear compressors, closed forms
+found before training, map the model's states in and token embeddings out (`trm.compressor.model`). A latent is a mixture of the
+embeddings of `words`, weighted by softmax(sharpness * cosine) (soft thinking, arXiv 2505.15778).
 """
 
-import io
 import math
-from abc import ABC, abstractmethod
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from trm import halting
+from trm import halting, supervision
+from trm.checkpoint import PRETRAINED, load_pretrained
 from trm.compressor.model import Compressor
 from trm.errors import UserError
-from trm.latent.data import NOT_LEARNED
+from trm.latent.frozen_lm import FrozenLM, Prompt
 from trm.layers import Block, FixedContext, Linear, truncated_normal_
+from trm.losses import IGNORE_INDEX, softmax_cross_entropy
+from trm.protocol import StepOutput
 from trm.recursion import recurse
 
-SHIPPED_REASONER = Path(__file__).parent.parent / "pretrained" / "latent_reasoner"
+SHIPPED_REASONER = PRETRAINED / "latent_reasoner"
 
 
-@dataclass(frozen=True)
-class ReasonerConfig:
-    """Everything that defines a reasoner."""
+class ReasonerParams(BaseModel):
+    """The parameters that define a latent reasoner and weigh its losses; the schema of chapter 07 inherits them."""
 
-    lm_size: int = 192  # width of the language model's states and embeddings
-    layer: int = 2  # whose states are read
-    ending: str = ";"  # what its chains end with
-    d_compressed: int = 96  # numbers that a state comes in by, and a latent goes out by
-    num_latents: int = 6
-    num_words: int = 1  # tokens that a latent is a mixture of
-    sharpness: float = 20.0  # logit of a word: this times the cosine
-    notes: int = 3  # what else is read from each latent in training: operation, number, total before
-    seq_len: int = 256  # latents and prompt together
-    hidden_size: int = 96
-    num_layers: int = 1
-    num_heads: int = 4
-    expansion: float = 4.0
-    inner_multiple: int = 8
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
-    H_cycles: int = 4
-    L_cycles: int = 1
-    halt_max_steps: int = 1  # supervision steps, the state detached between them
-    backprop: str = "full"
-    halting: str = "none"  # none, or act: the expected loss over all thoughts
-    answers_by: str = "lm"  # who answers: the language model, or itself: the last latent
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    layer: int = Field(2, description="block whose hidden states are read: 1 the first, -1 what the head reads")
+    ending: str = Field(";", description="text at the end of the language model's chains, before </think>")
+    num_latents: int = Field(6, ge=1, description="latents between the prompt and the answer")
+    d_compressed: int = Field(96, ge=1, description="bottleneck size for input states and output latents")
+    hidden_size: int = Field(96, ge=8, description="width D")
+    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    num_heads: int = Field(4, ge=1, description="attention heads")
+    expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
+    H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")
+    L_cycles: int = Field(1, ge=1, description="L-cycles per H-cycle")
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
+    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
+    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
+    readout: Literal["lm", "direct"] = Field(
+        "lm",
+        validation_alias=AliasChoices("readout", "answers_by"),  # the old name, in older config.json
+        description="the answer is the language model's, or the last latent's",
+    )
+    chain_weight: float = Field(1.0, ge=0, description="weight of the chain loss: the steps of a correct chain")
+    answer_weight: float = Field(1.0, ge=0, description="weight of the answer's cross-entropy")
+    distill_weight: float = Field(1.0, ge=0, description="weight of the distance to the state after a correct chain")
+    lm_loss_all_cycles: bool = Field(False, description="compute the language model's loss after every H-cycle")
+    schedule: str = Field("linear", description="per-cycle loss weights (deep supervision); none: only the last")
+    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
+
+    @field_validator("readout", mode="before")
     @classmethod
-    def of(cls, params: Any, **known: int) -> Self:
-        """The configuration in a chapter's parameters, and what its language model decides."""
-        return cls(**{f.name: getattr(params, f.name) for f in fields(cls) if hasattr(params, f.name)} | known)
+    def _old_value(cls, value: Any) -> Any:
+        return "direct" if value == "itself" else value
 
 
-class Latents(nn.Module, PyTorchModelHubMixin, ABC):
-    """What all that writes latents for a language model has in common: the words that it knows.
+class ReasonerConfig(ReasonerParams):
+    """`ReasonerParams`, and what the language model and the data give. config.json holds it."""
 
-    Args:
-        config: a `ReasonerConfig`, or the same as a dict (which is how config.json stores it).
+    lm_size: int = Field(192, ge=1, description="width of the language model's states and embeddings")
+    num_words: int = Field(1, ge=1, description="tokens that a latent is a mixture of")
+    sharpness: float = Field(20.0, gt=0, description="logit of a word: sharpness times the cosine")
+    notes: int = Field(3, ge=0, description="auxiliary targets per latent: operation, number, total before")
+    seq_len: int = Field(256, ge=1, description="positions of latents and prompt together")
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
 
-    Raises:
-        UserError: no latents.
-    """
+
+class Latents(nn.Module, PyTorchModelHubMixin):
+    """What a reasoner and pause vectors share: the words. Both have `think`, `logits` and `latents`."""
 
     def __init__(self, config: ReasonerConfig | dict):
         super().__init__()
         self.config = c = config if isinstance(config, ReasonerConfig) else ReasonerConfig(**config)
-        if c.num_latents < 1:
-            raise UserError(f"num_latents = {c.num_latents}: at least one latent is written")
-        self.register_buffer("ids", torch.zeros(c.num_words, dtype=torch.long))  # of the words, rising
+        self.register_buffer("ids", torch.zeros(c.num_words, dtype=torch.long))  # of the words, ascending
         self.register_buffer("words", torch.zeros(c.num_words, c.lm_size))  # their embeddings
 
     def begin(self, ids: Tensor, embeddings: Tensor) -> None:
-        """Take the words: token ids (W,), rising, among all embeddings (V, D)."""
+        """Set the words: token ids (W,), ascending, and the embeddings of all tokens (V, D)."""
         self.ids.copy_(ids)
         self.words.copy_(embeddings[ids].float())
 
     def labels(self, tokens: Tensor) -> Tensor:
-        """Token ids to places among the words; `NOT_LEARNED` for what is none of them, or negative."""
-        places = torch.searchsorted(self.ids, tokens.clamp_min(0)).clamp_max(len(self.ids) - 1)
-        return torch.where(self.ids[places] == tokens, places, NOT_LEARNED)
+        """Token ids -> indices of words; `IGNORE_INDEX` for a token that is not among them, or negative."""
+        index = torch.searchsorted(self.ids, tokens.clamp_min(0)).clamp_max(len(self.ids) - 1)
+        return torch.where(self.ids[index] == tokens, index, IGNORE_INDEX)
 
-    @abstractmethod
-    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
-        """States (B, T, d_compressed) of prompts, mask (B, T) -> the thought after each cycle, (B, num_latents, ...) each."""
-
-    @abstractmethod
-    def latents(self, thought: Tensor) -> Tensor:
-        """What of a thought enters the language model: (B, num_latents, lm_size)."""
+    def compress(self, states: Tensor) -> Tensor:
+        """Hidden states (B, T, lm_size) as `think` reads them."""
+        return states
 
     def depth(self, thoughts: list[Tensor]) -> Tensor:
-        """After which thought to stop, from 1; at the last, unless something else was learned. -> (B,)."""
+        """The thought to stop after, counted from 1: (B,). The last, unless halting was learned."""
         return torch.full((len(thoughts[0]),), len(thoughts), device=thoughts[0].device)
 
     def chosen(self, thoughts: list[Tensor]) -> Tensor:
@@ -112,11 +113,11 @@ class Latents(nn.Module, PyTorchModelHubMixin, ABC):
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
-        return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+        return super().save_pretrained(save_directory, config=self.config.model_dump(), **kwargs)
 
 
 class LatentReasoner(Latents):
-    """See the top of this file."""
+    """The recursive reasoner; see the top of this file."""
 
     def __init__(self, config: ReasonerConfig | dict):
         super().__init__(config)
@@ -125,60 +126,54 @@ class LatentReasoner(Latents):
         self.reads = Compressor(c.lm_size, c.d_compressed, "affine").requires_grad_(False)
         self.writes = Compressor(c.lm_size, c.d_compressed, "affine").requires_grad_(False)
         self.project = Linear(c.d_compressed, D)
-        self.places = nn.Parameter(truncated_normal_(torch.empty(c.num_latents, D), 1.0))  # which latent is which
+        self.places = nn.Parameter(truncated_normal_(torch.empty(c.num_latents, D), 1.0))  # position embeddings
         self.blocks = nn.ModuleList(Block(D, c.seq_len, "attention", *sizes) for _ in range(c.num_layers))
         self.out = Linear(D, (1 + c.notes) * c.d_compressed)
         self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
         if c.halting == "act":
             self.q_head = nn.Linear(D, 1)
-            nn.init.zeros_(self.q_head.weight)
-            nn.init.constant_(
-                self.q_head.bias, -math.log(max(c.halt_max_steps * c.H_cycles - 1, 1))
-            )  # each has a chance
+            nn.init.zeros_(self.q_head.weight)  # at first each thought halts with probability 1 / number of thoughts
+            nn.init.constant_(self.q_head.bias, -math.log(max(c.halt_max_steps * c.H_cycles - 1, 1)))
+
+    def compress(self, states: Tensor) -> Tensor:
+        """(B, T, lm_size) -> (B, T, d_compressed)."""
+        return self.reads.compress(states)
 
     def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
-        """The thought z_H after each H-cycle of each supervision step.
+        """The thought z_H after each H-cycle of each supervision step: halt_max_steps * H_cycles of (B, num_latents, D).
 
-        Args:
-            states: (B, T, d_compressed), the states of the prompts as `reads` compresses them. mask: (B, T), where there is a
-                token; pads come last.
-            H_cycles: cycles of a step, where not as many as in training.
-
-        Returns:
-            halt_max_steps * H_cycles tensors (B, num_latents, hidden_size).
-
-        Raises:
-            UserError: a prompt longer than `seq_len` allows.
+        states: (B, T, d_compressed), compressed. mask: (B, T), True at tokens; padding comes last. H_cycles: if other than in
+        training. Raises UserError for a prompt longer than `seq_len` allows.
         """
-        c = self.config
-        if c.num_latents + states.shape[1] > c.seq_len:
-            raise UserError(
-                f"a prompt of {states.shape[1]} tokens and {c.num_latents} latents exceed seq_len {c.seq_len}"
-            )
+        c, T = self.config, states.shape[1]
+        if c.num_latents + T > c.seq_len:
+            raise UserError(f"a prompt of {T} tokens and {c.num_latents} latents exceed seq_len {c.seq_len}")
         x = F.rms_norm(self.project(states), (c.hidden_size,))
         context = FixedContext([block.mixer for block in self.blocks], x, mask.bool(), c.num_latents)
-        net, places = partial(self._apply_blocks, context=context), self.places.expand(len(x), -1, -1)
-        z_H, z_L, thoughts = self.H_init.expand_as(places), self.L_init.expand_as(places), []
+        places, thoughts = self.places.expand(len(x), -1, -1), []
+        z_H, z_L = self.H_init.expand_as(places), self.L_init.expand_as(places)
+
+        def net(z: Tensor) -> Tensor:
+            for block in self.blocks:
+                z = block(z, context)
+            return z
+
+        cycles = H_cycles or c.H_cycles
         for _ in range(c.halt_max_steps):
-            found, z_L = recurse(
-                net, places, z_H.detach(), z_L.detach(), H_cycles or c.H_cycles, c.L_cycles, c.backprop
-            )
+            found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), cycles, c.L_cycles, c.backprop)
             thoughts += found
             z_H = found[-1]
         return thoughts
 
     def logits(self, thought: Tensor) -> Tensor:
-        """How near each latent, and each of its notes, is to each word: (B, n, hidden_size) -> (B, n, 1 + notes, W)."""
-        wanted = self.writes.decompress(self.out(thought).unflatten(-1, (1 + self.config.notes, -1)))
-        return self.config.sharpness * (F.normalize(wanted.float(), dim=-1) @ F.normalize(self.words, dim=-1).T)
+        """sharpness * cosine of each latent, and each of its notes, to each word: (B, n, D) -> (B, n, 1 + notes, W)."""
+        vectors = self.writes.decompress(self.out(thought).unflatten(-1, (1 + self.config.notes, -1)))
+        return self.config.sharpness * (F.normalize(vectors.float(), dim=-1) @ F.normalize(self.words, dim=-1).T)
 
-    def latents(self, thought: Tensor) -> Tensor:
-        """As `Latents.latents`: the words, mixed."""
-        return self.mixed(self.logits(thought))
-
-    def mixed(self, logits: Tensor) -> Tensor:
-        """What the language model is given, without the notes: (B, n, 1 + notes, W) -> (B, n, lm_size)."""
+    def latents(self, thought: Tensor, logits: Tensor | None = None) -> Tensor:
+        """The inputs to the language model, (B, n, lm_size): the expected word embedding. logits: if already computed."""
+        logits = self.logits(thought) if logits is None else logits
         return logits[:, :, 0].softmax(-1) @ self.words
 
     def halt_logits(self, thoughts: list[Tensor]) -> Tensor:
@@ -186,27 +181,22 @@ class LatentReasoner(Latents):
         return torch.cat([self.q_head(z.mean(1)) for z in thoughts], -1)
 
     def depth(self, thoughts: list[Tensor]) -> Tensor:
-        """After which thought to stop, from 1: where act learned it, else at the last. -> (B,)."""
+        """As `Latents.depth`; with act the first thought at which the probability of having halted reaches 1/2."""
         if self.config.halting != "act":
             return super().depth(thoughts)
         probability = -torch.expm1(F.logsigmoid(-self.halt_logits(thoughts).float()).cumsum(-1))
         return halting.TAUGHT["act"].steps(probability)
 
-    def _apply_blocks(self, z: Tensor, context: FixedContext) -> Tensor:
-        for block in self.blocks:
-            z = block(z, context)
-        return z
-
 
 class Pause(Latents):
-    """The same few vectors for every prompt, learned: more room to compute in, and no thought (arXiv 2310.02226)."""
+    """The same learned vectors for every prompt: more positions to compute in, and no recursion (arXiv 2310.02226)."""
 
     def __init__(self, config: ReasonerConfig | dict):
         super().__init__(config)
         self.vectors = nn.Parameter(truncated_normal_(torch.empty(self.config.num_latents, self.config.lm_size), 1.0))
 
     def begin(self, ids: Tensor, embeddings: Tensor) -> None:
-        """As `Latents.begin`; the vectors begin as long as words are."""
+        """As `Latents.begin`; scales the vectors to the root mean square of the words."""
         super().begin(ids, embeddings)
         self.vectors.data *= self.words.square().mean().sqrt()
 
@@ -214,7 +204,10 @@ class Pause(Latents):
         """The vectors, (B, num_latents, lm_size), whatever the prompts."""
         return [self.vectors.expand(len(states), -1, -1)]
 
-    def latents(self, thought: Tensor) -> Tensor:
+    def logits(self, thought: Tensor) -> None:
+        """None: the vectors are free, and no chain is taught to them."""
+
+    def latents(self, thought: Tensor, logits: None = None) -> Tensor:
         """The vectors themselves."""
         return thought
 
@@ -225,17 +218,128 @@ def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Late
     Raises:
         UserError: the folder holds none, or one for a language model of another width.
     """
-    kind = Pause if pause else LatentReasoner
     try:
-        with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            found = kind.from_pretrained(Path(folder).expanduser(), strict=True)
-    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{folder} holds no latent reasoner ({why}); give the folder model/ of a run of chapter 07"
-        ) from None
-    if found.config.lm_size != lm_size:
-        raise UserError(
-            f"{folder} holds a reasoner for a language model of width {found.config.lm_size}, and this one has {lm_size}"
-        )
-    return found.eval()
+        found = load_pretrained(Pause if pause else LatentReasoner, Path(folder).expanduser(), strict=True)
+    except UserError as error:
+        raise UserError(f"no latent reasoner: {error}; give the folder model/ of a run of chapter 07") from None
+    if (width := found.config.lm_size) != lm_size:
+        raise UserError(f"{folder} holds a reasoner for a language model of width {width}, and this one has {lm_size}")
+    return found
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+class LatentThinker(nn.Module):
+    """A reasoner with its loss, as `trm.trainer` trains it. For each thought (after each H-cycle), weighted by `schedule`:
+
+        chain_weight   * cross-entropy of each latent's word and notes against the steps of a correct chain
+      + answer_weight  * cross-entropy of the answer, by the language model after the latents, or by the last latent
+      + distill_weight * distance of the answer's anchor from its state after a correct chain (CODI, arXiv 2502.21074)
+
+    The language model is called if the batch holds the prompts' tokens, after the last thought, or after every one with
+    `lm_loss_all_cycles` or act.
+    """
+
+    def __init__(self, reasoner: Latents, lm: FrozenLM):
+        super().__init__()
+        self.reasoner, self.lm = reasoner, lm
+
+    def save_pretrained(self, folder) -> None:
+        """Save the reasoner in `folder`."""
+        self.reasoner.save_pretrained(folder)
+
+    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
+        """One training step, in nats; batch of `trm.latent.data.ThoughtBatches`. detail: also keep the gradient of every thought
+        (`StepOutput.intermediates`)."""
+        reasoner, c = self.reasoner, self.reasoner.config
+        thoughts = reasoner.think(batch["states"], batch["mask"])
+        for z in thoughts:
+            if detail and z.requires_grad:
+                z.retain_grad()
+        act = c.halting == "act" and len(thoughts) > 1
+        weights = self.cycle_weights(len(thoughts))
+        prompt, target = self.read_prompts(batch)
+        labels = reasoner.labels(batch["step_labels"])
+        losses, metrics = {}, {}
+        for i, (thought, weight) in enumerate(zip(thoughts, weights)):
+            if not (weight > 0 or act or detail):
+                continue
+            last, logits = i == len(thoughts) - 1, reasoner.logits(thought)
+            losses[i] = torch.zeros(len(labels), device=labels.device)
+            if logits is not None:
+                chain = chain_loss(logits, labels)
+                losses[i] = c.chain_weight * chain
+                if c.readout == "direct":
+                    losses[i] = losses[i] + c.answer_weight * softmax_cross_entropy(logits[:, -1, 0], labels[:, -1, 0])
+                metrics[f"deep_supervision/step_{i}_loss"] = chain.mean()
+                if last:
+                    metrics["last_latent"] = (logits[:, -1, 0].argmax(-1) == labels[:, -1, 0]).float().mean()
+            if prompt and (last or c.lm_loss_all_cycles or act):
+                latents = reasoner.latents(thought, logits)
+                answer, distance, right = self.answer_loss(prompt, latents, batch["answers"], target)
+                losses[i] = losses[i] + c.answer_weight * answer + c.distill_weight * distance
+                if last:
+                    metrics |= {"answer_loss": answer.mean(), "distill_loss": distance.mean()}
+                    metrics["asked_accuracy"] = right.mean()
+        total, mean_cycles = self.combine(losses, weights, reasoner.halt_logits(thoughts) if act else None)
+        metrics |= {"total_loss": total} | mean_cycles
+        metrics = {name: value.detach() for name, value in metrics.items()}
+        return StepOutput(total, None, metrics, None, thoughts if detail else [])
+
+    forward = loss  # what accelerate calls
+
+    def read_prompts(self, batch: dict[str, Tensor]) -> tuple[Prompt | None, Tensor | None]:
+        """The prompts and the distillation target (B, layers, D); None where the loss of this batch requires none."""
+        c = self.reasoner.config
+        if "input_ids" not in batch or c.readout != "lm" or not c.answer_weight + c.distill_weight:
+            return None, None
+        prompt = self.lm.read(batch["input_ids"], batch["mask"])
+        if not c.distill_weight:
+            return prompt, None
+        chains = [row[kept].tolist() for row, kept in zip(batch["chains"], batch["chain_mask"])]
+        return prompt, self.lm.anchors(prompt, chains)
+
+    def answer_loss(
+        self, prompt: Prompt, latents: Tensor, answers: Tensor, target: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Cross-entropy per token of the answer, distance of the anchor from its target, and whether greedy decoding gives the
+        answer: three of (B,). latents (B, n, D), answers (B, A), target (B, layers, D)."""
+        given = answers.masked_fill(answers < 0, self.lm.tokenizer.pad_token_id)
+        out = self.lm.after(prompt, latents, given)
+        count = (answers >= 0).sum(1)
+        right = ((out.logits.argmax(-1) == answers) | (answers < 0)).all(1).float()
+        distance = out.logits.new_zeros(len(answers))
+        if target is not None:
+            scale = target.std((0, 2), keepdim=True).clamp_min(1e-6)  # per layer, as in CODI
+            distance = F.smooth_l1_loss(out.anchor / scale, target / scale, reduction="none").mean((1, 2))
+        return softmax_cross_entropy(out.logits, answers).sum(1) / count, distance, right
+
+    def combine(
+        self, losses: dict[int, Tensor], weights: list[float], halt_logits: Tensor | None
+    ) -> tuple[Tensor, dict]:
+        """Weighted mean of the thoughts' losses (B,); with halting logits (B, n) plus the expected loss over halting times, and
+        its metric."""
+        kept = [i for i in losses if weights[i] > 0]
+        weighted = torch.stack([losses[i] for i in kept], -1)
+        total = supervision.weighted_step_loss(weighted, weighted.new_tensor([weights[i] for i in kept])).mean()
+        if halt_logits is None:
+            return total, {}
+        every = torch.stack(list(losses.values()), -1)
+        total = total + halting.expected_loss(every, halt_logits, self.reasoner.config.ponder_coef).mean()
+        return total, {"mean_cycles": halting.expected_steps(halt_logits).mean()}
+
+    def cycle_weights(self, thoughts: int) -> list[float]:
+        """Weight of each thought: the schedule's, over the H-cycles of each supervision step."""
+        if thoughts == 1:
+            return [1.0]
+        c = self.reasoner.config
+        cycles = thoughts // c.halt_max_steps or 1
+        weights = supervision.step_weights(c.schedule, cycles, c.supervision_weight)
+        return weights * (thoughts // cycles)
+
+
+def chain_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the latents' words and notes, in nats: summed over the labels of a latent, averaged over the latents.
+    logits (B, n, 1 + notes, W), labels (B, n, 4) -> (B,)."""
+    return softmax_cross_entropy(logits, labels[:, :, : logits.shape[2]]).sum((1, 2)) / labels.shape[1]

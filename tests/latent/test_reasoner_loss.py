@@ -1,85 +1,58 @@
-"""The losses of latents: against loops written out, what asks the language model and what does not, and gradients."""
+"""The losses of a reasoner: against loops written out, when the language model is called, and gradients."""
 
 import math
 
 import pytest
 import torch
-from torch import nn
 
 from trm.language.lm import load_lm
 from trm.language.stories import problems
-from trm.latent.data import Encoded, ThoughtBatches, from_problem, said_by
-from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
-from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig
-from trm.latent.thinker import LatentThinker, ThinkingLoss, of_chain
+from trm.latent.data import ThoughtBatches, encode, from_problem
+from trm.latent.frozen_lm import FrozenLM
+from trm.latent.reasoner import LatentReasoner, LatentThinker, Pause, ReasonerConfig, chain_loss
 
 LM, TOKENIZER = load_lm()
 FROZEN = FrozenLM(LM, TOKENIZER, 2, ";", " so ")
 K = 8
 
 
-def encoded():
-    found = []
-    for seed, steps in enumerate((3, 1, 5, 2)):  # one with more steps than latents
-        one = from_problem(next(problems("train", seed, steps, steps)))
-        prompt = tokens_of(TOKENIZER, chat_prompt(TOKENIZER, one.question, True))
-        answer = [*tokens_of(TOKENIZER, one.answer), TOKENIZER.eos_token_id]
-        said = said_by(TOKENIZER, one, 3)
-        found.append(Encoded(prompt, tokens_of(TOKENIZER, one.chain), answer, said, steps))
-    found[1].answer.insert(0, 15)  # answers of several lengths
-    return found
+STEPS = (3, 1, 5, 2)  # one with more steps than latents
+ROWS = encode(FROZEN, [from_problem(next(problems("train", seed, n, n))) for seed, n in enumerate(STEPS)], 3)
+ROWS[1].answer.insert(0, 15)  # answers of several lengths
+WORDS = torch.tensor(sorted({token for row in ROWS for token in row.step_labels.flatten().tolist() if token >= 0}))
 
 
-ROWS = encoded()
-WORDS = torch.tensor(sorted({token for row in ROWS for token in row.said.flatten().tolist() if token >= 0}))
-
-
-def batch_of(asked=False):
-    batch = {name: torch.from_numpy(x) for name, x in ThoughtBatches(ROWS, None, 4, 0).rows(range(4), asked).items()}
+def batch_of(with_lm=False):
+    batch = {name: torch.from_numpy(x) for name, x in ThoughtBatches(ROWS, None, 4, 0).rows(range(4), with_lm).items()}
     shape = (*batch["mask"].shape, K)
     return batch | {"states": torch.randn(*shape, generator=torch.Generator().manual_seed(2))}
 
 
-def make(kind=LatentReasoner, weights=None, **options):
+def make(kind=LatentReasoner, **options):
     torch.manual_seed(0)
-    small = {
-        "num_words": len(WORDS),
-        "lm_size": 192,
-        "d_compressed": K,
-        "num_latents": 3,
-        "hidden_size": 16,
-        "num_heads": 2,
-        "H_cycles": 4,
-    }
+    small = {"num_words": len(WORDS), "d_compressed": K, "num_latents": 3, "hidden_size": 16, "num_heads": 2}
     reasoner = kind(ReasonerConfig(**small | options))
     with torch.no_grad():
         if hasattr(reasoner, "q_head"):
             reasoner.q_head.weight.normal_(std=2)
     reasoner.begin(WORDS, FROZEN.embeddings)
-    return LatentThinker(reasoner, FROZEN, ThinkingLoss(**weights or {})).eval()
-
-
-def never_asked(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("the language model was asked")
-
-    monkeypatch.setattr(FROZEN, "read", refuse)
+    return LatentThinker(reasoner, FROZEN).eval()
 
 
 def counted(monkeypatch):
-    """The latents with which answers are asked for, one entry a time."""
-    asked, after = [], FROZEN.after
+    """The latents with which the language model is called, one entry per call."""
+    calls, after = [], FROZEN.after
     monkeypatch.setattr(
-        FROZEN, "after", lambda prompt, latents, *rest: asked.append(latents) or after(prompt, latents, *rest)
+        FROZEN, "after", lambda prompt, latents, *rest: calls.append(latents) or after(prompt, latents, *rest)
     )
-    return asked
+    return calls
 
 
 def chain_losses(thinker, batch):
     """(cycles, B): what every thought says of the chain."""
-    labels = thinker.reasoner.labels(batch["said"])
+    labels = thinker.reasoner.labels(batch["step_labels"])
     thoughts = thinker.reasoner.think(batch["states"], batch["mask"])
-    return torch.stack([of_chain(thinker.reasoner.logits(z), labels) for z in thoughts])
+    return torch.stack([chain_loss(thinker.reasoner.logits(z), labels) for z in thoughts])
 
 
 def cross_entropy(logits, label):
@@ -94,9 +67,9 @@ def cross_entropy(logits, label):
 def test_the_loss_of_the_chain_is_the_sum_over_what_a_latent_is_taught(notes):
     thinker, n = make(), 3
     logits = 5 * torch.randn(4, n, 1 + notes, len(WORDS), generator=torch.Generator().manual_seed(0))
-    said = batch_of()["said"]
+    said = batch_of()["step_labels"]
     assert (said < 0).any() and (said >= 0).all(-1).any(), "some of it is not taught"
-    found = of_chain(logits, thinker.reasoner.labels(said))
+    found = chain_loss(logits, thinker.reasoner.labels(said))
     assert found.shape == (4,)
     for row in range(4):
         total = 0.0
@@ -108,13 +81,13 @@ def test_the_loss_of_the_chain_is_the_sum_over_what_a_latent_is_taught(notes):
 
 
 def test_the_loss_of_the_answer_is_that_of_one_pass_a_row():
-    thinker, batch = make(), batch_of(asked=True)
+    thinker, batch = make(), batch_of(with_lm=True)
     latents = torch.randn(4, 3, 192, generator=torch.Generator().manual_seed(0)) * FROZEN.embeddings.std()
     prompt = FROZEN.read(batch["input_ids"], batch["mask"])
     target = FROZEN.anchors(prompt, [row.chain for row in ROWS])
     with torch.no_grad():
-        losses, distance, right = thinker.of_answers(prompt, latents, batch["answers"], target)
-        nothing = thinker.of_answers(prompt, latents, batch["answers"], None)
+        losses, distance, right = thinker.answer_loss(prompt, latents, batch["answers"], target)
+        nothing = thinker.answer_loss(prompt, latents, batch["answers"], None)
         scale = [math.sqrt(float((t - t.mean()).square().sum()) / (t.numel() - 1)) for t in target.unbind(1)]
         for i, row in enumerate(ROWS):
             words = [FROZEN.embeddings[row.prompt], latents[i], FROZEN.embeddings[[*FROZEN.closing, *row.answer[:-1]]]]
@@ -133,52 +106,51 @@ def test_the_loss_of_the_answer_is_that_of_one_pass_a_row():
 
 @torch.no_grad()
 def test_what_the_model_writes_by_itself_is_right_and_what_it_would_not_is_wrong():
-    thinker, batch = make(), batch_of(asked=True)
+    thinker, batch = make(), batch_of(with_lm=True)
     latents = torch.randn(4, 3, 192, generator=torch.Generator().manual_seed(0)) * FROZEN.embeddings.std()
     prompt = FROZEN.read(batch["input_ids"], batch["mask"])
-    written = FROZEN.write(prompt, latents, 3)
+    written = FROZEN.generate_greedy(prompt, latents, 3)
     answers = torch.where(written == TOKENIZER.pad_token_id, -100, written)
-    assert thinker.of_answers(prompt, latents, answers, None)[2].tolist() == [1, 1, 1, 1]
+    assert thinker.answer_loss(prompt, latents, answers, None)[2].tolist() == [1, 1, 1, 1]
     answers[2, 0] = (answers[2, 0] + 1) % 500
-    assert thinker.of_answers(prompt, latents, answers, None)[2].tolist() == [1, 1, 0, 1]
+    assert thinker.answer_loss(prompt, latents, answers, None)[2].tolist() == [1, 1, 0, 1]
 
 
 # --- what asks the language model ---------------------------------------------------------------------------------
 
 
-def test_without_the_prompts_tokens_the_language_model_is_never_asked(monkeypatch):
-    thinker, batch = make(), batch_of()
+def test_without_the_prompts_tokens_the_language_model_is_never_called(monkeypatch):
+    thinker = make()
     with monkeypatch.context() as patch:
-        never_asked(patch)
-        out = thinker(batch)
-        with pytest.raises(AssertionError, match="was asked"):
-            thinker(batch_of(asked=True))
+        patch.setattr(FROZEN, "read", None)
+        out = thinker(batch_of())
+        with pytest.raises(TypeError):
+            thinker(batch_of(with_lm=True))
     assert "answer_loss" not in out.metrics and out.state is None
-    with_answer = thinker(batch_of(asked=True)).metrics
+    with_answer = thinker(batch_of(with_lm=True)).metrics
     assert {"answer_loss", "distill_loss", "asked_accuracy"} <= with_answer.keys()
 
 
-@pytest.mark.parametrize("weights", [{"answers_by": "itself"}, {"answer_weight": 0.0, "distill_weight": 0.0}], ids=str)
-def test_a_loss_without_its_answers_never_asks_it(weights, monkeypatch):
-    never_asked(monkeypatch)
-    assert make(weights=weights)(batch_of(asked=True)).loss.isfinite()
+@pytest.mark.parametrize("weights", [{"readout": "direct"}, {"answer_weight": 0.0, "distill_weight": 0.0}], ids=str)
+def test_a_loss_without_its_answers_never_calls_it(weights, monkeypatch):
+    monkeypatch.setattr(FROZEN, "read", None)
+    assert make(**weights)(batch_of(with_lm=True)).loss.isfinite()
 
 
-def test_it_is_asked_after_the_last_thought_unless_after_each(monkeypatch):
-    asked, batch = counted(monkeypatch), batch_of(asked=True)
-    thinker = make(weights={"schedule": "linear", "chain_weight": 0.5, "distill_weight": 0.25})
+def test_it_is_called_after_the_last_thought_or_after_each(monkeypatch):
+    asked, batch = counted(monkeypatch), batch_of(with_lm=True)
+    thinker = make(chain_weight=0.5, distill_weight=0.25)
     with torch.no_grad():
         last = thinker(batch).loss
         thoughts = thinker.reasoner.think(batch["states"], batch["mask"])
         assert len(asked) == 1 and torch.allclose(asked[0], thinker.reasoner.latents(thoughts[-1]))
-        thinker.weights = ThinkingLoss(chain_weight=0.5, distill_weight=0.25, ask_each=True)
-        each = thinker(batch).loss
+        each = make(chain_weight=0.5, distill_weight=0.25, lm_loss_all_cycles=True)(batch).loss
         assert len(asked) == 5
         prompt = FROZEN.read(batch["input_ids"], batch["mask"])
         target = FROZEN.anchors(prompt, [row.chain for row in ROWS])
         of_answers = []
         for z in thoughts:
-            answer, distance, _ = thinker.of_answers(prompt, thinker.reasoner.latents(z), batch["answers"], target)
+            answer, distance, _ = thinker.answer_loss(prompt, thinker.reasoner.latents(z), batch["answers"], target)
             of_answers.append((answer + 0.25 * distance).mean())
         chain, share = 0.5 * chain_losses(thinker, batch).mean(1), torch.tensor([0.125, 0.25, 0.375, 1.0])
         share = share / share.sum()
@@ -186,10 +158,10 @@ def test_it_is_asked_after_the_last_thought_unless_after_each(monkeypatch):
         assert torch.allclose(each, (share * (chain + torch.stack(of_answers))).sum(), rtol=1e-4)
 
 
-def test_a_weight_of_nothing_asks_for_nothing_more():
-    batch = batch_of(asked=True)
+def test_a_weight_of_zero_adds_nothing():
+    batch = batch_of(with_lm=True)
     with torch.no_grad():
-        out = make(weights={"distill_weight": 0.0, "chain_weight": 0.0, "schedule": "none"})(batch)
+        out = make(distill_weight=0.0, chain_weight=0.0, schedule="none")(batch)
     assert not out.metrics["distill_loss"] and torch.allclose(out.loss, out.metrics["answer_loss"])
 
 
@@ -207,7 +179,7 @@ def test_a_weight_of_nothing_asks_for_nothing_more():
     ],
 )
 def test_every_thought_weighs_what_the_schedule_says(options, schedule, expected):
-    thinker, batch = make(weights={"schedule": schedule, "supervision_weight": 0.5}, **options), batch_of()
+    thinker, batch = make(schedule=schedule, **options), batch_of()
     with torch.no_grad():
         every = chain_losses(thinker, batch).mean(1)
         out, seen = thinker(batch), thinker(batch, detail=True)
@@ -223,9 +195,8 @@ def test_every_thought_weighs_what_the_schedule_says(options, schedule, expected
 @pytest.mark.parametrize("schedule", ["linear", "none", "0.5, 0, 2, 1"])
 def test_a_pause_has_one_thought_whatever_the_schedule(schedule):
     """Four weights are for the four cycles that the arms beside it have."""
-    weights = {"schedule": schedule, "chain_weight": 0.0, "distill_weight": 0.0}
-    thinker = make(Pause, weights, halt_max_steps=2, notes=0)
-    out = thinker(batch_of(asked=True))
+    thinker = make(Pause, schedule=schedule, chain_weight=0.0, distill_weight=0.0, halt_max_steps=2, notes=0)
+    out = thinker(batch_of(with_lm=True))
     assert torch.allclose(out.loss, out.metrics["answer_loss"])
     out.loss.backward()
     assert thinker.reasoner.vectors.grad.any()
@@ -241,7 +212,7 @@ def test_details_are_the_gradients_at_every_thought():
 @torch.no_grad()
 def test_the_last_latent_is_right_where_its_nearest_word_is_the_answer():
     thinker, batch = make(), batch_of()
-    labels = thinker.reasoner.labels(batch["said"])[:, -1, 0]
+    labels = thinker.reasoner.labels(batch["step_labels"])[:, -1, 0]
     assert (labels >= 0).all()
     logits = torch.randn(4, 3, 4, len(WORDS))
     logits[range(4), -1, 0, labels] = 9
@@ -249,20 +220,20 @@ def test_the_last_latent_is_right_where_its_nearest_word_is_the_answer():
     assert thinker(batch).metrics["last_latent"] == 1
     logits[1, -1, 0, (labels[1] + 1) % len(WORDS)] = 10
     assert thinker(batch).metrics["last_latent"] == 0.75
-    batch["said"][2, -1] = -100
+    batch["step_labels"][2, -1] = -100
     assert thinker(batch).metrics["last_latent"] == 0.5, "what is not taught is never right"
 
 
 @torch.no_grad()
-def test_answers_by_itself_are_the_last_latents():
-    batch, weights = batch_of(asked=True), {"answers_by": "itself", "answer_weight": 0.7, "schedule": "none"}
-    thinker = make(weights=weights | {"chain_weight": 2.0})
+def test_direct_answers_are_the_last_latents():
+    batch, weights = batch_of(with_lm=True), {"readout": "direct", "answer_weight": 0.7, "schedule": "none"}
+    thinker = make(**weights, chain_weight=2.0)
     logits = thinker.reasoner.logits(thinker.reasoner.think(batch["states"], batch["mask"])[-1])[:, -1, 0]
-    labels = [WORDS.tolist().index(token) for token in batch["said"][:, -1, 0].tolist()]
+    labels = [WORDS.tolist().index(token) for token in batch["step_labels"][:, -1, 0].tolist()]
     own = sum(cross_entropy(row, label) for row, label in zip(logits, labels)) / 4
     chain = float(chain_losses(thinker, batch)[-1].mean())
     assert float(thinker(batch).loss) == pytest.approx(2 * chain + 0.7 * own, rel=1e-5)
-    alone = make(weights=weights | {"chain_weight": 0.0})
+    alone = make(**weights, chain_weight=0.0)
     assert float(alone(batch).loss) == pytest.approx(0.7 * own, rel=1e-5)
 
 
@@ -271,8 +242,8 @@ def test_answers_by_itself_are_the_last_latents():
 
 @pytest.mark.parametrize("options", [{"H_cycles": 3}, {"H_cycles": 2, "halt_max_steps": 2}], ids=str)
 def test_act_adds_the_expected_loss_over_all_thoughts(options):
-    batch, plain = batch_of(), make(weights={"schedule": "none"}, **options)
-    thinker = make(weights={"schedule": "none", "ponder_coef": 0.3}, halting="act", **options)
+    batch, plain = batch_of(), make(schedule="none", **options)
+    thinker = make(schedule="none", ponder_coef=0.3, halting="act", **options)
     thinker.load_state_dict(plain.state_dict(), strict=False)
     out = thinker(batch)
     with torch.no_grad():
@@ -283,11 +254,9 @@ def test_act_adds_the_expected_loss_over_all_thoughts(options):
             going, loss, mean = 1.0, 0.0, 0.0
             for t in range(len(every)):
                 stop = 1.0 if t == len(every) - 1 else float(torch.sigmoid(logits[row, t]))
-                loss, mean, going = (
-                    loss + going * stop * float(every[t, row]),
-                    mean + going * stop * (t + 1),
-                    going * (1 - stop),
-                )
+                loss += going * stop * float(every[t, row])
+                mean += going * stop * (t + 1)
+                going *= 1 - stop
             expected.append(loss + 0.3 * mean)
             cycles.append(mean)
         without = float(plain(batch).loss)
@@ -299,10 +268,10 @@ def test_act_adds_the_expected_loss_over_all_thoughts(options):
     assert "mean_cycles" not in plain(batch).metrics
 
 
-def test_act_asks_after_every_thought(monkeypatch):
+def test_act_calls_it_after_every_thought(monkeypatch):
     asked = counted(monkeypatch)
     with torch.no_grad():
-        out = make(weights={"schedule": "none"}, halting="act")(batch_of(asked=True))
+        out = make(schedule="none", halting="act")(batch_of(with_lm=True))
     assert len(asked) == 4 and out.loss.isfinite()
 
 
@@ -313,7 +282,7 @@ def test_act_asks_after_every_thought(monkeypatch):
 @pytest.mark.parametrize("name", ["places", "project.weight", "out.weight", "blocks.0.mixer.qkv_proj.weight"])
 def test_gradients_are_finite_differences(name, options):
     """In float64; words are compared in float32, so the step is large and taken along the gradient."""
-    thinker = make(weights={"ponder_coef": 0.1}, **options).double()
+    thinker = make(ponder_coef=0.1, **options).double()
     thinker.reasoner.words = thinker.reasoner.words.float()
     batch = batch_of()
     batch["states"] = batch["states"].double()
@@ -329,26 +298,19 @@ def test_gradients_are_finite_differences(name, options):
 
 
 def test_gradients_come_through_the_language_model_to_every_trained_weight_and_to_none_of_its_own():
-    thinker = make(weights={"chain_weight": 0.0, "schedule": "none"})
-    thinker(batch_of(asked=True)).loss.backward()
+    thinker = make(chain_weight=0.0, schedule="none")
+    thinker(batch_of(with_lm=True)).loss.backward()
     for name, parameter in thinker.named_parameters():
         if not name.startswith(("reasoner.reads.", "reasoner.writes.")):
             assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
     assert all(p.grad is None for p in LM.parameters())
 
 
-def test_no_weight_of_the_language_model_is_a_weight_of_the_thinker():
+def test_no_weight_of_the_language_model_is_trained_or_saved(tmp_path):
     thinker = make()
-    assert all(name.startswith("reasoner.") for name in thinker.state_dict())
-    assert sum(x.numel() for x in thinker.state_dict().values()) == sum(
-        x.numel() for x in thinker.reasoner.state_dict().values()
-    )
+    assert thinker.state_dict().keys() == {f"reasoner.{name}" for name in thinker.reasoner.state_dict()}
     theirs = {p.data_ptr() for p in LM.parameters()}
     assert not any(p.data_ptr() in theirs for p in thinker.parameters())
-    assert not any(isinstance(module, type(LM)) for module in thinker.modules()) and isinstance(thinker, nn.Module)
-
-
-def test_what_is_saved_is_the_reasoner(tmp_path):
-    make().save_pretrained(tmp_path)
+    thinker.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}
     assert (tmp_path / "model.safetensors").stat().st_size < 200_000
