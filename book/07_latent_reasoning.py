@@ -255,18 +255,19 @@ against = {way: stats.compare(full, "accuracy", "thoughts", way, key="way").say(
 gap = (mean["thoughts"] - mean["no_thinking"]) / (mean["chain"] - mean["no_thinking"])
 faster = stats.compare(full, "ms/1", "chain", "thoughts", key="way", ratio=True).say()
 Markdown(f"""
-- After latents {mean["thoughts"]:.1%} of unseen stories are answered correctly, against {mean["no_thinking"]:.1%} at once
-  ({against["no_thinking"]}) and {mean["chain"]:.1%} after the written chain: {gap:.0%} of the gap. The chain takes
-  {faster} as long, one story at a time.
+- After latents {mean["thoughts"]:.1%} of unseen stories are answered correctly, {mean["no_thinking"]:.1%} at once, and
+  {mean["chain"]:.1%} after the written chain. Latents against answering at once: {against["no_thinking"]}, {gap:.0%} of the
+  gap. Time per answer of the chain over that of the latents, one story at a time: {faster}.
 - **The latents are not shown to be a chain of thought.** The language model copies the answer from the last latents (swap
   test): the computing is done by the reasoner, which was taught the answer, and the content of the earlier latents is not
   shown to be used by the language model.
-- In line with this, the language model adds nothing. The word nearest to the last latent, without it, is the answer in
-  {mean["read_off"]:.1%}: {against["read_off"]} for going through the language model. The same recursion trained without it
-  reaches {mean["direct"]:.1%}: {against["direct"]}, not significant.
-- The latents depend on the problem: they do better than pause vectors ({mean["pause"]:.1%}; {against["pause"]}), the mean of
-  the latents ({mean["mean"]:.1%}), ridge regression from the prompt's last state ({mean["ridge"]:.1%}) and the latents of
-  another problem ({mean["shuffled"]:.1%}). These controls change the answer latents too, so they say nothing of the steps.
+- The language model adds nothing to the latents. The word nearest to the last latent is the answer in
+  {mean["read_off"]:.1%}; the language model after the latents does significantly worse: {against["read_off"]}. The same
+  recursion trained without a language model reaches {mean["direct"]:.1%}; the difference is not significant:
+  {against["direct"]}.
+- The latents depend on the problem. Pause vectors reach {mean["pause"]:.1%} (the latents have {against["pause"]}), the mean
+  of the latents {mean["mean"]:.1%}, ridge regression from the prompt's last state {mean["ridge"]:.1%}, and the latents of
+  another problem {mean["shuffled"]:.1%}. These controls replace the answer latents too, so they say nothing of the steps.
 - Not tested here: whether latents that are taught neither steps nor answer (arm `answer_alone`) help the language model.
 """)
 
@@ -274,6 +275,7 @@ Markdown(f"""
 metrics = evaluate.chapter_metrics(rows) | trained.metrics if complete else {}
 if complete:
     run.save_table(table)
+    about = {"arm": trained.arm, "seed": trained.seed}
     curve = trained.curve(**{"step": "step", "valid/accuracy": "valid/accuracy"})
-    run.save_table(pd.DataFrame(curve).assign(arm=trained.arm, seed=trained.seed), "curves")
+    run.save_table(pd.DataFrame([about | point for point in curve]), "curves")
 run.finish(metrics, complete=complete)

@@ -3,15 +3,18 @@
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from trm.language.lm import load_lm
 from trm.language.stories import problems
+from trm.latent import figures as plots
 from trm.latent.data import Exercise, from_problem
-from trm.latent.evaluate import Answers, Thinking, in_batches, is_right, latency
+from trm.latent.evaluate import Answers, Thinking, chapter_metrics, in_batches, is_right, latency
 from trm.latent.frozen_lm import FrozenLM, tokens_of
-from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig
+from trm.latent.reasoner import SHIPPED_REASONER, LatentReasoner, Pause, ReasonerConfig, load_reasoner
 
 LM, TOKENIZER = load_lm()
 FROZEN = FrozenLM(LM, TOKENIZER, 2, ";")
@@ -71,15 +74,10 @@ def test_a_written_chain_is_right_mostly_and_every_token_is_counted():
             assert right
 
 
-def test_answers_at_once_are_short():
+def test_answers_at_once_are_short_and_limited():
     found = Thinking(FROZEN, None, 40).without(SOME, thinking=False)
     assert (found.tokens <= 4).all() and (found.tokens >= 2).all()
     assert all("</think>" not in text and text.strip().isdigit() for text in found.texts)
-
-
-def test_no_more_is_written_than_allowed():
-    found = Thinking(FROZEN, None, 3).without(SOME, thinking=True)
-    assert (found.tokens == 3).all() and not found.right.any()
 
 
 def test_answers_depend_on_the_latents():
@@ -172,8 +170,54 @@ def test_latency_is_measured_in_turn_after_a_round_that_warms_up():
 
 
 def test_an_answer_without_a_chain_is_the_first_number_it_says():
-    """And a model that goes on has no more tokens for it than `max_answer_tokens`."""
     one = Exercise("?", "", "18", (), 1)
     assert is_right("18. Janet sells 3 a day", one, first=True) and not is_right("18. Janet sells 3 a day", one)
-    short = Thinking(FROZEN, None, 40, max_answer_tokens=1).without(SOME, thinking=False)
-    assert (short.tokens == 1).all()
+    limited = Thinking(FROZEN, None, 3, max_answer_tokens=1)
+    short, cut = limited.without(SOME, thinking=False), limited.without(SOME, thinking=True)
+    assert (short.tokens == 1).all() and (cut.tokens == 3).all() and not cut.right.any()
+
+
+@pytest.mark.slow
+def test_the_swap_test_in_the_chapter():
+    """The language model copies the answer from latents 4 to 6, whatever latents 1 to 3 hold."""
+    stories = [from_problem(one) for one in islice(problems("test", 0, 2, 6), 1500)]
+    stories = [one for one in stories if one.steps == 4]
+    other = [*stories[-1:], *stories[:-1]]
+    thinking = Thinking(FROZEN, load_reasoner(SHIPPED_REASONER / "thoughts", 192), 80, 8)
+
+    def joined(steps, answers):  # (prompts, latents) -> latents 1 to 3 of `steps`, the others of `answers`
+        return lambda prompt, own: torch.cat((steps(own)[:, :3], answers(own)[:, 3:]), 1)
+
+    same, rolled, mean = (lambda x: x), (lambda x: x.roll(1, 0)), (lambda x: x.mean(0).expand_as(x))
+    pairs = {"own | own": (same, same), "of another story | own": (rolled, same)}
+    pairs |= {"mean over the stories | own": (mean, same), "own | of another story": (same, rolled)}
+    text = (ROOT / "book" / "07_latent_reasoning.py").read_text()
+    for name, parts in pairs.items():
+        found = thinking.with_latents(stories, joined(*parts))
+        assert f"# | {name} | {100 * found.accuracy:.1f} % |" in text
+    copied = np.mean([answer == one.answer for answer, one in zip(found.texts, other)])
+    assert len(stories) == 316 and f"In the last row {100 * copied:.1f} %" in text
+
+
+def test_metrics_and_figures_of_a_table():
+    names = ("no_thinking", "chain", "thoughts", "mean")
+    rows = [
+        {"way": name, "seed": seed, "accuracy": 0.3 * i + 0.3, "accuracy/2": 0.5, "accuracy/3": 0.4}
+        for i, name in enumerate(names) for seed in (0, 1)
+    ]  # fmt: skip
+    for row in rows[:6]:
+        row |= {"ms/1": 60.0 if row["way"] == "chain" else 15.0, "ms/64": 8.0}
+    metrics = chapter_metrics(rows[::2])
+    assert metrics["latent/gap_recovered"] == pytest.approx(2) and metrics["latent/speedup"] == 4
+    assert metrics["latent/accuracy"] == pytest.approx(0.9) and metrics["latent/accuracy_chain"] == pytest.approx(0.6)
+    table = pd.DataFrame(rows)
+    assert len(plots.steps(table).axes[0].get_legend().get_texts()) == 4
+    assert len(plots.times(table).axes[1].get_legend().get_texts()) == 3, "without those that were not timed"
+    one = Exercise("?", "1+2=3;3*2=6;", "6", (("1", "+", "2", "3"), ("3", "*", "2", "6")), 2)
+    ax = plots.thoughts(one, [[("3", 0.9), ("5", 0.5), ("6", 0.7)], [("3", 0.9), ("6", 0.5), ("6", 0.7)]]).axes[0]
+    colours = [patch.get_facecolor()[:3] for patch in ax.patches]
+    assert [colour == colours[0] for colour in colours] == [True, False, True, True, True, True]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1+2=3", "3*2=6", "(answer)"]
+    history = [{"step": 2, "valid/accuracy": 0.5, "valid/latent_1": 0.4}, {"step": 4, "valid/accuracy": 0.6}]
+    assert len(plots.progress(history).axes[0].lines) == 2
+    assert len(plots.constant_share({"x": [0.5, 0.1]}).axes[0].lines) == 1
