@@ -308,7 +308,7 @@ class ReasonerPolicy(LatentPolicy):
         for first in range(0, len(problems), TOGETHER):
             asked = self._questions(problems[first : first + TOGETHER])
             ids, mask = (asked[name][:: self.group_size] for name in ("prompt", "prompt_mask"))
-            written = lm.write(lm.read(*padded_right(ids, mask)), self.think(ids, mask), self.max_new_tokens)
+            written = lm.generate_greedy(lm.read(*padded_right(ids, mask)), self.think(ids, mask), self.max_new_tokens)
             kept = [[token for token in row if token != self.tokenizer.pad_token_id] for row in written.tolist()]
             texts += [self.tokenizer.decode(row) for row in kept]
             tokens += map(len, kept)

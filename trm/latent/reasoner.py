@@ -250,7 +250,7 @@ class LatentThinker(nn.Module):
         self.reasoner.save_pretrained(folder)
 
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """One training step, in nats; batch of `trm.latent.data.ThoughtBatches`. detail: also keep the gradients of the thoughts
+        """One training step, in nats; batch of `trm.latent.data.ThoughtBatches`. detail: also keep the gradients of thoughts
         (`StepOutput.intermediates`)."""
         reasoner, c = self.reasoner, self.reasoner.config
         thoughts = reasoner.think(batch["states"], batch["mask"])
