@@ -1,4 +1,4 @@
-"""The experiments of the suites: tables by hand, and what is said of files that are none."""
+"""The experiments of the suites: tables by hand, and the messages about bad files."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ import pytest
 from trm.errors import UserError
 from trm.scaling import experiments, pareto
 from trm.scaling import figures as scaling_plots
-from trm.scaling.verdict import study
-from trm.stats_old import error_odds
+from trm.scaling.experiments import error_odds
+from trm.scaling.laws import study
 from trm.sweep.spec import read_sweeps
 
 
@@ -34,24 +34,24 @@ def test_an_axis_by_hand():
     assert row["explained"] == pytest.approx((0.135 - 0.01) / (0.175 + 0.01))  # omega squared, noise 0.04 / 4
     # F(1, 4) = 0.135 / (0.04 / 4) = 13.5: between the 2.5 % (12.22) and the 1 % (21.20) point of the tables
     assert 0.01 < row["p"] < 0.025
-    assert "exp02 (30.0 points against 10.0)" in experiments.say_axes(table)
     flat = experiments.axis_table(runs({"exp02a": [0.4, 0.6], "exp02b": [0.4, 0.6]}))
-    said = experiments.say_axes(flat)
-    assert flat.loc["exp02", "difference"] == 0 and "no difference that is sure** in exp02" in said
-    assert "does not explain" not in said and flat.loc["exp02", "explained"] == 0
+    assert flat.loc["exp02", ["difference", "explained"]].tolist() == [0, 0]
     for alone in ({"exp02a": [0.1], "exp02b": [0.9]}, {"exp02a": [0.1] * 3, "exp02b": [0.9] * 3}):
-        assert experiments.say_axes(experiments.axis_table(runs(alone))).startswith("Not to be judged")
+        row = experiments.axis_table(runs(alone)).loc["exp02"]
+        assert row["difference"] == pytest.approx(80) and np.isnan([row["p"], row["explained"]]).all()
 
 
 def test_cases_against_a_baseline_seed_by_seed():
     table = runs({"baseline": [0.5, 0.6, 0.7], "contrib01a": [0.6, 0.72, 0.8], "contrib02a": [0.9]})
     experiment = next(e for e in experiments.EXPERIMENTS if e.name == "contributions")
-    found = experiments.against_baseline(table, experiment, "baseline", 0.95)
-    assert list(found.index) == ["contrib01a"]  # one seed makes no pair
+    found = experiments.against_baseline(table, experiment, "baseline")
+    assert list(found.index) == ["baseline", "contrib01a", "contrib02a"]
+    assert np.isnan(found.loc["contrib02a", "effect"])  # one seed makes no pair
     row = found.loc["contrib01a"]
-    # differences 10, 12, 10 points: mean 32/3, standard error sqrt(4/3)/sqrt(3) = 2/3, t(0.975, 2) = 4.3027
-    assert row["mean"] == pytest.approx(32 / 3) and row["low"] == pytest.approx(32 / 3 - 4.3027 * 2 / 3, abs=1e-3)
-    assert row["FLOPs"] == 2
+    # differences 10, 12, 10 points: mean 32/3, standard error sqrt(4/3)/sqrt(3) = 2/3; two comparisons share the 5 %:
+    # t(1 - 0.05 / 4, 2) = 6.2053
+    assert row["effect"] == pytest.approx(32 / 3) and row["low"] == pytest.approx(32 / 3 - 6.2053 * 2 / 3, abs=1e-3)
+    assert row["FLOPs"] == 2 and row["seeds"] == 3 and row["mde"] > 0
 
 
 def test_equal_configurations_count_once():
@@ -108,7 +108,7 @@ def test_figures_show_what_is_there():
     assert panel.get_title() == "2 · latent steps" and panel.get_xlabel() == "L_cycles"
     assert [t.get_text() for t in panel.get_xticklabels()] == list("123456")
     x, y = table["L_cycles"].to_numpy(float), error_odds(table[experiments.ACCURACY], table[experiments.ITEMS])
-    [panel] = scaling_plots.laws({"2": (x, y, study(x, y, resamples=20))}, ["L_cycles"]).axes
+    [panel] = scaling_plots.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"]).axes
     assert len(panel.get_yticklabels()) > 1 and panel.get_xscale() == panel.get_yscale() == "log"
     by_cost = table.assign(error=1 - table[experiments.ACCURACY])
     args = (by_cost, "case", "flops/training", "error")

@@ -1,23 +1,26 @@
 """The experiments of the two suites as tables of runs: what varies in each, and whether it matters more than the seed.
 
-A table has one row for every run: columns sweep, case, seed, run_id, the parameters, and the metrics; it is what
+A table has one row per run: columns sweep, case, seed, run_id, the parameters, and the metrics; it is what
 `python -m trm.sweep results NAME --csv FILE` writes.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy.stats
+from numpy.typing import ArrayLike
 
 from trm.errors import UserError
-from trm.stats_old import paired_difference, summarise
+from trm.stats import compare_all, read_table
 
 ACCURACY, ITEMS, COST = "test/exact_accuracy", "test/puzzles", "flops/training"
-NEEDED = ["sweep", "case", "seed", "run_id", ACCURACY, ITEMS, COST, "flops/answer", "model/parameters", "train/puzzles"]
+# Columns that a table must have, and the limits of columns of numbers; sizes are checked where a table has them.
+COUNTS = {ITEMS: (1, np.inf), "model/parameters": (1, np.inf), "train/puzzles": (1, np.inf)}
+NUMBERS = COUNTS | {ACCURACY: (0, 1), COST: (0, np.inf), "flops/answer": (0, np.inf)}
+NEEDED = ["sweep", "case", "seed", "run_id", *NUMBERS]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class Experiment:
 EXPERIMENTS = [
     Experiment("exp01", "1 · width", "exp01.", "model/parameters", "parameters"),
     Experiment("exp02", "2 · latent steps", "exp02.", "L_cycles", "L_cycles"),
-    Experiment("exp03", "3 · answers a step", "exp03.", "H_cycles", "H_cycles"),
+    Experiment("exp03", "3 · H-cycles", "exp03.", "H_cycles", "H_cycles"),
     Experiment("exp04", "4 · layers or recursion", "exp04.", "num_layers", "layers (layers × L_cycles held)"),
     Experiment("exp05", "5a · training puzzles", "exp05[a-f]", "train/puzzles", "training puzzles"),
     Experiment("exp05 aug", "5b · variants", "exp05[g-k]", "num_aug", "variants of each puzzle"),
     Experiment("exp06", "6 · supervision steps", "exp06.", "halt_max_steps", "halt_max_steps"),
-    Experiment("exp07", "7 · batch", "exp07.", "batch_size", "examples an update (as many examples in all)"),
+    Experiment("exp07", "7 · batch", "exp07.", "batch_size", "examples per optimizer step (as many examples in all)"),
     Experiment("exp08", "8 · precision", "exp08."),
     Experiment("exp09", "9 · averaged weights", "exp09.", "ema_decay", "decay of the average (0: none)"),
     Experiment("exp10", "10 · optimizer", "exp10."),
@@ -52,36 +55,29 @@ EXPERIMENTS = [
     Experiment("contributions", "contributions", "baseline|contrib.*"),
 ]
 
+LIMITS = {e.x: (0, np.inf) for e in EXPERIMENTS if e.x} | NUMBERS
+
 
 def read_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
     """Tables of runs, one under the other.
 
     Raises:
-        UserError: a file cannot be read, has no rows, lacks a column, or has a value that cannot be: file, column and line.
+        UserError: a file cannot be read, has no rows, lacks a column, or has an impossible value: file, column and line.
     """
     tables = []
     for path in paths:
         try:
-            table = pd.read_csv(path, dtype={"case": str, "run_id": str})
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as a table of runs ({error})") from None
-        missing = [name for name in NEEDED if name not in table]
-        if missing:
-            raise UserError(
-                f"{path}: no column {', '.join(missing)}; `python -m trm.sweep results NAME --csv FILE` writes such a table"
-            )
+            table = read_table(path, NEEDED)
+        except UserError as error:
+            raise UserError(f"{error}; `python -m trm.sweep results NAME --csv FILE` writes a table of runs") from None
         if table.empty:
             raise UserError(f"{path}: no runs after the header")
-        sizes = [e.x for e in EXPERIMENTS if e.x in table and e.x not in NEEDED]
-        for name in [*NEEDED[4:], *sizes]:
-            values = pd.to_numeric(table[name], errors="coerce")
-            least = 1 if name in (ITEMS, "train/puzzles", "model/parameters") else 0
-            bad = ~np.isfinite(values) | (values < least) | ((values > 1) if name == ACCURACY else False)
-            if bad.any():
-                line = int(np.flatnonzero(bad)[0])
-                raise UserError(f"{path}, line {line + 2}: {name} = {table[name].iloc[line]} cannot be right")
-            table[name] = values
-        tables.append(table)
+        for name, (low, high) in LIMITS.items():
+            values = pd.to_numeric(table.get(name, pd.Series(1.0, table.index)), errors="coerce")
+            bad = np.flatnonzero(~(values.between(low, high) & np.isfinite(values)))
+            if len(bad):
+                raise UserError(f"{path}, line {bad[0] + 2}: {name} = {table[name].iloc[bad[0]]} cannot be right")
+        tables.append(table.astype({"case": str, "run_id": str}))
     if not tables:
         raise UserError("no table of runs was named")
     return pd.concat(tables, ignore_index=True)
@@ -93,55 +89,44 @@ def present(runs: pd.DataFrame) -> list[Experiment]:
 
 
 def axis_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row an experiment: best and worst case by mean accuracy, their difference in points, the deviation over seeds
-    (pooled over the cases, in points), the share of the variance that the cases explain beyond what chance would (omega
-    squared; 0 at least), and the p-value of a one-way analysis of variance (Fisher; it takes errors for normal, and equally
-    spread in all cases). All on the accuracy after the last step. NaN where no case has two runs that differ.
-    """
-    rows = []
-    for experiment in present(runs):
-        cases = {case: group[ACCURACY].to_numpy() for case, group in experiment.of(runs).groupby("case")}
-        means = pd.Series({case: values.mean() for case, values in cases.items()})
-        within = sum(((values - values.mean()) ** 2).sum() for values in cases.values())
-        freedom = sum(len(values) - 1 for values in cases.values())
-        total = ((np.concatenate(list(cases.values())) - np.concatenate(list(cases.values())).mean()) ** 2).sum()
-        judged = freedom > 0 and within > 1e-12 * max(total, 1e-12)
-        p = stats.f_oneway(*cases.values()).pvalue if judged else np.nan
-        noise = within / freedom if judged else np.nan
-        rows.append(
-            {
-                "experiment": experiment.name,
-                "best": means.idxmax(),
-                "best accuracy": means.max(),
-                "worst": means.idxmin(),
-                "worst accuracy": means.min(),
-                "difference": 100 * (means.max() - means.min()),
-                "deviation over seeds": 100 * np.sqrt(within / freedom) if freedom else np.nan,
-                "explained": max((total - within - (len(cases) - 1) * noise) / (total + noise), 0)
-                if judged
-                else np.nan,
-                "p": p,
-            }
-        )
-    names = ["best", "best accuracy", "worst", "worst accuracy", "difference", "deviation over seeds", "explained", "p"]
-    return pd.DataFrame(rows, columns=["experiment", *names]).set_index("experiment")
+    """Whether each axis matters more than the seed, judged on the accuracy after the last step.
 
-
-def against_baseline(runs: pd.DataFrame, experiment: Experiment, baseline: str, coverage: float) -> pd.DataFrame:
-    """Each other case less `baseline`, seed by seed, in points of accuracy: mean, low, high, p, n, and the ratio of
-    training FLOPs; cases with fewer than two seeds in common are left out.
-
-    Raises:
-        KeyError: the experiment has no runs of `baseline`.
+    Returns one row per experiment: best and worst case by mean accuracy, their difference in points, the standard deviation
+    over seeds (pooled over the cases, in points), the share of the variance that the cases explain beyond chance (omega
+    squared; 0 at least), and p of a one-way analysis of variance (Fisher; assumes normal errors of equal spread). NaN where
+    no case has two runs that differ.
     """
     rows = {}
-    by_case = {case: group.set_index("seed") for case, group in experiment.of(runs).groupby("case", sort=False)}
-    for case, group in by_case.items():
-        if case == baseline or len(group.index.intersection(by_case[baseline].index)) < 2:
-            continue
-        found = paired_difference(100 * group[ACCURACY], 100 * by_case[baseline][ACCURACY], coverage)
-        rows[case] = found | {"FLOPs": group[COST].mean() / by_case[baseline][COST].mean()}
-    return pd.DataFrame(rows).T
+    # Omega squared by hand: statsmodels' anova_lm gives neither it nor NaN without spread, and is longer to call.
+    for experiment in present(runs):
+        part = experiment.of(runs)
+        cases = part.groupby("case")[ACCURACY]
+        means, values = cases.mean(), part[ACCURACY]
+        within, freedom = ((values - cases.transform("mean")) ** 2).sum(), len(values) - len(means)
+        total = ((values - values.mean()) ** 2).sum()
+        noise, p, explained = within / freedom if freedom else np.nan, np.nan, np.nan
+        if freedom and within > 1e-12 * max(total, 1e-12):
+            p = scipy.stats.f_oneway(*(group for _, group in cases)).pvalue
+            explained = max((total - within - (len(means) - 1) * noise) / (total + noise), 0)
+        rows[experiment.name] = {
+            "best": means.idxmax(), "best accuracy": means.max(), "worst": means.idxmin(), "worst accuracy": means.min(),
+            "difference": 100 * (means.max() - means.min()), "deviation over seeds": 100 * np.sqrt(noise),
+            "explained": explained, "p": p,
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("experiment")
+
+
+def against_baseline(runs: pd.DataFrame, experiment: Experiment, baseline: str) -> pd.DataFrame:
+    """Every case of an experiment against `baseline`, paired by seed and corrected for their number (`stats.compare_all`), in
+    points of accuracy; and FLOPs, the training compute as a multiple of the baseline's.
+
+    Raises:
+        UserError: the experiment has no runs of `baseline`.
+    """
+    part = experiment.of(runs)
+    flops = part.groupby("case")[COST].mean()
+    table = compare_all(part.assign(**{ACCURACY: 100 * part[ACCURACY]}), ACCURACY, baseline, key="case")
+    return table.assign(FLOPs=flops / flops[baseline])
 
 
 def configurations(runs: pd.DataFrame) -> pd.DataFrame:
@@ -155,29 +140,38 @@ def configurations(runs: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def summary(runs: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """A row a case: x (its size, or nothing), mean, std and n of the error 1 - accuracy, in the order of the table."""
-    part = experiment.of(runs).assign(error=lambda table: 1 - table[ACCURACY])
-    table = summarise(part, "case", "error")
-    if experiment.x:
-        table.insert(0, "x", part.groupby("case", sort=False)[experiment.x].mean())
-    return table
+def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
+    """The y to fit, positive and unbounded: (wrong + 1/2) / (right + 1/2) of an accuracy (0 to 1) over `items` test items.
+
+    accuracy, items (n,) -> (n,). Their log is the empirical logit, whose half counts remove most of its bias (Haldane 1956).
+
+    Raises:
+        UserError: an accuracy outside 0..1, fewer than one item.
+    """
+    accuracy, items = np.asarray(accuracy, dtype=float), np.asarray(items, dtype=float)
+    if not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise UserError("an accuracy is a share from 0 to 1")
+    if not ((items >= 1) & (items < np.inf)).all():
+        raise UserError("an accuracy needs the number of test items it was measured on, 1 or more")
+    return (items * (1 - accuracy) + 0.5) / (items * accuracy + 0.5)
 
 
-def say_axes(table: pd.DataFrame) -> str:
-    """What `axis_table` says, in a sentence or two."""
-    threshold = 0.05 / max(len(table), 1)  # Bonferroni: many axes are asked
-    sure = [name for name in table.index if table.loc[name, "p"] < threshold]
-    unsure = [name for name in table.index if table.loc[name, "p"] >= threshold]
-    unjudged = [name for name in table.index if np.isnan(table.loc[name, "p"])]
-    said = [f"{name} ({table.loc[name, 'difference']:.1f} points against {table.loc[name, 'deviation over seeds']:.1f})"
-            for name in sure]  # fmt: skip
-    text = ""
-    if said:
-        text += f"The seed alone does not explain the differences (p < {threshold:.3f}, 5 % shared among {len(table)} axes) "
-        text += f"in {', '.join(said)}. "
-    if unsure:
-        text += f"**Measured: no difference that is sure** in {', '.join(unsure)}: the seed alone may explain it. "
-    if unjudged:
-        text += f"Not to be judged, for want of seeds that differ: {', '.join(unjudged)}."
-    return re.sub(r"\s+", " ", text).strip()
+def summarise(runs: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
+    """Mean, std (n - 1; NaN for one) and n of a metric over the rows of each configuration, in order of appearance.
+
+    runs: one row per run. by: the columns that make a configuration; a column "seed" may then appear but once in each.
+
+    Raises:
+        UserError: a column is missing, a value is no finite number, a seed is there twice.
+    """
+    by = [by] if isinstance(by, str) else list(by)
+    if missing := [name for name in (*by, metric) if name not in runs]:
+        raise UserError(f"no column {', '.join(missing)} in the runs; there are {', '.join(map(str, runs.columns))}")
+    if bad := int((~np.isfinite(pd.to_numeric(runs[metric], errors="coerce"))).sum()):
+        raise UserError(f"{metric} is not a finite number in {bad} of {len(runs)} runs; leave failed runs out")
+    if "seed" in runs and runs.duplicated([*by, "seed"]).any():
+        raise UserError(f"a seed is there twice for the same {', '.join(by)}: a run counts once")
+    groups = runs.groupby(by if len(by) > 1 else by[0], sort=False, dropna=False)[metric]
+    # Rounding can carry a mean outside its values; then configurations of equal cost would no longer be equal.
+    mean = groups.mean().clip(groups.min(), groups.max())
+    return pd.DataFrame({"mean": mean, "std": groups.std(), "n": groups.size()})

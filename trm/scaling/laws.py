@@ -6,16 +6,13 @@ Three forms of y > 0 in one variable x > 0, or in two (model size N and data D),
     log-linear   log y = a - b log x              log y = a - b log N - c log D
     power law    y = E + A x^-alpha               y = E + A N^-alpha + B D^-beta     (alpha, beta from 0 to 10)
 
-The last is Chinchilla's (arXiv 2203.15556, approach 3), and so is the fit: residuals are those of log y, each charged
-Huber's loss, minimised by L-BFGS from a grid of starts. As its replication advises (arXiv 2404.10102), the losses are
-summed, not averaged, so that the search does not stop early. In one variable log-linear is a power law with no floor.
-
-Accuracy is never fitted. Fit a loss, or `runs.error_odds`, whose log is logit(error): residuals of log y are then of logits.
-
-A *run* is one row, say a configuration and a seed; rows are taken as independent. All logs are natural.
+The last is Chinchilla's (arXiv 2203.15556, approach 3), and so is the fit: Huber's loss of the residuals of log y, summed (as
+arXiv 2404.10102 advises) and minimised by L-BFGS from a grid of starts. Accuracy is never fitted: fit a loss, or
+`experiments.error_odds`, whose log is logit(error). Rows are runs, taken as independent. All logs are natural.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,17 +33,18 @@ NAMES = {  # parameters, by form and number of variables
 DELTA = 1e-3  # where Huber's loss turns from square to straight, in log y
 STEEPEST = 10.0  # bound of alpha and beta: beyond it the law is a step between two sizes
 DEEPEST = 7.0  # a term e^-7 of the smallest y counts as gone; further down the gradient would vanish
-SPREAD = 1e-8  # residuals below this are rounding: laws that fit so well are told apart by their parameters alone
-
-
-# --- one fit ------------------------------------------------------------------------------------------------------
+SPREAD = 1e-8  # residuals below this are rounding: forms that fit so well are compared by their parameters alone
+MISSED = 0.2  # error of a held-out size, in log, above which a form has failed
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted form. theta (p,) is what was searched: logs of E, A, B, exponents, with log x counted from `centre` (k,).
+    """A fitted form.
 
-    loss: sum of Huber's losses of the residuals of log y, in units of delta^2. runs: n. names: those of the p parameters.
+    Attributes:
+        theta: (p,) what was searched: logs of E, A, B, then exponents, with log x counted from `centre` (k,).
+        loss: sum of Huber's losses of the residuals of log y, in units of delta^2.
+        runs: n.
     """
 
     form: str
@@ -57,12 +55,8 @@ class Fit:
     delta: float
 
     @property
-    def names(self) -> list[str]:
-        return NAMES[self.form, len(self.centre)]
-
-    @property
     def params(self) -> dict[str, float]:
-        """Parameters by name, in the units of y and x; E, A and B as they stand, not their logs."""
+        """Parameters by name, in the units of y and x; E, A and B themselves, not their logs."""
         k, t = len(self.centre), self.theta
         if self.form == "constant":
             values = np.exp(t)
@@ -70,7 +64,7 @@ class Fit:
             values = [t[0] + t[1:] @ self.centre, *t[1:]]
         else:
             values = [np.exp(t[0]), *np.exp(t[1 : 1 + k] + t[1 + k :] * self.centre), *t[1 + k :]]
-        return {name: float(value) for name, value in zip(self.names, values)}
+        return dict(zip(NAMES[self.form, k], map(float, values)))
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """y at x. (n,) or (n, k) -> (n,)."""
@@ -79,13 +73,12 @@ class Fit:
 
     @property
     def aicc(self) -> float:
-        """Akaike's criterion with the small-sample correction (Hurvich and Tsai 1989); less is better, in nats times 2.
+        """Akaike's criterion with the small-sample correction (Hurvich and Tsai 1989); less is better.
 
         -2 log likelihood + 2 q + 2 q (q + 1) / (n - q - 1), q = parameters + 1 for the scale tau; infinite where
-        n <= q + 1. The likelihood is the one whose best parameters are those of the Huber fit, whatever tau is: residuals
-        of log y with density exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above.
-        (A sum of squares would judge the fit by another measure than made it, and let one outlier decide; then a form
-        could also lose to one that it contains.) The correction is exact for Gaussian linear models, else approximate.
+        n <= q + 1. The likelihood is the one that the Huber fit maximises: residuals of log y with density
+        exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above. (By a sum of squares one
+        outlier could decide, and a form could lose to one that it contains.)
         """
         n, q = self.runs, len(self.theta) + 1
         loss = max(self.loss, n * (SPREAD / self.delta) ** 2 / 2)
@@ -135,10 +128,8 @@ def _starts(z: np.ndarray, log_y: np.ndarray, form: str) -> list[np.ndarray]:
 
 def _search(starts: list[np.ndarray], z: np.ndarray, log_y: np.ndarray, form: str, delta: float) -> tuple:
     """(loss, theta) of the best of the searches."""
-    bounds = None
-    if form == "power law":
-        k = z.shape[1]
-        bounds = [(log_y.min() - DEEPEST, None)] * (1 + k) + [(0.0, STEEPEST)] * k
+    k = z.shape[1]
+    bounds = [(log_y.min() - DEEPEST, None)] * (1 + k) + [(0.0, STEEPEST)] * k if form == "power law" else None
     options = {"ftol": 1e-12, "gtol": 1e-9, "maxiter": 400, "maxls": 50}
     found = [
         optimize.minimize(objective, t, (z, log_y, form, delta), "L-BFGS-B", jac=True, bounds=bounds, options=options)
@@ -164,11 +155,10 @@ def checked(x: ArrayLike, y: ArrayLike, delta: float = DELTA) -> tuple[np.ndarra
     return x, y
 
 
-def too_few(x: ArrayLike, form: str, spare: int = 1) -> str:
-    """Why there is too little to fit `form` at x (n,) or (n, 2), "" where there is enough: distinct points must outnumber
-    the parameters by `spare`, and in two variables each must vary, and not as a power of the other."""
-    x = np.asarray(x, dtype=float)
-    points = np.unique(x[:, None] if x.ndim == 1 else x, axis=0)
+def too_few(x: np.ndarray, form: str, spare: int = 1) -> str:
+    """Why there is too little to fit `form` at x (n, k), "" where there is enough: distinct points must outnumber the
+    parameters by `spare`, and in two variables each must vary, and not as a power of the other."""
+    points = np.unique(x, axis=0)
     k = points.shape[1]
     needed = len(NAMES[form, k]) + spare
     if form == "constant":
@@ -180,7 +170,7 @@ def too_few(x: ArrayLike, form: str, spare: int = 1) -> str:
         if min(values) < (3 if form == "power law" else 2):
             return f"too few sizes for {form}: N takes {values[0]} values, D {values[1]}"
         if np.linalg.matrix_rank(logs - logs.mean(0), rtol=1e-3) < 2:
-            return f"D is a power of N in all runs, so {form} cannot tell one from the other"
+            return f"D is a power of N in all runs, so {form} cannot separate their effects"
     return ""
 
 
@@ -201,16 +191,13 @@ def fit(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELT
     return Fit(form, theta, centre, loss, len(y), delta)
 
 
-# --- how sure ---------------------------------------------------------------------------------------------------
-
-
 def bootstrap(
-    law: Fit, x: ArrayLike, y: ArrayLike, coverage: float = 0.9, resamples: int = 1000, seed: int = 0
+    law: Fit, x: ArrayLike, y: ArrayLike, coverage: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Percentile intervals of the parameters of `law` (Efron): runs are drawn with replacement, n of n, and fitted anew.
+    """Percentile intervals of the parameters of `law` (Efron): n of the n runs are drawn with replacement and fitted again.
 
     Each search starts from `law` itself, with terms that had vanished raised a little so that they can come back; draws
-    with too few points are thrown back. Returns a row a parameter: estimate, low, high. Same seed, same intervals.
+    with too few points are rejected. Returns one row per parameter: estimate, low, high. Same seed, same intervals.
 
     Raises:
         UserError: bad values, `coverage` not between 0 and 1, or hardly a draw of the runs has enough points.
@@ -233,15 +220,15 @@ def bootstrap(
             break
     else:
         raise UserError(f"only {len(draws)} of {20 * resamples} draws of the runs have points enough; run more")
-    low, high = pd.DataFrame(draws).quantile([(1 - coverage) / 2, (1 + coverage) / 2]).to_numpy()
-    return pd.DataFrame({"estimate": law.params, "low": dict(zip(law.names, low)), "high": dict(zip(law.names, high))})
+    tail = (1 - coverage) / 2
+    limits = pd.DataFrame(draws).quantile([tail, 1 - tail]).T.set_axis(["low", "high"], axis=1)
+    return pd.concat([pd.Series(law.params, name="estimate"), limits], axis=1)
 
 
 def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELTA) -> dict[str, float]:
-    """What a fit without the largest point (all runs at the largest x, or at the largest N D) says of it.
+    """What a fit without the largest point (all runs at the largest x, or at the largest N D) predicts for it.
 
-    Returns size (x, or N D), runs held out, predicted and observed y (geometric means over these runs), and log_error =
-    log(predicted / observed), which is the relative error where it is small.
+    Returns predicted and observed y (geometric means over these runs), and log_error = log(predicted / observed).
 
     Raises:
         UserError: bad values, or too few points are left.
@@ -251,7 +238,54 @@ def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float =
     out = size > size.max() - 1e-9
     if out.all():
         raise UserError("there is one size only, so none can be held out")
-    predicted = np.log(fit(x[~out], y[~out], form, delta).predict(x[out])).mean()
-    observed = np.log(y[out]).mean()
-    values = (x[out][0].prod(), out.sum(), np.exp(predicted), np.exp(observed), predicted - observed)
-    return dict(zip(("size", "runs", "predicted", "observed", "log_error"), map(float, values)))
+    predicted = float(np.log(fit(x[~out], y[~out], form, delta).predict(x[out])).mean())
+    observed = float(np.log(y[out]).mean())
+    return {"predicted": np.exp(predicted), "observed": np.exp(observed), "log_error": predicted - observed}
+
+
+def study(
+    x: ArrayLike, y: ArrayLike, coverage: float = 0.95, resamples: int = 1000, seed: int = 0, delta: float = DELTA
+) -> tuple[Fit, dict[str, Any]]:
+    """The form that runs support: the simplest within 2 of the lowest AICc, with intervals and the largest size held out.
+
+    A power law is fitted where the distinct points outnumber its parameters by two (5 in one variable, 7 in two), log-linear
+    from 3 (4); AICc requires three runs more than parameters as well. x (n,) or (n, 2), y (n,); the others as in `bootstrap`.
+
+    Returns the fit and a row for a table: form, runs, AICc behind (of the forms with a higher one), parameters with their
+    intervals (the log-linear ones where no trend is supported), predicted, observed and log_error of the held-out size, and
+    doubts: why the form is not called a law. A law has none.
+    """
+    x, y = checked(x, y, delta)
+    fits, doubts, row = {"constant": fit(x, y, "constant", delta)}, [], {}
+    for form, spare in (("log-linear", 1), ("power law", 2)):
+        needed = len(NAMES[form, x.shape[1]]) + 3
+        reason = too_few(x, form, spare)
+        if not reason and len(y) < needed:
+            reason = f"too few runs for {form}: {len(y)}, and AICc takes {needed}"
+        if reason:
+            doubts.append(reason)
+        else:
+            fits[form] = fit(x, y, form, delta)
+    aicc = {form: found.aicc for form, found in fits.items()}
+    behind = {form: value - min(aicc.values()) for form, value in aicc.items()}
+    best = next(found for form, found in fits.items() if not behind[form] > 2)
+    row["AICc behind"] = ", ".join(f"{form} {gap:.1f}" for form, gap in behind.items() if gap > 0)
+    if best.form == "constant":
+        doubts.insert(0, "no trend")
+    shown = fits.get("log-linear") if best.form == "constant" else best
+    intervals = bootstrap(shown, x, y, coverage, resamples, seed) if shown else pd.DataFrame()
+    for r in intervals.itertuples():
+        row[r.Index] = f"{r.estimate:.3g} ({r.low:.3g} to {r.high:.3g})"
+        if r.Index in ("alpha", "beta") and (r.high - r.low > r.estimate or r.high > STEEPEST / 2):
+            doubts.append(f"{r.Index} is hardly determined")
+    point = np.unique(x, axis=0, return_inverse=True)[1].ravel()
+    lowest = np.exp(pd.Series(np.log(y)).groupby(point).mean().min())
+    if best.form == "power law" and best.params["E"] > lowest:
+        doubts.append(f"the floor is above an observed mean, {lowest:.3g}")
+    try:
+        row |= hold_out(x, y, best.form, delta)
+        if abs(row["log_error"]) > MISSED:
+            doubts.append("the held-out size is missed")
+    except UserError as reason:
+        doubts.append(f"nothing was held out: {reason}")
+    return best, {"form": best.form, "runs": len(y), **row, "doubts": "; ".join(doubts)}

@@ -8,12 +8,12 @@ from trm.params import Params
 
 
 class ScalingLaws(Params):
-    """Chapter 10: what the runs of a sweep say of scaling. Nothing is trained."""
+    """Chapter 10: what the runs of a sweep show about scaling. Nothing is trained."""
 
-    COMPUTED_BY: ClassVar[str] = "trm.scaling.laws"
+    COMPUTED_BY: ClassVar[str] = "trm.scaling.pareto"
 
     results: str = Field(
-        "", description="tables of `trm.sweep results --csv`, with commas between; empty: the committed ones"
+        "", description="tables of `trm sweep results --csv`, separated by commas; empty: the committed ones"
     )
-    coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the intervals")
-    resamples: int = Field(400, ge=10, description="draws of each bootstrap")
+    coverage: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
+    resamples: int = Field(400, ge=10, description="resamples per bootstrap")

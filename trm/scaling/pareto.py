@@ -1,10 +1,8 @@
 """Pareto: which configurations are worth their cost, and how sure that is with a few seeds.
 
 Cost (training or test FLOPs, network applications, seconds) and error are both to be as small as possible. A point is
-*dominated* if another is no worse in both and better in one; the front is what no other point dominates.
-
-Ties: equal points do not dominate each other, so copies are on the front together or not at all; of two points of equal
-cost the one with the smaller error dominates, and of equal error the cheaper one.
+*dominated* if another is no worse in both and better in one; the front is what no other point dominates. Equal points do not
+dominate each other: copies are on the front together or not at all.
 """
 
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from trm.errors import UserError
-from trm.stats_old import summarise
+from trm.scaling.experiments import summarise
 
 
 def non_dominated(cost: ArrayLike, error: ArrayLike) -> np.ndarray:
@@ -40,13 +38,10 @@ def non_dominated(cost: ArrayLike, error: ArrayLike) -> np.ndarray:
 
 
 def front(runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error: str = "error") -> pd.DataFrame:
-    """A row a configuration, cheapest first: cost and error (means over its runs), error_std, n and on_front.
+    """One row per configuration, cheapest first: cost and error (means over its runs), error_std, n and on_front.
 
-    runs: a row a run, with a column `seed` where there is one. by: the columns that make a configuration. cost, error: the
-    names of the columns, in any units; errors that are shares are averaged as they stand.
-
-    Raises:
-        UserError: a column is missing, a value is not finite, a seed is there twice in a configuration.
+    runs: one row per run, with a column `seed` where there is one. by: the columns that make a configuration. cost, error:
+    the names of the columns, in any units. Raises as `summarise` does.
     """
     costs, errors = summarise(runs, by, cost), summarise(runs, by, error)
     table = pd.DataFrame({"cost": costs["mean"], "error": errors["mean"], "error_std": errors["std"], "n": errors["n"]})
@@ -54,27 +49,20 @@ def front(runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error
 
 
 def membership(
-    runs: pd.DataFrame,
-    by: str | Sequence[str],
-    cost: str = "cost",
-    error: str = "error",
-    resamples: int = 1000,
-    seed: int = 0,
+    runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error: str = "error", resamples: int = 1000, seed=0
 ) -> pd.Series:
-    """How often each configuration is on the front when its seeds are drawn anew: shares from 0 to 1, cheapest first.
+    """How often each configuration is on the front when its seeds are drawn again: shares from 0 to 1, cheapest first.
 
-    In every resample each configuration draws as many of its n runs, with replacement and apart from the others (a run's
-    cost and error stay together), and the front is that of the new means, whose distance from the old one is stretched by
-    sqrt(n / (n - 1)), since a draw from few runs spreads too little. A configuration with one run has no spread to draw
-    from: its share speaks of the spread of the others only. A share is no confidence: the cheapest is always on the front,
-    and with three seeds chance alone can give another a high one. Arguments and errors as in `front`; same seed, same shares.
+    In every resample each configuration draws n of its n runs with replacement (cost and error of a run together), and the
+    front is that of the new means, whose distance from the old one is stretched by sqrt(n / (n - 1)), since a draw from few
+    runs spreads too little. A configuration with one run is not drawn again. A share is no confidence: the cheapest is
+    always on the front, and with three seeds chance alone can give another a high one. Same seed, same shares.
     """
     if resamples < 1:
         raise UserError(f"resamples must be 1 or more, not {resamples}")
     table, rng = front(runs, by, cost, error), np.random.default_rng(seed)
-    keys = [by] if isinstance(by, str) else list(by)
     means = []  # of each configuration, (R, 2)
-    for _, group in runs.groupby(keys, sort=False, dropna=False):
+    for _, group in runs.groupby([by] if isinstance(by, str) else list(by), sort=False, dropna=False):
         values = group[[cost, error]].to_numpy(dtype=float)  # (n, 2)
         n, middle = len(values), values.mean(0).clip(values.min(0), values.max(0))
         drawn = values[rng.integers(n, size=(resamples, n))]  # (R, n, 2)
