@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import ROOT
 from trm.params import arm_names, read_yaml
-from trm.sweep.tpu import suite_plans
-from trm.tpu import findings as tpu_findings
+from trm.tpu.compare import parity
 from trm.tpu.params import TpuScaling
-from trm.tpu.slices import SLICES
+from trm.tpu.plan import SLICES
+from trm.tpu.suites import suite_plans
 
 
 def test_the_committed_comparison_holds_every_arm_and_three_seeds():
@@ -66,14 +66,14 @@ def test_the_committed_plans_are_those_of_the_suites_as_they_are():
     defaults = TpuScaling()
     table = pandas.read_csv(ROOT / "book" / "results" / "09_plan.csv").fillna({"fault": "", "mend": ""})
     hopes = (defaults.utilisation, defaults.host_milliseconds)
-    now = [suite_plans(defaults.suites, SLICES[name], *hopes) for name in (defaults.slice, defaults.beside)]
+    now = [suite_plans(defaults.suites, SLICES[name], *hopes) for name in (defaults.slice, defaults.compare_slice)]
     pandas.testing.assert_frame_equal(table, pandas.concat(now, ignore_index=True), rtol=1e-6, check_dtype=False)
 
 
 def test_the_committed_measurement_on_xla_is_whole():
-    table = tpu_findings.read_measured(ROOT / "book" / "results" / "09_xla.csv")
+    table = pandas.read_csv(ROOT / "book" / "results" / "09_xla.csv")
     assert table.groupby("training").size().to_dict() == {"processor": 20, "one device": 20, "all devices": 20}
-    found = tpu_findings.parity(table)
+    found = parity(table)
     assert found.devices == 8 and found.max_relative < 1e-4 and found.compiles_after_warmup == 0
     assert (table.groupby("training")["train/halted"].sum() > 0).all(), "rows were refilled"
     quick = pandas.read_csv(ROOT / "book" / "results" / "09_quick_test.csv").set_index("step")["train/total_loss"]

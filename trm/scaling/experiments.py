@@ -101,7 +101,7 @@ def axis_table(runs: pd.DataFrame) -> pd.DataFrame:
     for experiment in present(runs):
         part = experiment.of(runs)
         cases = part.groupby("case")[ACCURACY]
-        means, values = cases.mean(), part[ACCURACY]
+        means, values = cases.agg(lambda of_case: of_case.to_numpy().mean()), part[ACCURACY]
         within, freedom = ((values - cases.transform("mean")) ** 2).sum(), len(values) - len(means)
         total = ((values - values.mean()) ** 2).sum()
         noise, p, explained = within / freedom if freedom else np.nan, np.nan, np.nan

@@ -1,10 +1,11 @@
-"""One training on several backends, each in a process of its own: what chapter 09 measures."""
+"""One training on several backends, each in a process of its own, and how equal they are: what chapter 09 measures."""
 
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,22 @@ from trm.run import ROOT, Run
 
 # What the small training changes in params/04_smoke.yaml: halting, exploration and refilling are on there.
 SMALL = {"log_interval": 1, "prefetch": 2, "compute_gradient_stats": False}
-# On devices that the processor plays, programs are taken as they are: optimising them costs more than it brings.
-PLAYED = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "TF_CPP_MIN_LOG_LEVEL": "2"}
+# On emulated devices programs are not optimised: that costs more than it brings.
+EMULATED = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "TF_CPP_MIN_LOG_LEVEL": "2"}
 KEPT = ("xla/devices", "xla/compiles", "xla/compiles_after_warmup")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the same training differs between the processor, one XLA device and several."""
+
+    trainings: tuple[str, ...]
+    devices: int
+    steps: int
+    max_abs: float  # largest difference of a loss between any two
+    max_relative: float
+    compiles: int
+    compiles_after_warmup: int
 
 
 def torch_xla_is_here() -> bool:
@@ -29,9 +43,9 @@ def torch_xla_is_here() -> bool:
 def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.DataFrame:
     """Train the same small model for `steps` steps on the processor, on one XLA device, and on all `devices` of them.
 
-    pjrt_device: CPU (devices that the processor plays) or TPU (those that there are).
+    pjrt_device: CPU (devices that the processor emulates) or TPU (real ones).
 
-    Returns one row for each training and step: training, backend, xla/devices, step, train/total_loss, train/grad_norm,
+    Returns one row per training and step: training, backend, xla/devices, step, train/total_loss, train/grad_norm,
     train/halted, xla/compiles, xla/compiles_after_warmup, pjrt_device, torch_xla (its version) and date.
 
     Raises:
@@ -39,11 +53,11 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
     """
     if not torch_xla_is_here():
         raise UserError("torch_xla is not installed; requirements-tpu.txt is for an environment that has it")
-    wanted = {"processor": ("cpu", 0), "one device": ("xla", 1), "all devices": ("xla", devices)}
+    trainings = {"processor": ("cpu", 0), "one device": ("xla", 1), "all devices": ("xla", devices)}
     if pjrt_device == "TPU":  # one chip alone would need another start of the runtime
-        del wanted["one device"]
+        del trainings["one device"]
     tables = []
-    for name, (backend, count) in wanted.items():
+    for name, (backend, count) in trainings.items():
         folder = run.path(f"arms/{name.replace(' ', '_')}")
         _train(folder, backend, count, steps, pjrt_device)
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -65,7 +79,29 @@ def _train(folder: Path, backend: str, devices: int, steps: int, pjrt_device: st
     command += [text for name, value in values.items() for text in ("-p", name, str(value))]
     environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
     if pjrt_device == "CPU":
-        environment |= PLAYED | {"CPU_NUM_DEVICES": str(devices or 1)}
+        environment |= EMULATED | {"CPU_NUM_DEVICES": str(devices or 1)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"the training on backend {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
+
+
+def losses(measured: pd.DataFrame) -> pd.DataFrame:
+    """The loss of each training (columns) at each step (index)."""
+    names = list(dict.fromkeys(measured["training"]))
+    return measured.pivot(index="step", columns="training", values="train/total_loss")[names]
+
+
+def parity(measured: pd.DataFrame) -> Parity:
+    """How far the trainings in a table of `compare` differ."""
+    table = losses(measured)
+    spread = table.max(axis=1) - table.min(axis=1)
+    several = measured[measured["xla/devices"] == measured["xla/devices"].max()].iloc[0]
+    return Parity(
+        trainings=tuple(table.columns),
+        devices=int(several["xla/devices"]),
+        steps=len(table),
+        max_abs=float(spread.max()),
+        max_relative=float((spread / table.abs().min(axis=1)).max()),
+        compiles=int(several["xla/compiles"]),
+        compiles_after_warmup=int(measured["xla/compiles_after_warmup"].max()),
+    )

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from trm.tpu.slices import GIB, Slice
+from trm.plots import tidy
+from trm.tpu.plan import GIB, Slice
 
 COLOURS = {"compute": "#0072b2", "memory": "#e69f00", "network": "#009e73", "host": "#999999"}
 SUITES = ("#1f4e79", "#c0392b")
 
 
 def slices(*shown: Slice) -> Figure:
-    """The chips of each slice where they stand, coloured by host, with the links between neighbours."""
+    """The chips of each slice at their places, coloured by host, with the links between neighbours."""
     sizes = [max(on.topology) for on in shown]
     figure, axes = plt.subplots(
         1, len(shown), figsize=(9, 4), subplot_kw={"projection": "3d"}, width_ratios=sizes, squeeze=False
@@ -38,78 +39,65 @@ def slices(*shown: Slice) -> Figure:
 
 
 def roofline(plans: pd.DataFrame, on: Slice) -> Figure:
-    """FLOP/s of a chip that memory leaves at most, against FLOPs a byte; a dot for each configuration, by sweep."""
+    """The highest rate of a chip that its memory allows, against FLOPs per byte; one dot per configuration, by sweep."""
     figure, ax = plt.subplots(figsize=(7, 3.8))
     x = np.geomspace(min(50, 0.8 * plans["intensity"].min()), max(700, 1.2 * plans["intensity"].max()), 200)
-    ax.plot(
-        x, np.minimum(x * on.bandwidth, on.peak_flops) / 1e12, color="#444444", linewidth=1.5, label="a TPU v4 chip"
-    )
+    roof = np.minimum(x * on.bandwidth, on.peak_flops) / 1e12
+    ax.plot(x, roof, color="#444444", linewidth=1.5, label="a TPU v4 chip")
     for colour, (name, part) in zip(SUITES, plans.groupby("sweep", sort=False)):
         y = np.minimum(part["intensity"] * on.bandwidth, on.peak_flops) / 1e12
         ax.scatter(part["intensity"], y, s=26, color=colour, alpha=0.75, label=name, zorder=3)
-    ax.axvline(on.peak_flops / on.bandwidth, color="#999999", linestyle=":", linewidth=1)
     ridge = on.peak_flops / on.bandwidth
-    ax.text(ridge * 1.03, on.peak_flops / 1e12 * 0.42, "as many FLOPs a byte\nas the chip can use", fontsize=8)
-    ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity (FLOPs a byte to and from the chip's memory)",
-           ylabel="highest rate (TFLOP/s a chip)")  # fmt: skip
+    ax.axvline(ridge, color="#999999", linestyle=":", linewidth=1)
+    ax.text(ridge * 1.03, on.peak_flops / 1e12 * 0.42, "FLOPs per byte that\nkeep the chip busy", fontsize=8)
+    ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity (FLOPs per byte to and from the chip's memory)",
+           ylabel="highest rate (TFLOP/s per chip)")  # fmt: skip
     ax.set_xticks([50, 100, 200, 400, 700], ["50", "100", "200", "400", "700"])
     ax.set_yticks([50, 100, 200, 275], ["50", "100", "200", "275"])
     ax.minorticks_off()
     ax.legend(fontsize=8, frameon=False)
-    ax.grid(alpha=0.3)
-    figure.tight_layout()
-    return figure
+    return tidy(figure)
 
 
 def step_bounds(plans: pd.DataFrame, most: int = 10) -> Figure:
     """Milliseconds of a step by compute at peak, memory, network and host, for at most so many cases, short to long."""
     table = plans.drop_duplicates(["bound", *(f"{what}_seconds" for what in COLOURS)]).sort_values("step_seconds")
     table = table.iloc[np.unique(np.linspace(0, len(table) - 1, most).astype(int))].set_index("case")
-    figure, ax = plt.subplots(figsize=(7.5, 0.3 * len(table) + 1.2))
-    y = np.arange(len(table))
-    for i, (what, colour) in enumerate(COLOURS.items()):
-        ax.barh(y + (i - 1.5) * 0.2, 1e3 * table[f"{what}_seconds"], height=0.19, color=colour, label=what)
-    ax.set_yticks(y, table.index, fontsize=8)
+    times = 1e3 * table[[f"{what}_seconds" for what in COLOURS]].set_axis(list(COLOURS), axis=1)
+    ax = times.plot.barh(figsize=(7.5, 0.3 * len(table) + 1.2), color=COLOURS, width=0.8, logx=True, fontsize=8)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="milliseconds a step, each bound alone (logarithmic)")
+    ax.set(xlabel="milliseconds per step, each bound alone (logarithmic)", ylabel="")
     ax.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    ax.grid(axis="x", alpha=0.3)
-    figure.tight_layout()
-    return figure
+    return tidy(ax.figure)
 
 
 def memory(plans: dict[str, pd.DataFrame], limit: float) -> Figure:
-    """GiB on a chip of every configuration, sorted, a line for each slice; `limit` is what a chip has."""
+    """GiB per chip of every configuration, sorted, one line per slice; `limit` is what a chip has."""
     figure, ax = plt.subplots(figsize=(7, 3.2))
     for colour, (name, table) in zip(SUITES, plans.items()):
         values = np.sort(table["memory_gib"])
         ax.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=3, color=colour, label=name)
     ax.axhline(limit, color="#444444", linestyle="--", linewidth=1)
-    ax.text(1, limit * 1.1, f"{limit:.0f} GiB on a chip", fontsize=8)
-    ax.set(yscale="log", xlabel="configuration, by its need", ylabel="memory (GiB a chip)")
+    ax.text(1, limit * 1.1, f"{limit:.0f} GiB per chip", fontsize=8)
+    ax.set(yscale="log", xlabel="configuration, by memory", ylabel="memory (GiB per chip)")
     ax.legend(fontsize=8, frameon=False)
-    ax.grid(alpha=0.3)
-    figure.tight_layout()
-    return figure
+    return tidy(figure)
 
 
 def parity(losses: pd.DataFrame) -> Figure:
-    """Left: the loss of each training, step by step. Right: how far each is from the first."""
+    """Left: the loss of each training, step by step. Right: its relative difference from the first."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    first = losses.columns[0]
     for i, (name, values) in enumerate(losses.items()):
         left.plot(losses.index, values, linewidth=4 - 1.4 * i, alpha=0.8, label=name)
-    left.set(xlabel="optimizer step", ylabel="training loss (nats a cell)")
-    left.legend(fontsize=8, frameon=False)
-    first = losses.columns[0]
-    for i, name in enumerate(losses.columns[1:], start=1):
-        apart = (losses[name] - losses[first]).abs() / losses[first].abs()
-        right.plot(losses.index, apart.clip(lower=1e-9), color=f"C{i}", marker="o", markersize=3, label=name)
+        difference = (values - losses[first]).abs() / losses[first].abs()
+        if i:
+            right.plot(losses.index, difference.clip(lower=1e-9), color=f"C{i}", marker="o", markersize=3, label=name)
     right.axhline(1e-4, color="#444444", linestyle="--", linewidth=1)
     right.text(losses.index[0], 1.2e-4, "1e-4", fontsize=8)
+    left.set(xlabel="optimizer step", ylabel="training loss (nats per cell)")
     right.set(yscale="log", xlabel="optimizer step", ylabel=f"relative difference from the {first}", ylim=(5e-10, 1e-3))
-    right.legend(fontsize=8, frameon=False)
     for ax in (left, right):
-        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8, frameon=False)
         ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.tight_layout()
-    return figure
+    return tidy(figure)

@@ -1,4 +1,4 @@
-"""Parameters of chapter 09, TPUs: what is planned, and what is measured on XLA."""
+"""Parameters of chapter 09, TPUs."""
 
 from typing import ClassVar, Literal
 
@@ -12,17 +12,17 @@ class TpuScaling(Params):
 
     COMPUTED_BY: ClassVar[str] = "trm.tpu.compare"
 
-    slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-64", description="TPU slice that is planned for")
-    beside: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-8", description="a second slice to hold it against")
-    suites: str = Field("tpu_quickstart, scaling_research", description="sweeps, at paper scale, that are planned")
-    utilisation: float = Field(0.4, gt=0, le=1, description="share of peak FLOP/s that is hoped for")
-    host_milliseconds: float = Field(
-        2.3, ge=0, description="a host's time to trace a layer's application, measured on a processor; 0: left out"
-    )
+    slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-64", description="TPU slice to plan for")
+    compare_slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-8", description="a second slice, for comparison")
+    suites: str = Field("tpu_quickstart, scaling_research", description="sweeps to plan, at paper scale")
+    utilisation: float = Field(0.4, gt=0, le=1, description="assumed share of peak FLOP/s")
+    host_milliseconds: float = Field(2.3, ge=0, description="a host's time to trace one layer's application; 0: none")
     measure: Literal["auto", "yes", "no"] = Field(
         "auto", description="train on XLA; auto: where torch_xla is installed"
     )
     steps: int = Field(20, ge=2, description="optimizer steps of each measured training")
-    devices: int = Field(8, ge=1, description="XLA devices that the processor plays")
-    pjrt_device: Literal["CPU", "TPU"] = Field("CPU", description="XLA devices: played by the processor, or real ones")
+    devices: int = Field(8, ge=1, description="XLA devices that the processor emulates")
+    pjrt_device: Literal["CPU", "TPU"] = Field(
+        "CPU", description="XLA devices: emulated by the processor, or real ones"
+    )
     tables: str = Field("", description="folder to write the tables to, such as book/results; empty: none")

@@ -1,13 +1,14 @@
-"""What a training would ask of a TPU slice, by arithmetic from its configuration: nothing here is measured.
+"""What a training would need of a TPU slice, by arithmetic from its configuration: nothing here is measured.
 
-FLOPs are those of `trm.model`. Memory counts what every chip holds whole (weights, gradients, moments, averaged
-weights) and, for its own rows, the recursion's state and what the backward pass keeps, which the real network is asked for on
-tensors without memory. Traffic counts the operands of the matrix products, all else being thought fused into them. XLA's own
-temporaries are not counted, nor is the host.
+FLOPs are those of `trm.model`. Memory counts what every chip holds whole (weights, gradients, moments, averaged weights) and,
+for its own rows, the recursion's state and what the backward pass keeps, for which the real network is run on tensors without
+memory. Traffic counts the operands of the matrix products, all else being taken as fused into them. Not counted: XLA's own
+temporaries, the host.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -18,41 +19,69 @@ from trm.layers import inner_width
 from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.sudoku import SHAPES
-from trm.tpu.slices import GIB, Slice
 
+GIB = 2**30
 FLOAT = 4  # bytes
 SPARE = 0.9  # the share of a chip's memory that a plan may fill
 PASSES = 6  # in bfloat16, of which a TPU makes a product in float32
 
 
 @dataclass(frozen=True)
+class Slice:
+    """A slice of TPU v4 chips, and what one chip can do. Sources: Google Cloud's page of the TPU v4; the rate of a link from
+    "How to Scale Your Model" (Austin et al. 2025)."""
+
+    name: str
+    topology: tuple[int, int, int]  # chips along x, y and z
+    chips_per_host: int = 4
+    cores_per_chip: int = 2
+    peak_flops: float = 275e12  # bfloat16, per second and chip
+    memory: int = 32 * GIB  # bytes per chip
+    bandwidth: float = 1.2e12  # bytes per second and chip, to that memory
+    link: float = 45e9  # bytes per second, one link in one direction
+
+    @property
+    def chips(self) -> int:
+        """Chips; PJRT drives each by a process of its own, SPMD all of a host by one."""
+        return prod(self.topology)
+
+    @property
+    def hosts(self) -> int:
+        """Machines that the chips belong to."""
+        return self.chips // self.chips_per_host
+
+
+SLICES = {s.name: s for s in (Slice("v4-8", (2, 2, 1)), Slice("v4-16", (2, 2, 2)), Slice("v4-64", (2, 4, 4)))}
+
+
+@dataclass(frozen=True)
 class Plan:
-    """One training on one slice. Seconds are those of a step, estimated for one thing alone."""
+    """One training on one slice. Seconds are those of a step, for each bound alone."""
 
     parameters: int
     global_batch: int
-    rows: int  # of the batch, on a chip
+    rows: int  # of the batch, per chip
     flops_per_step: float  # all chips
-    memory_gib: float  # on a chip
-    allreduce_bytes: float  # gradients, float32, that each chip adds up with the others in a step
-    host_bytes: float  # that a batch sends to the chips
-    intensity: float  # FLOPs for each byte between a chip and its memory
+    memory_gib: float  # per chip
+    allreduce_bytes: float  # gradients, float32, all-reduced in a step, per chip
+    host_bytes: float  # of a batch, from the hosts to the chips
+    intensity: float  # FLOPs per byte between a chip and its memory
     compute_seconds: float  # at peak
     memory_seconds: float
     network_seconds: float
     host_seconds: float  # to trace the step, which torch_xla does anew for each
     bound: str  # compute, memory, network or host: what takes longest
-    highest_utilisation: float  # of peak, that the bounds leave
-    step_seconds: float  # at the utilisation asked for, or at another bound, whichever is longer
+    highest_utilisation: float  # of peak, that the bounds allow
+    step_seconds: float  # at the assumed utilisation, or at another bound, whichever is longer
     days: float  # of the whole training
 
 
 def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_milliseconds: float = 0.0) -> Plan:
-    """What the training that `params` describe asks of a slice.
+    """What the training that `params` describe needs of a slice.
 
     Args:
-        utilisation: the share of peak that is hoped for.
-        host_milliseconds: what a host takes to trace one layer's application (`tests/benchmarks/xla_tracing.py` measures it;
+        utilisation: the share of peak that is assumed.
+        host_milliseconds: time of a host to trace one layer's application (`tests/benchmarks/xla_tracing.py` measures it;
             a backward pass counts as two); 0 leaves the host out.
     """
     shape = SHAPES[params.puzzle]
@@ -89,7 +118,7 @@ def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_millisecond
 
 
 def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
-    """What keeps a training from running on a slice: what is wrong -> the parameters that mend it ({} for none)."""
+    """What keeps a training from running on a slice: fault -> the parameters that fix it ({} for none)."""
     found: dict[str, dict[str, Any]] = {}
     unit = on.chips * params.grad_accumulation
     if params.batch_size % unit:
@@ -103,14 +132,14 @@ def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
     config = TRMConfig.of(params, shape.vocab_size, shape.cells)
     needed = chip_memory(params, config, on)
     if needed > SPARE * on.memory:
-        mend: dict[str, Any] = {}
-        batch = next((m["batch_size"] for m in found.values() if "batch_size" in m), params.batch_size)
+        fix: dict[str, Any] = {}
+        batch = next((f["batch_size"] for f in found.values() if "batch_size" in f), params.batch_size)
         for parts in (2**i for i in range(1, 12)):
             cut = params.model_copy(update={"grad_accumulation": parts, "batch_size": batch})
             if batch % (on.chips * parts) == 0 and chip_memory(cut, config, on) <= SPARE * on.memory:
-                mend = {"grad_accumulation": parts}
+                fix = {"grad_accumulation": parts}
                 break
-        found[f"memory: {needed / GIB:.0f} GiB on a chip of {on.memory / GIB:.0f}"] = mend
+        found[f"memory: {needed / GIB:.0f} GiB on a chip of {on.memory / GIB:.0f}"] = fix
     return found
 
 
@@ -142,27 +171,20 @@ def _steps(config: TRMConfig) -> int:
     return config.halt_max_steps if config.halting in UNROLLED else 1
 
 
+# The fields of a configuration that shape one application of the network.
+SHAPING = {"hidden_size", "num_layers", "expansion", "inner_multiple", "mixer", "num_heads", "puzzle_tokens", "seq_len"}
+
+
 def kept_for_backward(config: TRMConfig, precision: str = "float32") -> int:
     """Bytes that one application of the network to one example keeps for its backward pass: what autograd saves, parameters
     left out. With bfloat16 the sums after the residuals stay in float32."""
-    fields = (
-        "hidden_size",
-        "num_layers",
-        "expansion",
-        "inner_multiple",
-        "mixer",
-        "num_heads",
-        "puzzle_tokens",
-        "seq_len",
-    )
-    values = asdict(config)
-    return _kept(tuple((name, values[name]) for name in fields), precision == "float32")
+    return _kept(tuple(config.model_dump(include=SHAPING).items()), precision == "float32")
 
 
 @cache
-def _kept(fields: tuple[tuple[str, Any], ...], full: bool) -> int:
+def _kept(values: tuple[tuple[str, Any], ...], full: bool) -> int:
+    config = TRMConfig(**dict(values))
     with torch.device("meta"):
-        config = TRMConfig(**dict(fields))
         net = TRM(config).net.to(torch.float32 if full else torch.bfloat16)
         length = config.puzzle_tokens + config.seq_len
         rows = 2  # of one row some views are kept whole that of more are copied
@@ -202,3 +224,11 @@ def application_traffic(config: TRMConfig, rows: int, size: int) -> float:
     else:  # q, k, v; scores written and read; the mixture; the output
         mixer = 4 * D * D + rows * (4 * T * D + 2 * T * D + 2 * c.num_heads * T * T + 2 * T * D + 2 * T * D)
     return c.num_layers * (mixer + swiglu(D, T)) * size
+
+
+def duration(days: float) -> str:
+    """Days in the unit that suits: "1 minute", "7 minutes", "3.1 hours", "2.4 days"."""
+    minutes = days * 1440
+    if minutes < 90:
+        return f"{minutes:.0f} minute{'s' * (round(minutes) != 1)}"
+    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{days:.1f} days"
