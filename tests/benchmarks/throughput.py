@@ -1,9 +1,8 @@
-"""Examples a second of the default 6x6 job (chapter 04), data and optimizer included, evaluation left out.
+"""Examples per second of the default 6x6 training (chapter 04), data and optimizer included, evaluation left out.
 
     python tests/benchmarks/throughput.py [--steps 100] [--rounds 3]
 
-Also as a ratio: floating-point operations of its matrix products a second over those of one large square product
-measured in the same run.
+Also as a ratio: FLOP/s of its matrix products over those of one large square product measured in the same run.
 """
 
 import argparse
@@ -41,7 +40,7 @@ def main() -> None:
                 a @ b
             peaks.append(20 * 2 * 1024**3 / (time.perf_counter() - started))
     flops = step_flops(trainer.model.config)
-    print(f"{max(rates):.0f} examples a second, {flops * max(rates) / 1e9:.1f} GFLOP/s in matrix products")
+    print(f"{max(rates):.0f} examples per second, {flops * max(rates) / 1e9:.1f} GFLOP/s in matrix products")
     print(f"ratio to a square product of 1024: {flops * max(rates) / max(peaks):.3f}")
 
 

@@ -38,11 +38,11 @@ def main() -> None:
         optimizer.zero_grad()
         average.update(weight)
         seconds.append(time.process_time() - started)
-    middle = sorted(seconds)[steps // 2]
+    median = sorted(seconds)[steps // 2]
     layers = config.num_layers * applications(config.H_cycles, config.L_cycles, config.backprop)
     span = f"{1e3 * min(seconds):.0f} to {1e3 * max(seconds):.0f}"
-    print(f"{1e3 * middle:.0f} ms of the processor a step, the middle of {steps} ({span})")
-    print(f"{1e3 * middle / layers:.2f} ms for each of {layers} layers, a backward pass as two")
+    print(f"{1e3 * median:.0f} ms of processor time per step, the median of {steps} ({span})")
+    print(f"{1e3 * median / layers:.2f} ms per layer ({layers} layers, a backward pass counted as two)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Training on XLA, on eight devices that the processor plays. Wants the environment of requirements-tpu.txt:
+"""Training on XLA, on eight devices that the processor emulates. Requires the environment of requirements-tpu.txt:
 
-PJRT_DEVICE=CPU CPU_NUM_DEVICES=8 pytest tests/test_xla.py
+pytest tests/tpu/test_xla.py
 """
 
 import json
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT
 
-pytest.importorskip("torch_xla", reason="wants torch_xla: see requirements-tpu.txt")
+pytest.importorskip("torch_xla", reason="requires torch_xla: see requirements-tpu.txt")
 os.environ |= {"PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "8", "TF_CPP_MIN_LOG_LEVEL": "2"}
 # Programs as they are, not optimised: eight devices on one processor gain nothing from it, and wait long for it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -64,8 +64,7 @@ def trainer_for(folder, data, **values):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, data):
-    """Fifty steps on eight XLA devices, on the processor, and on one XLA device, which wants a process of its own: the folder
-    of each, and what its training gave."""
+    """Folder and metrics of fifty steps on eight XLA devices, on the processor, and on one XLA device (in its own process)."""
     folder = tmp_path_factory.mktemp("runs")
     done = {}
     for name, backend in (("eight", "xla"), ("processor", "cpu")):
@@ -106,10 +105,9 @@ def test_every_backend_trains_the_same(runs, one, two):
     for part in ("ema", "model"):
         for name, value in weights(one, part).items():
             torch.testing.assert_close(weights(two, part)[name], value, atol=2e-5, rtol=1e-4)
-    watched = [
-        [r["valid/cell_accuracy"] for r in records(folder) if "valid/cell_accuracy" in r] for folder in (one, two)
-    ]
-    assert watched[0] == pytest.approx(watched[1], abs=0.02) and len(watched[0]) == 2
+    name = "valid/cell_accuracy"
+    first, second = ([r[name] for r in records(folder) if name in r] for folder in (one, two))
+    assert first == pytest.approx(second, abs=0.02) and len(first) == 2
 
 
 def test_nothing_is_compiled_after_the_warm_up(runs):
@@ -212,7 +210,7 @@ def test_what_the_devices_cannot_do_is_said(tmp_path, data, values, says):
 @pytest.mark.parametrize(
     "host, values, says",
     [
-        (1, {}, "this is host 1 of 2, and does not know it"),
+        (1, {}, "this is host 1 of 2, but it was not started as such"),
         (0, {"time_limit": 5}, "several hosts cannot pause by the clock"),
     ],
 )

@@ -1,7 +1,7 @@
 """The experiments of the two suites as tables of runs: what varies in each, and whether it matters more than the seed.
 
 A table has one row per run: columns sweep, case, seed, run_id, the parameters, and the metrics; it is what
-`python -m trm.sweep results NAME --csv FILE` writes.
+`trm sweep results NAME --csv FILE` writes.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
         try:
             table = read_table(path, NEEDED)
         except UserError as error:
-            raise UserError(f"{error}; `python -m trm.sweep results NAME --csv FILE` writes a table of runs") from None
+            raise UserError(f"{error}; `trm sweep results NAME --csv FILE` writes a table of runs") from None
         if table.empty:
             raise UserError(f"{path}: no runs after the header")
         for name, (low, high) in LIMITS.items():

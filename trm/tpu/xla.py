@@ -1,10 +1,9 @@
-"""Training on TPUs: the only room that imports torch_xla (2.9.0, with torch 2.9.0).
+"""Training on TPUs: the only module that imports torch_xla (2.9.0, with torch 2.9.0).
 
-The same trainer, and no copy of it: one program for all devices (SPMD). The batch and the recursion's state are sharded over a
-mesh's one axis "data", parameters are replicated, and XLA itself adds the sums over the devices. A step is traced, compiled
-once, and run by `torch_xla.sync()`, with the average of the weights inside; whatever shapes it, such as halting, is a mask,
-so that no step is a new program. What is random comes from the host (`host_draws`), so that every device and backend
-trains the same.
+The trainer with other devices: one program for all of them (SPMD). The batch and the recursion's state are sharded over the
+one axis "data" of a mesh, parameters are replicated, and XLA sums over the devices. A step is traced, compiled once, and run
+by `torch_xla.sync()`, weight averaging included; what depends on data, such as halting, is a mask, so that no step is a new
+program. Random numbers come from the host (`host_draws`), so that all devices and backends train the same.
 
     python -m trm.tpu.xla book/04_trm_train.py -f params/04_paper.yaml -p backend xla   # on every host of a slice
 """
@@ -15,11 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("XLA_NO_SPECIAL_SCALARS", "1")  # else a number that becomes 0 or 1 makes another program
+os.environ.setdefault("XLA_NO_SPECIAL_SCALARS", "1")  # else a number that becomes 0 or 1 is compiled anew
 
 import numpy as np
 import torch
@@ -35,8 +34,8 @@ from trm.errors import UserError
 from trm.model import step_flops
 from trm.trainer import Trainer, make_accelerator
 
-MOSTLY = 0.5  # a share of the time that is said aloud
-PATIENCE = 60  # seconds for which a host waits for what the first one writes
+MOSTLY = 0.5  # share of the time spent waiting for batches that is warned of
+PATIENCE = 60  # seconds that a host waits for what the first one writes
 
 
 class XLATrainer(Trainer):
@@ -66,38 +65,40 @@ class XLATrainer(Trainer):
                 self.states = [self.plain_model.initial_state(rows) for _ in self.states]
             self._shard_states()
             torch_xla.sync()
-        # An answer that is read ends a step of thinking in evaluation: without a sync all steps would be one long program.
+        # In evaluation the head ends a supervision step: without a sync all steps would be one long program.
         self.plain_model.lm_head.register_forward_pre_hook(lambda head, _: None if head.training else torch_xla.sync())
 
     def _check(self, params, run) -> None:
-        rows, hosts = params.batch_size // params.grad_accumulation, xr.process_count()
+        rows, hosts, host = params.batch_size // params.grad_accumulation, xr.process_count(), xr.process_index()
         if rows % self.devices:
             raise UserError(
-                f"parameter 'batch_size' = {params.batch_size}: {rows} rows a part cannot be shared by {self.devices} "
-                f"devices; take a multiple of {self.devices * params.grad_accumulation}"
+                f"parameter 'batch_size' = {params.batch_size}: {rows} rows per micro-batch cannot be shared by "
+                f"{self.devices} devices; take a multiple of {self.devices * params.grad_accumulation}"
             )
         if getattr(params, "activation_checkpointing", False):
             raise UserError(
                 "parameter 'activation_checkpointing': torch has none for XLA; grad_accumulation saves memory too"
             )
-        if hosts > 1 and (xr.process_index() == 0) != run.main:
+        if hosts == 1:
+            return
+        if (host == 0) != run.main:
             raise UserError(
-                f"this is host {xr.process_index()} of {hosts}, and does not know it; start the script as "
+                f"this is host {host} of {hosts}, but it was not started as such; start the script as "
                 f"`python -m trm.tpu.xla {sys.argv[0]} ...` on every host"
             )
-        if hosts > 1 and params.time_limit:
+        if params.time_limit:
             raise UserError("parameter 'time_limit': several hosts cannot pause by the clock; use max_steps")
         deadline = time.monotonic() + PATIENCE
-        while hosts > 1 and not (run.dir / "params.json").exists() and time.monotonic() < deadline:
+        while not (run.dir / "params.json").exists():
+            if time.monotonic() >= deadline:
+                raise UserError(
+                    f"host {host} does not see {run.dir}: several hosts require an output_dir on storage that they share"
+                )
             time.sleep(1)
-        if hosts > 1 and not (run.dir / "params.json").exists():
-            raise UserError(
-                f"host {xr.process_index()} does not see {run.dir}: several hosts want an output_dir on storage that they share"
-            )
 
     def _fill_optimizer(self) -> None:
-        """Let the optimizer make its moments now, so that the first step is the same program as all others: a step that
-        moves nothing, by gradients of 0, and is then forgotten."""
+        """Make the optimizer's moments by a step with gradients of 0, which is then undone, so that the first step is the
+        same program as all others."""
         for p in self.plain_model.parameters():
             p.grad = torch.zeros_like(p)
         for group in self.optimizer.param_groups:
@@ -108,13 +109,13 @@ class XLATrainer(Trainer):
             state["step"].zero_()
 
     def _replicate(self) -> None:
-        """Say of all that every device has whole that it is so."""
+        """Mark what every device holds whole."""
         model = self.plain_model
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
         for tensor in (*model.parameters(), *model.buffers(), *self.ema.shadow.values(), self.first_bad, *moments):
             xs.mark_sharding(tensor, self.mesh, (None,) * tensor.ndim)
 
-    # --- what the trainer asks for --------------------------------------------------------------------------------
+    # --- devices and numbers --------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
@@ -122,17 +123,17 @@ class XLATrainer(Trainer):
         return torch_xla.device()
 
     def _make_accelerator(self):
-        # accelerate has a way of its own to XLA: a process for each chip, each with its own rows. Here it does the rest.
+        # accelerate has its own XLA support, with one process per chip; it is used here for everything but devices.
         return make_accelerator(self.params, self.run, device_placement=False)
 
     def _compile(self) -> None:
-        """Nothing: XLA compiles all there is."""
+        """Nothing: XLA compiles everything."""
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast("xla", dtype=torch.bfloat16, enabled=self.params.precision == "bfloat16")
 
     def _on_device(self, tensor: Tensor) -> Tensor:
-        """Rows to the devices that have them."""
+        """Send each row to its device."""
         return xm.send_cpu_data_to_device([tensor], self.device, input_sharding=self._rows(tensor))[0]
 
     def _number(self, value: float) -> Tensor:
@@ -140,12 +141,12 @@ class XLATrainer(Trainer):
         return torch.tensor([value]).to(self.device)[0]
 
     def _zero(self, device: torch.device) -> Tensor:
-        # Zeros made on the device would be a part of the program, and the first sum another program than later ones.
+        # Zeros made on the device would be part of the program, and the first sum another program than later ones.
         return torch.zeros(1).to(device)
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
         copies = [torch.stack([part]) for part in parts]
-        for copy in copies:  # a sharded tensor can be read too, but each time by a program that is compiled anew
+        for copy in copies:  # reading a sharded tensor would compile a program each time
             xs.mark_sharding(copy, self.mesh, (None,) * copy.ndim)
         torch_xla.sync()
         return torch.cat([copy.cpu()[0] for copy in copies])
@@ -156,9 +157,9 @@ class XLATrainer(Trainer):
     def _shard_states(self) -> None:
         for i, state in enumerate(self.states):
             if is_dataclass(state):
-                found = {f.name: getattr(state, f.name) for f in fields(state)}
-                # `initial_state` gives some names one tensor: each gets its own
-                tensors = {n: t.clone() if self.step == 0 else t for n, t in found.items() if isinstance(t, Tensor)}
+                tensors = {n: t for n, t in vars(state).items() if isinstance(t, Tensor)}
+                if self.step == 0:  # `initial_state` gives some names one tensor: each gets its own
+                    tensors = {n: t.clone() for n, t in tensors.items()}
                 self.states[i] = replace(state, **tensors)
                 for tensor in tensors.values():
                     xs.mark_sharding(tensor, self.mesh, self._rows(tensor).partition_spec)
@@ -168,7 +169,7 @@ class XLATrainer(Trainer):
         self.shapes[step] = {name: tuple(t.shape) for name, t in parts[0].items()}
         return parts
 
-    # --- the loop, watched ----------------------------------------------------------------------------------------
+    # --- the loop, with its compiles counted ----------------------------------------------------------------------
 
     def fit(self) -> dict[str, float]:
         try:
@@ -176,20 +177,16 @@ class XLATrainer(Trainer):
         except RuntimeError as error:
             if "device_ready_queues_" in str(error):
                 raise UserError(
-                    "this process has computed gradients on another device before, and torch_xla wants to be the first: "
+                    "this process has computed gradients on another device before, and torch_xla must be the first: "
                     "start a new process, or restart the kernel"
                 ) from None
             raise
-        counts = {
-            "devices": self.devices,
-            "compiles": compiles() - self.compiled_before,
-            "compiles_after_warmup": self.watch.late,
-        }
-        return measured | {f"xla/{name}": count for name, count in counts.items()}
+        counts = {"xla/devices": self.devices, "xla/compiles": compiles() - self.compiled_before}
+        return measured | counts | {"xla/compiles_after_warmup": self.watch.late}
 
     def _train_step(self, detail: bool) -> None:
         step = self.step
-        # A stage of a curriculum is another program, and takes other FLOPs.
+        # A stage of a curriculum is another program, recognised by its FLOPs.
         kind = ("step", detail, step_flops(self.plain_model.config, step))
         with self.watch.during(kind, step + 1, lambda: self.shapes.pop(step)):
             super()._train_step(detail)
@@ -209,7 +206,7 @@ class XLATrainer(Trainer):
             super()._checkpoint()
 
     def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
-        # Every host reads, for what is read may be a program, and programs are for all of them; the first one writes.
+        # Every host reads, since reading may run a program, which all hosts must run; the first one writes.
         super()._write({part: {n: t.cpu() for n, t in group.items()} for part, group in tensors.items()}, facts)
 
     def _resume(self) -> None:
@@ -223,32 +220,28 @@ class XLATrainer(Trainer):
         step, seconds, waited = self.reported
         every = self.params.xla_metrics_every
         if "train/total_loss" in record and self.step // every > step // every:
-            record |= metrics()
             share = (self.parts.waited - waited) / max(self.seconds - seconds, 1e-9)
+            record |= metrics() | {"xla/batch_wait_share": share}
             self.reported = (self.step, self.seconds, self.parts.waited)
-            record["xla/batch_wait_share"] = share
             if self.run.main:
                 print(f"XLA metrics at step {self.step}: {describe(record)}", flush=True)
-                if share > MOSTLY:
-                    print(
-                        f"warning: {share:.0%} of the time went into waiting for batches and their transfer; raise "
-                        f"`prefetch`, which is {self.params.prefetch}",
-                        flush=True,
-                    )
+            if self.run.main and share > MOSTLY:
+                print(f"warning: {share:.0%} of the time was spent waiting for batches and their transfer; raise "
+                      f"`prefetch`, which is {self.params.prefetch}", flush=True)  # fmt: skip
         super()._keep(record)
 
 
 class CompileWatch:
-    """Counts compiles, and says which come when none was due. The first of each kind of work is its warm-up."""
+    """Counts compiles and warns of those after the warm-up, which is the first of each kind of work."""
 
-    def __init__(self, say: Callable = print):
-        self.say = say
+    def __init__(self, warn: Callable = print):
+        self.warn = warn
         self.seen: dict[Any, dict[str, tuple]] = {}
         self.late = 0  # compiles after the warm-up
 
     @contextmanager
     def during(self, kind: Any, step: int = 0, shapes: Callable[[], dict] = dict) -> Iterator[None]:
-        """Watch a piece of work of a kind; `shapes()`, name -> shape of its tensors, is asked for afterwards."""
+        """Watch a piece of work of a kind; `shapes()` gives the name and shape of its tensors afterwards."""
         before = compiles()
         yield
         made, found = compiles() - before, shapes()
@@ -257,11 +250,10 @@ class CompileWatch:
             old = self.seen[kind]
             changed = [f"{n} was {old.get(n)}, is {shape}" for n, shape in found.items() if shape != old.get(n)]
             why = (
-                "; ".join(changed)
-                or "no shape of a batch changed: was a value read, or did a number get another meaning?"
+                "; ".join(changed) or "no shape of a batch changed: was a value read, or did a number change its role?"
             )
             name = kind if isinstance(kind, str) else kind[0]
-            self.say(f"warning: compiled {made} times after warm-up, at step {step} ({name}): {why}", flush=True)
+            self.warn(f"warning: compiled {made} times after warm-up, at step {step} ({name}): {why}", flush=True)
         self.seen[kind] = found
 
 
@@ -271,8 +263,8 @@ def compiles() -> int:
     return found[0] if found else 0
 
 
-# What XLA counts, and the names it gets here.
-COUNTED = {
+# XLA's counters, and their names here.
+COUNTERS = {
     "CompileTime": "compile",
     "ExecuteReplicatedTime": "execute",
     "ExecuteTime": "execute",
@@ -282,10 +274,10 @@ COUNTED = {
 
 
 def metrics() -> dict[str, float]:
-    """What XLA did in this process so far: for compile, execute, transfer_to_device and transfer_from_device the number,
-    xla/<name>s, and the seconds, xla/<name>_seconds."""
+    """Number (xla/NAMEs) and time (xla/NAME_seconds) of what XLA did in this process so far, for NAME compile, execute,
+    transfer_to_device and transfer_from_device."""
     found: dict[str, float] = {}
-    for theirs, ours in COUNTED.items():
+    for theirs, ours in COUNTERS.items():
         count, nanoseconds = (met.metric_data(theirs) or (0, 0))[:2]
         found[f"xla/{ours}s"] = found.get(f"xla/{ours}s", 0) + count
         found[f"xla/{ours}_seconds"] = found.get(f"xla/{ours}_seconds", 0.0) + nanoseconds / 1e9
@@ -294,15 +286,15 @@ def metrics() -> dict[str, float]:
 
 def describe(found: dict[str, float]) -> str:
     """`metrics` as a line of text."""
-    names = dict.fromkeys(COUNTED.values())
-    return ", ".join(
-        f"{name} {found[f'xla/{name}s']:.0f} times, {found[f'xla/{name}_seconds']:.1f} s".replace("_", " ")
-        for name in names
-    )
+    said = [
+        f"{n} {found[f'xla/{n}s']:.0f} times, {found[f'xla/{n}_seconds']:.1f} s"
+        for n in dict.fromkeys(COUNTERS.values())
+    ]
+    return ", ".join(said).replace("_", " ")
 
 
 def main() -> None:
-    """Run a chapter's script on one of several hosts, which learns here which one it is."""
+    """Run a chapter's script on one of several hosts, with RANK set to the number of this host."""
     if len(sys.argv) < 2 or not Path(sys.argv[1]).exists():
         sys.exit("usage: python -m trm.tpu.xla SCRIPT [its own arguments]")
     xr.use_spmd()

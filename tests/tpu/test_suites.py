@@ -1,0 +1,85 @@
+"""The suites as plans, the timetable, and the comparison of backends."""
+
+import pandas as pd
+import pytest
+
+from trm.sweep.definition import SweepError, read_sweeps
+from trm.tpu import compare, figures
+from trm.tpu.plan import SLICES, duration
+from trm.tpu.suites import GUIDE_DAYS, cases_of, suite_plans, timetable
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return suite_plans("tpu_quickstart, scaling_research", SLICES["v4-64"], 0.4)
+
+
+def test_every_configuration_has_its_plan(plans):
+    sweeps = read_sweeps()
+    for name in ("tpu_quickstart", "scaling_research"):
+        assert list(plans.loc[plans["sweep"] == name, "case"]) == list(sweeps[name].cases)
+    assert (plans["days"] > 0).all() and (plans["memory_gib"] > 0).all()
+
+
+def test_those_that_cannot_run_are_named_with_what_fixes_them(plans):
+    wrong = plans[plans["fault"] != ""].set_index("case")
+    assert wrong["mend"].to_dict() == {"exp07f": "grad_accumulation: 2", "exp08c": "precision: bfloat16"}
+
+
+def test_sweeps_of_other_chapters_are_refused():
+    with pytest.raises(SweepError, match="'compressor' is no sweep of chapter 04"):
+        suite_plans("compressor", SLICES["v4-8"], 0.4)
+
+
+def test_groups_are_counted_once():
+    assert len(cases_of("scaling_research", "core", "exp01")) == len(cases_of("scaling_research", "core")) == 58
+
+
+def test_the_timetable_by_hand():
+    def plans(*days):
+        return pd.DataFrame({"case": ["a", "b", "c"], "days": days})
+
+    parts = {"core": ["a", "b"], "contributions": ["c"], "prioritised": ["a"]}
+    chips, host = (plans(1.0, 2.0, 4.0), plans(4.0, 8.0, 12.0)), (plans(10.0, 10.0, 10.0), plans(10.0, 10.0, 12.0))
+    table = timetable(chips, host, parts).set_index("what")
+    assert list(table["chips_days"]) == [3.0, 4.0, 7.0, 6.0, 1.0]
+    assert list(table["days"]) == [20.0, 10.0, 30.0, 8.0, 2.5]
+    assert table["guide_days"].to_dict() == GUIDE_DAYS
+
+
+@pytest.mark.parametrize(
+    "days, text", [(1 / 1440, "1 minute"), (0.01, "14 minutes"), (0.25, "6.0 hours"), (3, "3.0 days")]
+)
+def test_durations(days, text):
+    assert duration(days) == text
+
+
+# --- backends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return pd.DataFrame(
+        {"training": name, "xla/devices": devices, "step": step, "train/total_loss": 2.0 / step + apart * step,
+         "xla/compiles": devices and 20 + devices, "xla/compiles_after_warmup": devices and devices // 8}
+        for name, devices, apart in (("processor", None, 0.0), ("one device", 1, 1e-6), ("all devices", 8, -2e-6))
+        for step in (1, 2)
+    )  # fmt: skip
+
+
+def test_parity_by_hand(measured):
+    found = compare.parity(measured)
+    assert (found.devices, found.steps, found.compiles, found.compiles_after_warmup) == (8, 2, 28, 1)
+    assert found.max_abs == pytest.approx(6e-6)  # at step 2: +2e-6 and -4e-6
+    assert found.max_relative == pytest.approx(6e-6 / (1 - 4e-6))
+    assert found.trainings == ("processor", "one device", "all devices")
+
+
+def test_figures_have_labels_and_every_chip(measured, plans):
+    figure = figures.slices(SLICES["v4-8"], SLICES["v4-64"])
+    assert [len(ax.collections[0]._offsets3d[0]) for ax in figure.axes] == [4, 32]
+    hosts = [len({tuple(colour) for colour in ax.collections[0].get_facecolor()}) for ax in figure.axes]
+    assert hosts == [1, 8]
+    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in figures.parity(compare.losses(measured)).axes)
+    [bars] = figures.step_bounds(plans, most=5).axes
+    assert len(bars.get_yticklabels()) == 5 and len(bars.patches) == 4 * 5
