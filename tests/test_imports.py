@@ -23,7 +23,6 @@ KNOWN = {
     "trm.model": "trm.puzzles",
     "trm.puzzles.train": "trm.tpu",
     "trm.recursive_lm.train": "trm.compressor",
-    "trm.sweep.tpu": "trm.tpu",
 }
 
 

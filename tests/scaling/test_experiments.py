@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.scaling import experiments, pareto
 from trm.scaling import figures as scaling_plots
 from trm.scaling.experiments import error_odds
 from trm.scaling.laws import study
+from trm.stats import compare, read_table
 from trm.sweep.spec import read_sweeps
 
 
@@ -114,3 +116,34 @@ def test_figures_show_what_is_there():
     args = (by_cost, "case", "flops/training", "error")
     [panel] = scaling_plots.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))}).axes
     assert [t.get_text() for t in panel.texts][0].startswith("exp02a (100%)")
+
+
+def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
+    results = ROOT / "book" / "results"
+    table = experiments.read_runs(sorted(results.glob("10_*.csv")))
+    text = " ".join((ROOT / "book" / "10_scaling_laws.py").read_text(encoding="utf-8").replace("\n#", "\n").split())
+    axes = experiments.axis_table(table)
+    assert list(axes.index[axes["p"] > 0.05 / 8]) == ["exp03"] and f"p = {axes.loc['exp03', 'p']:.2f})" in text
+
+    def fitted(x, cases):
+        part = experiments.configurations(table[table["case"].str.fullmatch(cases)])
+        y = error_odds(part[experiments.ACCURACY], part[experiments.ITEMS])
+        return study(part[x].to_numpy(float), y, resamples=10)
+
+    law, row = fitted("model/parameters", "exp01.")
+    assert (
+        f"floor, {law.params['E']:.3f}, lies above the odds that the widest model reaches, {row['observed']:.3f}"
+        in text
+    )
+    assert (
+        f"exponent of {law.params['alpha']:.1f}" in text
+        and f"misses it by {row['log_error']:.0%}".replace("%", " %") in text
+    )
+    law, row = fitted("L_cycles", "exp02.")
+    assert "the floor is above" in row["doubts"] and "alpha is hardly" in row["doubts"]
+    assert fitted("H_cycles", "exp03.")[0].form == "constant"
+    assert f"D^-{fitted('train/puzzles', 'exp05[a-f]')[0].params['b']:.2f}" in text
+    row = fitted(["model/parameters", "train/puzzles"], "exp01.|exp05[a-f]")[1]
+    assert f"misses it by {100 * row['log_error']:.0f} %" in text
+    depth = compare(read_table(results / "03_arms_6x6.csv"), "accuracy_all_steps", "depth", "q")
+    assert f"{100 * depth.effect:+.1f} points (95 % interval {100 * depth.low:+.1f} to {100 * depth.high:+.1f}" in text

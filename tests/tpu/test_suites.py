@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from trm.sweep.definition import SweepError, read_sweeps
+from trm.sweep.spec import SweepError, read_sweeps
 from trm.tpu import compare, figures
 from trm.tpu.plan import SLICES, duration
 from trm.tpu.suites import GUIDE_DAYS, cases_of, suite_plans, timetable

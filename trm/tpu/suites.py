@@ -7,7 +7,7 @@ import pandas as pd
 
 from trm.params import arm_names
 from trm.sweep.chapters import schema_of
-from trm.sweep.definition import Point, SweepError, read_sweeps
+from trm.sweep.spec import Point, SweepError, read_sweeps
 from trm.tpu.plan import Slice, faults, plan
 
 CHAPTER = "04_trm_train"
