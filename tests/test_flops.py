@@ -12,8 +12,7 @@ from trm.parsing.evaluate import decode
 from trm.parsing.model import Parser, ParserConfig, parser_flops
 from trm.puzzles.solve import solve
 from trm.puzzles.unrolled import UnrolledTRM
-from trm.recursive_lm.body import LMConfig, lm_flops
-from trm.recursive_lm.model import RecursiveLanguageModel
+from trm.recursive_lm.model import LMConfig, RecursiveLanguageModel, lm_flops
 
 BASE = {"vocab_size": 6, "seq_len": 16, "hidden_size": 32, "num_layers": 1, "expansion": 2.0, "inner_multiple": 8,
         "num_heads": 2, "H_cycles": 2, "L_cycles": 2, "halt_max_steps": 3}  # fmt: skip
@@ -153,7 +152,7 @@ LANGUAGE_MODELS = {
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_a_language_model_counts_as_torch_counts(name):
-    sizes = {"vocab_size": 21, "hidden_size": 32, "num_heads": 2, "seq_len": 20, "H_cycles": 2}
+    sizes = {"vocab_size": 21, "hidden_size": 32, "num_heads": 2, "seq_len": 20, "H_cycles": 2, "schedule": "none"}
     config, draw = LMConfig(**sizes | LANGUAGE_MODELS[name]), torch.Generator().manual_seed(0)
     model, B, T, M = RecursiveLanguageModel(config), 3, 12, 4
     ids = torch.randint(1, 21, (B, T), generator=draw)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from trm.errors import UserError
 from trm.language.stories import to_learn
-from trm.recursive_lm.answering import read_off
-from trm.recursive_lm.body import LMConfig
-from trm.recursive_lm.model import RecursiveLanguageModel, load_recursive_lm
+from trm.losses import IGNORE_INDEX
+from trm.recursive_lm.model import LMConfig, RecursiveLanguageModel, load_recursive_lm
+from trm.recursive_lm.train import score
 from trm.supervision import SCHEDULES, step_weights
 
 BODIES = [
@@ -25,11 +25,12 @@ BODIES = [
 ]
 
 
+SIZES = {"vocab_size": 30, "hidden_size": 16, "seq_len": 40, "L_cycles": 2, "expansion": 4.0, "schedule": "none"}
+
+
 def make(**options) -> RecursiveLanguageModel:
     torch.manual_seed(0)
-    model = RecursiveLanguageModel(
-        LMConfig(**{"vocab_size": 30, "hidden_size": 16, "num_heads": 2, "seq_len": 40} | options)
-    )
+    model = RecursiveLanguageModel(LMConfig(**SIZES | options))
     with torch.no_grad():
         if model.config.embed_size:
             model.embed.normal_()
@@ -60,7 +61,7 @@ def test_a_later_token_changes_no_earlier_answer_at_any_depth(options):
 
 
 @pytest.mark.parametrize("options", BODIES, ids=str)
-def test_writing_with_the_cache_and_without_is_the_same(options):
+def test_generation_with_the_cache_and_without_is_the_same(options):
     model = make(**options, eos_id=29)
     draw = np.random.default_rng(2)
     prompts = torch.from_numpy(draw.integers(3, 30, (4, 9)))
@@ -68,7 +69,7 @@ def test_writing_with_the_cache_and_without_is_the_same(options):
     for row, pads in enumerate((0, 3, 5, 8)):
         prompts[row, :pads], seen[row, :pads] = 0, 0
     for cycles in (0, 4):
-        given = {"max_new_tokens": 7, "H_cycles": cycles}
+        given = {"max_new_tokens": 4, "H_cycles": cycles}
         cached = model.generate(prompts, seen, **given)
         assert torch.equal(cached, model.generate(prompts, seen, **given, use_cache=False))
         for row, pads in enumerate(
@@ -82,22 +83,24 @@ def test_writing_with_the_cache_and_without_is_the_same(options):
 
 
 @pytest.mark.parametrize("options", [{}, {"halting": "act"}, {"body": "plain"}], ids=str)
-def test_what_is_read_off_is_what_would_be_written(options):
-    """Rows made of the model's own writing are right, and those with one other token are not."""
+def test_what_is_scored_exact_is_what_would_be_generated(options):
+    """Rows made of the model's own completions are exact, and those with one other token are not."""
     model = make(**options, eos_id=99)
     prompts = [given for given, _ in rows_of()]
     own = [model.generate(torch.tensor([p]), max_new_tokens=3)[0, len(p) :].tolist() for p in prompts]
-    assert read_off(model, list(zip(prompts, own)), 0).right.all()
+    assert score(model, list(zip(prompts, own)), 0).exact.all()
     other = [[*tokens[:1], (tokens[1] + 1) % 30, tokens[2]] for tokens in own]
-    found = read_off(model, list(zip(prompts, other)), 0, batch_size=2)
-    assert not found.right.any() and found.tokens <= 2 / 3
+    found = score(model, list(zip(prompts, other)), 0, batch=2)
+    assert not found.exact.any() and found.token_accuracy <= 2 / 3
 
 
 def by_hand(model, batch):
     """Cross-entropy (B, T - 1, n) of every token after every answer, by torch's own function."""
     answers = model.think(batch["input_ids"][:, :-1])
     labels = batch["labels"][:, 1:]
-    losses = [F.cross_entropy(model.lm_head(z).mT, labels, reduction="none", ignore_index=-100) for z in answers]
+    losses = [
+        F.cross_entropy(model.lm_head(z).mT, labels, reduction="none", ignore_index=IGNORE_INDEX) for z in answers
+    ]
     return torch.stack(losses, -1), batch["weights"][:, 1:]
 
 
@@ -107,8 +110,8 @@ def test_the_schedule_weighs_every_cycle(schedule, body):
     model, batch = make(schedule=schedule, body=body), batch_of(question_weight=0.3)
     losses, weights = by_hand(model, batch)
     w = step_weights(schedule, 3, 0.5)
-    wanted = sum(w[i] * (losses[..., i] * weights).sum() for i in range(3)) / sum(w) / weights.sum()
-    assert model.loss(batch).loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    expected = sum(w[i] * (losses[..., i] * weights).sum() for i in range(3)) / sum(w) / weights.sum()
+    assert model.loss(batch).loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.4, 1.0])
@@ -230,7 +233,7 @@ def test_it_is_saved_whole(tmp_path):
 def test_frozen_embeddings_do_not_learn():
     torch.manual_seed(0)
     given = torch.randn(30, 12)
-    model = RecursiveLanguageModel(LMConfig(vocab_size=30, hidden_size=16, num_heads=2, embed_size=12), given)
+    model = RecursiveLanguageModel(LMConfig(**SIZES, embed_size=12), given)
     assert torch.equal(model.embed, given) and "embed" not in dict(model.named_parameters())
     model.loss(batch_of()).loss.backward()
     assert model.project.weight.grad.abs().max() > 0 and model.embed.grad is None
@@ -241,7 +244,7 @@ def test_bad_input_is_said_in_one_line(tmp_path):
     model, ids = make(), torch.ones(1, 30, dtype=torch.long)
     with pytest.raises(UserError, match="exceed seq_len 40"):
         model.generate(ids, max_new_tokens=11)
-    with pytest.raises(UserError, match="leave do_sample out"):
+    with pytest.raises(UserError, match="decodes greedily: leave do_sample out"):
         model.generate(ids, max_new_tokens=2, do_sample=True)
     with pytest.raises(UserError, match="holds no model"):
         load_recursive_lm(tmp_path)

@@ -1,34 +1,167 @@
-"""A causal language model whose body is the recursion of a TRM; and, for comparison, the same blocks in a loop or in a row.
+"""A causal language model whose body is the recursion of a TRM; for comparison, the same blocks in a loop or in a row.
 
-The loss is that of the next token, and as in `trm.puzzles.unrolled` all supervision steps are taken before anything is learned:
+Different from a TRM on puzzles: a batch begins without a state, and `think` takes all its supervision steps at once (texts of
+a batch differ in length, so that no row can be refilled). The loss is that of the next token:
 
     total_loss = every_step_weight * (losses of all answers by `schedule` and `step_schedule`) + act_weight * halting loss
 """
 
-from dataclasses import asdict
+import math
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 
 from trm import halting, supervision
 from trm.checkpoint import load_pretrained
 from trm.errors import UserError
-from trm.layers import KeyValueCache
-from trm.losses import exactly_right, softmax_cross_entropy
+from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_normal_
+from trm.losses import IGNORE_INDEX, exactly_right, softmax_cross_entropy
 from trm.protocol import StepOutput
-from trm.recursive_lm.body import LMBody
+from trm.recursion import recurse
 
 
-class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
-    """A recursive language model (arguments as for `LMBody`): what it learns from, and how it writes.
+class LMParams(BaseModel):
+    """What defines the model and how its loss is weighed; the schema of chapter 06 inherits it."""
 
-    `save_pretrained` and `from_pretrained` keep it as safetensors + JSON.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    body: Literal["recursive", "looped", "plain"] = Field(
+        "recursive",
+        description="recursion; shared blocks in a loop, without z_H and z_L; blocks in a row, applied once",
+    )
+    hidden_size: int = Field(64, ge=8, description="width D")
+    num_layers: int = Field(1, ge=1, description="blocks of the shared network; of a plain body, all its blocks")
+    num_heads: int = Field(2, ge=1, description="attention heads")
+    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
+    H_cycles: int = Field(3, ge=1, description="answers in a supervision step")
+    L_cycles: int = Field(1, ge=1, description="latent steps before each answer")
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
+    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
+    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
+    halt_by: Literal["sequence", "token"] = Field(
+        "sequence", description="where the depth is decided: once at the prompt's end, or at each token"
+    )
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost of an expected H-cycle in act")
+    act_weight: float = Field(0.5, ge=0, description="weight of the halting loss")
+    every_step_weight: float = Field(1.0, ge=0, description="act: weight of the losses of all answers")
+    schedule: str = Field("linear", description="weights over the H-cycles: deep supervision; none: the last alone")
+    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
+    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
+    curriculum_enabled: bool = Field(False, description="supervision curriculum: phase in the earlier H-cycles' loss")
+    curriculum_start_step: int = Field(0, ge=0, description="the weight of earlier H-cycles is zero until this step")
+    curriculum_end_step: int = Field(0, ge=0, description="the weight of earlier H-cycles is full from this step")
+
+
+class LMConfig(LMParams):
+    """`LMParams`, and what the data give. config.json holds it."""
+
+    vocab_size: int = Field(600, ge=1, description="token ids V")
+    seq_len: int = Field(256, ge=1, description="longest sequence, prompt and answer together")
+    embed_size: int = Field(0, ge=0, description="width of frozen embeddings taken from another model; 0: learned")
+    pad_id: int = Field(0, ge=0, description="token that pads")
+    eos_id: int = Field(2, ge=0, description="token that ends an answer")
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
+
+
+class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
+    """A recursive language model. `save_pretrained` and `from_pretrained` keep it as safetensors + JSON.
+
+    Shapes: n = S H answers (S supervision steps of H cycles each); M, the most tokens to be learned in a row of a batch.
+
+    Args:
+        config: an `LMConfig`, or the same as a dict (which is how config.json stores it).
+        embeddings: (V, embed_size), the frozen embeddings where `embed_size` is not 0; else they come with the weights.
     """
 
-    # --- training ---------------------------------------------------------------------------------------------
+    def __init__(self, config: LMConfig | dict, embeddings: Tensor | None = None):
+        super().__init__()
+        self.config = c = config if isinstance(config, LMConfig) else LMConfig(**config)
+        D, sizes = c.hidden_size, (c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta)
+        if c.embed_size:
+            self.register_buffer("embed", torch.zeros(c.vocab_size, c.embed_size))
+            self.project = Linear(c.embed_size, D)
+            if embeddings is not None:
+                self.embed.copy_(embeddings.detach())
+        else:
+            self.embed = nn.Parameter(truncated_normal_(torch.empty(c.vocab_size, D), D**-0.5))
+        self.blocks = nn.ModuleList(Block(D, c.seq_len, "attention", *sizes, causal=True) for _ in range(c.num_layers))
+        self.lm_head = Linear(D, c.vocab_size)
+        if c.body == "recursive":
+            self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
+            self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
+        if c.halting == "act":
+            self.q_head = nn.Linear(D, 1)
+            nn.init.zeros_(self.q_head.weight)
+            halting.init_halting_bias(self.q_head, c.halt_max_steps * c.H_cycles)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.device
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Embedded tokens of variance one. (B, T) -> (B, T, D)."""
+        x = F.embedding(ids, self.embed)
+        if self.config.embed_size:
+            return F.rms_norm(self.project(x), (self.config.hidden_size,))
+        return math.sqrt(self.config.hidden_size) * x
+
+    def apply_blocks(self, z: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """The blocks, one after the other. (B, T, D) -> (B, T, D)."""
+        for block in self.blocks:
+            z = block(z, cache)
+        return z
+
+    def think(self, ids: Tensor, H_cycles: int = 0, cache: KeyValueCache | None = None) -> list[Tensor]:
+        """The answers after each H-cycle of each supervision step. (B, T) token ids -> n tensors (B, T, D).
+
+        H_cycles: cycles per supervision step, where not as in training.
+        """
+        c, x = self.config, self.embed_tokens(ids)
+        net, H = partial(self.apply_blocks, cache=cache), H_cycles or c.H_cycles
+        if c.body == "plain":
+            return [net(x)]
+        answers = []
+        if c.body == "looped":
+            z = torch.zeros_like(x)
+            for cycle in range(c.halt_max_steps * H):
+                z = z.detach() if cycle % H == 0 else z
+                for _ in range(c.L_cycles + 1):
+                    z = net(z + x)
+                answers.append(z)
+            return answers
+        z_H, z_L = self.H_init.expand_as(x), self.L_init.expand_as(x)
+        for _ in range(c.halt_max_steps):
+            found, z_L = recurse(net, x, z_H.detach(), z_L.detach(), H, c.L_cycles, c.backprop)
+            z_H = found[-1]
+            answers += found
+        return answers
+
+    def halt_logits(self, answers: list[Tensor]) -> Tensor:
+        """Logits of "stop after this answer" at every position. n of (B, T, D) -> (B, T, n)."""
+        return torch.cat([self.q_head(z) for z in answers], dim=-1)
+
+    def depths(self, answers: list[Tensor]) -> Tensor:
+        """After which answer to stop, from 1: the last, or in act where the head says so. n of (B, M, D) -> (B, M)."""
+        if self.config.halting != "act":
+            return torch.full(answers[0].shape[:2], len(answers), device=self.device)
+        logits = self.halt_logits(answers)
+        if self.config.halt_by == "sequence":
+            logits = logits[:, :1].expand_as(logits)
+        return halting.TAUGHT["act"].steps(halting.halted_by(logits).flatten(0, 1)).view(logits.shape[:2])
+
+    def chosen(self, answers: list[Tensor], depths: Tensor) -> Tensor:
+        """The answer at the depth of each position. n of (B, M, D), (B, M) -> (B, M, D)."""
+        return torch.stack(answers, 2).take_along_dim(depths[..., None, None] - 1, 2).squeeze(2)
 
     def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
         """What a training step is told besides its batch: curriculum (B,), the factor on all cycles but the last."""
@@ -37,103 +170,51 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
             factor = supervision.curriculum_factor(train_step, c.curriculum_start_step, c.curriculum_end_step)
         return {"curriculum": np.full(batch_size, factor, np.float32)}
 
-    def read_places(self, batch: dict[str, Tensor], H_cycles: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
-        """The answers where a token is to be learned, (B, M, D) each, and these tokens and their weights, (B, M) each.
-
-        batch: as for `loss`.
-        """
+    def answers_at_targets(self, batch: dict[str, Tensor], H_cycles: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
+        """The answers where a token is to be learned, n of (B, M, D); these tokens and their weights, (B, M) each."""
         places = batch["places"]
         at = places[..., None].expand(-1, -1, self.config.hidden_size)
         answers = [z.gather(1, at) for z in self.think(batch["input_ids"][:, :-1], H_cycles)]
         return answers, *(batch[name][:, 1:].gather(1, places) for name in ("labels", "weights"))
 
-    def answer_losses(self, answers: list[Tensor], labels: Tensor, needed: list[bool]) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of every token after each answer, (B, M, n), 0 where the label is -100; and the last logits.
-
-        needed: which answers are learned from; the others are read without a gradient.
-        """
+    def answer_losses(self, answers: list[Tensor], labels: Tensor, learned: list[bool]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of every token after each answer, (B, M, n), 0 at `IGNORE_INDEX`; and the last logits (B, M, V).
+        learned: which answers carry a gradient."""
         losses = []
-        for z, wanted in zip(answers, needed):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
+        for z, with_gradient in zip(answers, learned):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and with_gradient):
                 logits = self.lm_head(z)
                 losses.append(softmax_cross_entropy(logits, labels))
         return torch.stack(losses, -1), logits
 
-    def weigh(self, losses: Tensor, kept: list[int], curriculum: Tensor) -> Tensor:
-        """Mean over the H-cycles `kept` by `schedule`, then over supervision steps. losses (B, M, S, kept) -> (B, M)."""
+    def cycle_weights(self) -> list[float]:
+        """What the schedule gives each H-cycle, (H,); for `adaptive`, 1 for every cycle that counts."""
+        c = self.config
+        if c.body == "plain":
+            return [1.0]
+        name = "constant" if c.schedule == supervision.ADAPTIVE else c.schedule
+        return supervision.step_weights(name, c.H_cycles, c.supervision_weight)
+
+    def supervised_loss(self, losses: Tensor, cycle_weights: list[float], curriculum: Tensor) -> Tensor:
+        """Weighted mean over the supervised H-cycles, then over supervision steps. (B, M, S, cycles) -> (B, M)."""
         c = self.config
         if c.schedule == supervision.ADAPTIVE:
-            weights = supervision.adaptive_weights(losses, c.supervision_weight)  # (B, M, S, kept)
+            weights = supervision.adaptive_weights(losses, c.supervision_weight)  # (B, M, S, cycles)
         else:
-            weights = losses.new_tensor(self.cycle_weights(c.H_cycles))[kept]
+            weights = losses.new_tensor(cycle_weights)
         weights = torch.cat((weights[..., :-1] * curriculum, weights[..., -1:]), -1)
         by_step = supervision.weighted_step_loss(losses, weights)  # (B, M, S)
         steps = supervision.step_weights(c.step_schedule, by_step.shape[-1], c.step_weight)
         return supervision.weighted_step_loss(by_step, losses.new_tensor(steps))
 
-    def cycle_weights(self, cycles: int) -> list[float]:
-        """What the schedule gives each of so many H-cycles; of `adaptive`, which cycles count at all."""
-        c = self.config
-        if c.body == "plain":
-            return [1.0]
-        name = "constant" if c.schedule == supervision.ADAPTIVE else c.schedule
-        return supervision.step_weights(name, cycles, c.supervision_weight)
-
-    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """All supervision steps on a batch of texts, and the loss above, in nats a token, every token by its weight.
-
-        Args:
-            batch: input_ids, labels and weights (B, T), and places (B, M), the positions whose next token is learned and
-                which alone are read (`trm.language.stories.to_learn`); curriculum (B,) if wanted.
-            detail: also the loss after every answer and, after `backward`, its gradient (`StepOutput.intermediates`).
-        """
-        c = self.config
-        answers, labels, weights = self.read_places(batch)
-        if detail:
-            for z in answers:
-                if z.requires_grad:
-                    z.retain_grad()
-        curriculum = batch["curriculum"][0] if "curriculum" in batch else weights.new_ones(())
-        cycle_weights = self.cycle_weights(c.H_cycles)
-        H, act = len(cycle_weights), c.halting == "act"
-        read = [i for i, w in enumerate(cycle_weights) if w > 0 or detail or act or i == H - 1]
-        graded = [i for i in range(len(answers)) if i % H in read]
-        needed = [cycle_weights[i % H] > 0 or act for i in graded]
-        losses, logits = self.answer_losses([answers[i] for i in graded], labels, needed)  # (B, M, n)
-        kept = [i for i in read if cycle_weights[i] > 0]
-        by_cycle = losses.unflatten(-1, (-1, len(read)))[..., [read.index(i) for i in kept]]  # (B, M, S, kept)
-        share = weights / weights.sum().clamp_min(1e-12)
-        supervised = (self.weigh(by_cycle, kept, curriculum) * share).sum()
-        total = c.every_step_weight * supervised if act else supervised
-
-        answered = torch.where(weights == 1, labels, -100)
-        predictions = logits.detach().argmax(-1)  # (B, M)
-        right = ((predictions == answered).sum() / (answered != -100).sum().clamp_min(1)).float()
-        metrics = {
-            "supervised_loss": supervised,
-            "token_accuracy": right,
-            "exact_accuracy": exactly_right(predictions, answered).float().mean(),
-            "curriculum_weight": c.supervision_weight * curriculum,
-        }
-        if act:
-            expected, cycles = self.expected(losses, self.halt_logits(answers), weights, share)
-            total = total + c.act_weight * expected
-            metrics |= {"act_loss": c.act_weight * expected, "mean_cycles": cycles}
-        for i, loss in zip(graded, losses.detach().unbind(-1)):
-            metrics[f"deep_supervision/step_{i}_loss"] = (loss * share).sum()
-        metrics = {name: value.detach() for name, value in (metrics | {"total_loss": total}).items()}
-        return StepOutput(total, None, metrics, predictions, answers if detail else [])
-
-    forward = loss  # what a wrapper for several processes calls
-
-    def expected(self, losses: Tensor, logits: Tensor, weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The expected loss over halting times with its price, and the expected number of answers: two scalars.
+    def halting_loss(self, losses: Tensor, logits: Tensor, weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The expected loss over halting times plus ponder cost, and the expected number of answers: two scalars.
 
         losses, logits (B, M, n); weights, share (B, M): of each token, and the same over their sum in the batch.
         """
         if self.config.halt_by == "token":
             losses, logits, share = (x.flatten(0, 1) for x in (losses, logits, share))
-        else:  # one decision a row, at the first position whose next token is to be written
+        else:  # one decision per row, at the first position whose next token is to be written
             rows = weights.sum(1).clamp_min(1e-12)
             losses = (losses * (weights / rows[:, None])[..., None]).sum(1)
             logits = logits[torch.arange(len(logits)), (weights == 1).float().argmax(1)]  # (B, n)
@@ -141,7 +222,53 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
         expected = halting.expected_loss(losses, logits, self.config.ponder_coef)
         return (expected * share).sum(), (halting.expected_steps(logits) * share).sum()
 
-    # --- writing ----------------------------------------------------------------------------------------------
+    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
+        """All supervision steps on a batch of texts, and the loss above, in nats per token, every token by its weight.
+
+        Args:
+            batch: input_ids, labels and weights (B, T), and places (B, M), the positions whose next token is learned and
+                at which alone the head is applied (`trm.language.stories.to_learn`); curriculum (B,), optional.
+            detail: also the loss after every answer and, after `backward`, its gradient (`StepOutput.intermediates`).
+        """
+        c = self.config
+        answers, labels, weights = self.answers_at_targets(batch)
+        for z in answers if detail else []:
+            if z.requires_grad:
+                z.retain_grad()
+        curriculum = batch["curriculum"][0] if "curriculum" in batch else weights.new_ones(())
+        cycle_weights, act = self.cycle_weights(), c.halting == "act"
+        H, S = len(cycle_weights), len(answers) // len(cycle_weights)
+        supervised = [h for h in range(H) if cycle_weights[h] > 0]
+        read = list(range(H)) if detail or act else sorted({*supervised, H - 1})  # cycles to which the head is applied
+        read_answers = [step + h for step in range(0, len(answers), H) for h in read]
+        learned = [act or h in supervised for h in read] * S
+        losses, logits = self.answer_losses([answers[i] for i in read_answers], labels, learned)  # (B, M, S * read)
+        by_cycle = losses.unflatten(-1, (S, len(read)))[..., [read.index(h) for h in supervised]]
+        share = weights / weights.sum().clamp_min(1e-12)
+        by_token = self.supervised_loss(by_cycle, [cycle_weights[h] for h in supervised], curriculum)  # (B, M)
+        supervised_loss = (by_token * share).sum()
+        total = c.every_step_weight * supervised_loss if act else supervised_loss
+
+        targets = torch.where(weights == 1, labels, IGNORE_INDEX)
+        predictions = logits.detach().argmax(-1)  # (B, M)
+        right = (predictions == targets).sum() / (targets != IGNORE_INDEX).sum().clamp_min(1)
+        metrics = {
+            "supervised_loss": supervised_loss,
+            "token_accuracy": right.float(),
+            "exact_accuracy": exactly_right(predictions, targets).float().mean(),
+            "curriculum_weight": c.supervision_weight * curriculum,
+        }
+        if act:
+            expected, cycles = self.halting_loss(losses, self.halt_logits(answers), weights, share)
+            total = total + c.act_weight * expected
+            metrics |= {"act_loss": c.act_weight * expected, "mean_cycles": cycles}
+        for i, loss in zip(read_answers, losses.detach().unbind(-1)):
+            metrics[f"deep_supervision/step_{i}_loss"] = (loss * share).sum()
+        metrics["total_loss"] = total
+        metrics = {name: value.detach() for name, value in metrics.items()}
+        return StepOutput(total, None, metrics, predictions, answers if detail else [])
+
+    forward = loss  # what a wrapper for several processes calls
 
     @torch.no_grad()
     def generate(
@@ -153,49 +280,62 @@ class RecursiveLanguageModel(LMBody, PyTorchModelHubMixin):
         H_cycles: int = 0,
         use_cache: bool = True,
     ) -> Tensor:
-        """The most likely token again and again: (B, T) prompts, padded on the left, -> (B, T + written), pads after the end.
+        """Greedy decoding: (B, T) prompts, padded on the left, -> (B, T + written), pads after the end.
 
-        Where halting was learned, the answer is read where it says stop; the later cycles are computed all the same, because
-        later positions look at their keys (`trm.layers`). So stopping early spares no time here.
-
-        use_cache: keep keys and values of finished positions; else everything is computed again for each token.
+        With act the answer is read where the head says stop, which saves no time: the later cycles are computed all the same,
+        because later positions look at their keys (`trm.layers`). use_cache: of finished positions' keys and values.
 
         Raises:
             UserError: sampling, or more tokens than `seq_len`.
         """
         c = self.config
         if do_sample:
-            raise UserError("a recursive language model writes the most likely token: leave do_sample out")
+            raise UserError("a recursive language model decodes greedily: leave do_sample out")
         if input_ids.shape[1] + max_new_tokens > c.seq_len:
             raise UserError(
                 f"prompt and answer of {input_ids.shape[1]} + {max_new_tokens} tokens exceed seq_len {c.seq_len}"
             )
-        seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        out, depth, cache = input_ids, None, KeyValueCache()
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        out, depths, cache = input_ids, None, KeyValueCache()
         done = torch.zeros(len(out), dtype=torch.bool, device=out.device)
         for _ in range(max_new_tokens):
             past = out.shape[1] - 1 if use_cache and cache.kept else 0
             cache = cache if past else KeyValueCache()
-            cache.begin(seen.bool(), past)
+            cache.begin(mask.bool(), past)
             answers = [z[:, -1:] for z in self.think(out[:, past:], H_cycles, cache)]  # (B, 1, D)
-            if depth is None or c.halt_by == "token":
-                depth = self.depths(answers)
-            z = torch.stack(answers, 2).take_along_dim(depth[..., None, None] - 1, 2)
-            token = torch.where(done, c.pad_id, self.lm_head(z).argmax(-1).flatten())
+            if depths is None or c.halt_by == "token":
+                depths = self.depths(answers)
+            token = self.lm_head(self.chosen(answers, depths)).argmax(-1).flatten()
+            token = torch.where(done, c.pad_id, token)
             done = done | (token == c.eos_id)
             out = torch.cat((out, token[:, None]), 1)
-            seen = torch.cat((seen, torch.ones_like(seen[:, :1])), 1)
+            mask = torch.cat((mask, torch.ones_like(mask[:, :1])), 1)
             if done.all():
                 break
         return out
 
-    # --- files ------------------------------------------------------------------------------------------------
-
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
-        return super().save_pretrained(save_directory, config=asdict(self.config), **kwargs)
+        return super().save_pretrained(save_directory, config=self.config.model_dump(), **kwargs)
 
 
 def load_recursive_lm(folder: str | Path, device: str = "cpu") -> RecursiveLanguageModel:
     """The model that `save_pretrained` wrote into `folder`. Errors as in `checkpoint.load_pretrained`."""
     return load_pretrained(RecursiveLanguageModel, folder, device)
+
+
+def lm_flops(config: LMConfig, length: int, learned: int = 0, H_cycles: int = 0) -> int:
+    """FLOPs to read a sequence of `length` tokens and predict the next one; or, backward pass included, to train on it with
+    the head applied to `learned` tokens after each supervised answer. H_cycles: where not those of the configuration."""
+    c, T, D = config, length, config.hidden_size
+    swiglu = 3 * D * inner_width(D, c.expansion, c.inner_multiple)
+    net = c.num_layers * (2 * T * (4 * D * D + swiglu) + 2 * 2 * T * T * D)
+    S, H, L = (1, 1, 0) if c.body == "plain" else (c.halt_max_steps, H_cycles or c.H_cycles, c.L_cycles)
+    embedding = 2 * T * c.embed_size * D
+    read, act = 2 * D * c.vocab_size, c.halting == "act"
+    if not learned:
+        return embedding + S * H * ((L + 1) * net + 2 * D * act) + read
+    earlier = H - 1 if act else supervision.supervised_before_last(c.schedule, H, c.supervision_weight)
+    trained = {"last": L + 1, "per_cycle": (1 + earlier) * (L + 1), "full": H * (L + 1)}[c.backprop]
+    heads = learned * (read + 2 * D * act) * (3 + earlier * (2 if c.backprop == "last" else 3))
+    return 2 * embedding + S * ((H * (L + 1) + 2 * trained) * net + heads)

@@ -6,21 +6,22 @@ from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
 from trm.params import RecursiveTraining, arm_names, checked_weights, known_schedule
+from trm.recursive_lm.model import LMParams
 
-# What each arm is: changes in the parameters of the chapter. An arm that is plain has no cycles to supervise.
+# What each arm changes in the parameters of the chapter. A plain arm has no cycles to supervise.
 PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1}
 LM_ARMS = {
     "recursive": {"body": "recursive"},
     "last_only": {"body": "recursive", "schedule": "none"},  # no deep supervision: a loss on the last answer alone
-    "looped": {"body": "looped"},  # the shared blocks as often, without z_H and z_L
+    "looped": {"body": "looped"},  # the shared blocks applied as often, without z_H and z_L
     "same_parameters": PLAIN,  # the blocks once
-    "same_compute": PLAIN | {"num_layers": 0},  # as many blocks as are applied; 0: counted by `of_arm`
+    "same_compute": PLAIN | {"num_layers": 0},  # as many blocks as the recursion applies; 0: counted by `of_arm`
     "chain": PLAIN | {"chain": True},  # the blocks once, and the chain written before the answer
 }
 
 
-class RecursiveLM(RecursiveTraining):
-    """Chapter 06: a language model whose body is a recursion, beside plain ones, on arithmetic without a chain of thought."""
+class RecursiveLM(RecursiveTraining, LMParams):
+    """Chapter 06: a recursive language model and plain ones, on arithmetic without a chain of thought."""
 
     COMPUTED_BY: ClassVar[str] = "trm.recursive_lm.train"
 
@@ -38,36 +39,10 @@ class RecursiveLM(RecursiveTraining):
         "shipped", description="model whose token embeddings are taken, frozen: a name, path or shipped; empty: learned"
     )
 
-    arm: str = Field("recursive", description="what is trained, one of LM_ARMS; empty: what the parameters say")
-    versus: str = Field("same_compute", description="more arms, trained at equal compute; empty: none")
-    body: Literal["recursive", "looped", "plain"] = Field(
-        "recursive", description="recursion, shared blocks in a loop, blocks in a row"
-    )
-    hidden_size: int = Field(64, ge=8, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network; of a plain body, all its blocks")
-    num_heads: int = Field(2, ge=1, description="attention heads")
-    expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
-    H_cycles: int = Field(3, ge=1, description="answers in a supervision step")
-    L_cycles: int = Field(1, ge=1, description="latent steps before each answer")
-    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
-    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
-    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
-    halt_by: Literal["sequence", "token"] = Field(
-        "sequence", description="how long to think: decided once, or each token"
-    )
-    ponder_coef: float = Field(1e-3, ge=0, description="price of an expected H-cycle in act")
-    act_weight: float = Field(0.5, ge=0, description="weight of the halting loss")
-    every_step_weight: float = Field(1.0, ge=0, description="act: weight of the losses whenever it halts")
-    schedule: str = Field("linear", description="weights over the H-cycles: deep supervision; none: the last alone")
-    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
-    step_schedule: str = Field("uniform", description="weights over the supervision steps")
-    step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
-    curriculum_enabled: bool = Field(False, description="bring in the loss on earlier H-cycles gradually")
-    curriculum_start_step: int = Field(0, ge=0, description="its weight is zero until here")
-    curriculum_end_step: int = Field(0, ge=0, description="its weight is whole from here")
-
-    batch_size: int = Field(64, ge=1, description="examples an optimizer step, over all processes")
-    max_steps: int = Field(300, ge=1, description="optimizer steps; a named arm takes as many as cost as much")
+    arm: str = Field("recursive", description="what is trained, one of LM_ARMS; empty: what the parameters describe")
+    baseline_arm: str = Field("same_compute", description="a list of more arms, trained at equal compute; empty: none")
+    batch_size: int = Field(64, ge=1, description="examples per optimizer step (global batch size)")
+    max_steps: int = Field(300, ge=1, description="optimizer steps; those of a named arm are scaled to equal FLOPs")
     lr: float = Field(3e-3, gt=0, le=1, description="peak learning rate")
     lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
@@ -75,8 +50,8 @@ class RecursiveLM(RecursiveTraining):
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     valid_size: int = Field(250, ge=1, description="problems, or texts, for the live curve")
     test_size: int = Field(100, ge=1, description="problems of each number of steps, or texts, in the test")
-    more_cycles: str = Field("1, 2, 3, 4, 6, 9", description="H-cycles at test time")
-    table: str = Field("", description="file to write the arms' rows to, such as book/results/06_mine.csv")
+    more_cycles: str = Field("1, 2, 3, 4, 6, 9", description="numbers of H-cycles at test time")
+    table: str = Field("", description="CSV file to write the rows of the arms to, such as book/results/06_mine.csv")
 
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
 
@@ -85,24 +60,23 @@ class RecursiveLM(RecursiveTraining):
     def _known_schedule(cls, value: str) -> str:
         return known_schedule(value)
 
-    @field_validator("arm", "versus")
+    @field_validator("arm", "baseline_arm")
     @classmethod
     def _known_arms(cls, value: str) -> str:
-        for arm in arm_names(value):
-            if arm not in LM_ARMS:
-                raise ValueError(f"no arm {arm!r}; there are {', '.join(LM_ARMS)}")
+        if unknown := [arm for arm in arm_names(value) if arm not in LM_ARMS]:
+            raise ValueError(f"no arm {unknown[0]!r}; there are {', '.join(LM_ARMS)}")
         return value
 
     @field_validator("more_cycles")
     @classmethod
     def _cycles(cls, value: str) -> str:
         if not all(part.isdecimal() and int(part) for part in arm_names(value)):
-            raise ValueError("wanted are whole numbers from 1 with commas, such as 1, 2, 4")
+            raise ValueError("give whole numbers from 1 with commas, such as 1, 2, 4")
         return value
 
     @property
     def cycles(self) -> list[int]:
-        """The H-cycles that are tried in the test."""
+        """The numbers of H-cycles of the test."""
         return [int(part) for part in arm_names(self.more_cycles)]
 
     @model_validator(mode="after")
@@ -118,29 +92,23 @@ class RecursiveLM(RecursiveTraining):
         for name, value in LM_ARMS.get(self.arm, {}).items():
             own, default = getattr(self, name), type(self).model_fields[name].default
             if name != "num_layers" and own not in (value, default):
-                raise ValueError(
-                    f"parameter {name!r} = {own!r} is not what arm {self.arm!r} means; leave one of them out"
-                )
+                raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
             )
         if self.body == "looped" and self.backprop != "full":
-            raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles of z_H; a loop takes 'full'")
+            raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles; a loop requires 'full'")
         if self.body == "plain" and (self.schedule != "none" or self.halting != "none" or self.halt_max_steps > 1):
-            raise ValueError(
-                "parameter 'body' = 'plain' has one answer: give schedule 'none', halting 'none' and halt_max_steps 1 with it"
-            )
+            raise ValueError("parameter 'body' = 'plain' requires schedule 'none', halting 'none' and halt_max_steps 1")
         if self.data == "text" and (self.halting == "act" and self.halt_by == "sequence"):
-            raise ValueError(
-                "parameter 'halt_by' = 'sequence' decides at a prompt's end, and text has none; give 'token'"
-            )
-        if self.data == "text" and (self.chain or "chain" in arm_names(f"{self.arm}, {self.versus}")):
+            raise ValueError("parameter 'halt_by' = 'sequence' requires a prompt, which text lacks; give 'token'")
+        if self.data == "text" and (self.chain or "chain" in arm_names(f"{self.arm}, {self.baseline_arm}")):
             raise ValueError("parameter 'chain': text has no chain of thought; leave it out, and the arm chain")
         return self
 
     def of_arm(self, arm: str) -> Self:
-        """These parameters with what `arm` says in them; "": as they are."""
+        """These parameters with the changes of `arm`; "": as they are."""
         changes = dict(LM_ARMS.get(arm, {}))
         if changes.get("num_layers") == 0:
             changes["num_layers"] = self.num_layers * self.H_cycles * (self.L_cycles + 1) * self.halt_max_steps

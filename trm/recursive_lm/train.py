@@ -1,8 +1,8 @@
-"""The work of chapter 06 as functions: problems or texts to batches, arms trained at equal compute, each judged, in a row."""
+"""Chapter 06 as functions: problems or texts to batches, arms trained at equal compute, each evaluated, one row per arm."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -10,41 +10,44 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from trm import arms
+from trm.arms import ArmResult
 from trm.errors import UserError
 from trm.language.lm import SHIPPED_LM, generate_greedy, load_lm
 from trm.language.stories import Problem, ReasoningBatches, encode, problems, to_learn
 from trm.language.text import read_sequences, shuffled
+from trm.losses import IGNORE_INDEX, exactly_right
 from trm.params import arm_names
-from trm.recursive_lm.answering import Answers, Row, read_off
-from trm.recursive_lm.body import LMConfig, lm_flops
-from trm.recursive_lm.model import RecursiveLanguageModel, load_recursive_lm
+from trm.recursive_lm.model import LMConfig, LMParams, RecursiveLanguageModel, lm_flops, load_recursive_lm
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import Run
 from trm.trainer import Trainer, place
 
-LONGEST = 256  # tokens of a prompt with what is written; texts may be longer
-MEASURED = 40  # batches of training whose mean size stands for all
+LONGEST = 256  # tokens of a prompt with its completion; texts may be longer
+MEASURED = 40  # batches of training over whose sizes FLOPs are averaged
+
+Row = tuple[list[int], list[int]]  # token ids: prompt, completion
 
 
 @dataclass(frozen=True)
 class Data:
-    """A tokenizer, the frozen embeddings where there are some, and what is read: problems, or texts as tokens."""
+    """A tokenizer, the frozen embeddings or None, and either problems or texts as tokens."""
 
     tokenizer: PreTrainedTokenizerFast
     embeddings: Tensor | None
     valid: list[Problem]
     test: dict[int, list[Problem]]  # by number of steps
-    texts: dict[str, list[np.ndarray]]  # by part; {} where problems are read
+    texts: dict[str, list[Row]]  # by part, each with its first token as the prompt; {} with problems
 
     @property
     def pad(self) -> int:
-        """The token that fills a batch."""
+        """The token that pads a batch."""
         return self.tokenizer.pad_token_id
 
 
 def load(params: RecursiveLM) -> Data:
-    """The data that `params` name. The validation and test problems are the same for every seed; no problem of the test, told
-    apart by its arithmetic, occurs in training.
+    """The data that `params` name. Validation and test problems are the same for every seed; no test problem, identified by
+    its arithmetic, occurs in training.
 
     Raises:
         UserError: a text or a model that cannot be used.
@@ -56,12 +59,11 @@ def load(params: RecursiveLM) -> Data:
         tokenizer, embeddings = AutoTokenizer.from_pretrained(str(SHIPPED_LM)), None
     if params.data == "text":
         held_out = max(params.valid_size, params.test_size)
-        counts = {"train": params.num_samples, "valid": held_out, "test": held_out}
-        texts = read_sequences(
-            tokenizer, params.text_path, counts, params.max_seq_length, params.text_column, params.seed
-        )
+        counts, length = {"train": params.num_samples, "valid": held_out, "test": held_out}, params.max_seq_length
+        found = read_sequences(tokenizer, params.text_path, counts, length, params.text_column, params.seed)
+        texts = {part: [([int(ids[0])], ids[1:].tolist()) for ids in some] for part, some in found.items()}
         return Data(tokenizer, embeddings, [], {}, texts)
-    chains = any(params.of_arm(arm).chain for arm in (params.arm, *arm_names(params.versus)))
+    chains = any(params.of_arm(arm).chain for arm in (params.arm, *arm_names(params.baseline_arm)))
     if chains and "<think>" not in tokenizer.get_vocab():
         raise UserError(
             f"{params.embeddings} has no token <think>, which a chain begins with: leave chain or embeddings out"
@@ -79,149 +81,127 @@ def batches_of(params: RecursiveLM, data: Data) -> Callable[[int], dict[str, np.
             data.tokenizer, params.batch_size, params.seed, params.min_steps, params.max_problem_steps,
             params.question_weight, "all" if params.chain else "none", alike=True,
         )  # fmt: skip
-    rows = text_rows(data.texts["train"])
-
-    def batches(step: int) -> dict[str, np.ndarray]:
-        chosen = shuffled(len(rows), params.batch_size, params.seed, step)
-        return to_learn([rows[i] for i in chosen], data.pad, 0.0)
-
-    return batches
-
-
-def text_rows(sequences: Sequence[np.ndarray]) -> list[Row]:
-    """Texts, each with its first token given."""
-    return [([int(ids[0])], ids[1:].tolist()) for ids in sequences]
+    rows = data.texts["train"]
+    draw = partial(shuffled, len(rows), params.batch_size, params.seed)
+    return lambda step: to_learn([rows[i] for i in draw(step)], data.pad, 0.0)
 
 
 def config_of(params: RecursiveLM, data: Data) -> LMConfig:
     """What defines the model."""
-    size = 0 if data.embeddings is None else data.embeddings.shape[1]
-    vocabulary = len(data.tokenizer) if data.embeddings is None else len(data.embeddings)
-    end = data.tokenizer.eos_token_id
-    return LMConfig.of(
-        params, vocab_size=vocabulary, seq_len=max(LONGEST, params.max_seq_length), embed_size=size, pad_id=data.pad,
-        eos_id=data.pad if end is None else end,
-    )  # fmt: skip
+    own, end = params.model_dump(include=set(LMParams.model_fields)), data.tokenizer.eos_token_id
+    vocab_size, embed_size = (len(data.tokenizer), 0) if data.embeddings is None else data.embeddings.shape
+    longest, end = max(LONGEST, params.max_seq_length), data.pad if end is None else end
+    return LMConfig(**own, vocab_size=vocab_size, seq_len=longest, embed_size=embed_size, pad_id=data.pad, eos_id=end)
 
 
 def make_model(params: RecursiveLM, data: Data) -> RecursiveLanguageModel:
-    """The model that `params` describe; its first weights depend on the seed alone."""
+    """The model that `params` describe; its initial weights depend on the seed alone."""
     torch.manual_seed(params.seed)
     return RecursiveLanguageModel(config_of(params, data), data.embeddings)
 
 
-def step_flops(params: RecursiveLM, data: Data) -> float:
-    """FLOPs of an optimizer step: the mean over the first batches of training with seed 0, padding included."""
-    batches = batches_of(params.model_copy(update={"seed": 0}), data)
-    config, found = config_of(params, data), []
-    for step in range(MEASURED):
-        batch = batches(step)
-        found.append(lm_flops(config, batch["input_ids"].shape[1] - 1, batch["places"].shape[1]))
-    return params.batch_size * float(np.mean(found))
+@dataclass(frozen=True)
+class Scores:
+    """How a model completes N rows, greedily.
 
-
-def steps_of(params: RecursiveLM, data: Data, arm: str) -> int:
-    """Optimizer steps of an arm: as many as cost what `max_steps` of the model cost that `params` describe."""
-    return max(round(params.max_steps * step_flops(params, data) / step_flops(params.of_arm(arm), data)), 1)
-
-
-@dataclass
-class ArmResult:
-    """An arm that was trained: its parameters, its best model by the validation part, and what became of it."""
-
-    arm: str
-    params: RecursiveLM
-    model: RecursiveLanguageModel
-    metrics: dict
-    history: list[dict]
-
-
-def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
-    """Train one arm in a folder of its own under `run`, choose the best evaluation, judge it on the test part.
-
-    None: `time_limit` paused it. An arm that is complete is not trained again by a run that resumes.
+    exact: (N,) bool, whether the whole completion is right. token_accuracy: over all tokens. losses: (n,) cross-entropy
+    after each answer (H-cycle), nats per token. cycles: (N,) answers computed before the first token is written.
     """
-    name, steps = arm or "as_given", steps_of(params, data, arm)
-    factor, folder = steps / params.max_steps, run.path(f"arms/{name or 'as_given'}/params.json").parent
-    own = params.of_arm(arm).model_copy(
-        update={"max_steps": steps, "output_dir": str(folder), "time_limit": run.minutes_left(params.time_limit)}
-        | {key: max(round(getattr(params, key) * factor), 1) for key in ("eval_interval", "checkpoint_interval")}
-        | {key: round(getattr(params, key) * factor) for key in ("curriculum_start_step", "curriculum_end_step")}
-    )
-    done = folder / "metrics.json"
-    if not (params.resume and done.exists()):
-        part, model = Run(own, run.chapter), make_model(own, data)
-        rows = (
-            text_rows(data.texts["valid"])
-            if data.texts
-            else encode(data.tokenizer, data.valid, [own.chain] * len(data.valid))
-        )
 
-        def evaluate(averaged: RecursiveLanguageModel) -> dict[str, float]:
-            found = read_off(averaged, rows, data.pad)
-            names = ("exact_accuracy", "token_accuracy", "loss")
-            return {f"valid/{n}": float(v) for n, v in zip(names, (found.right.mean(), found.tokens, found.losses[-1]))}
-
-        monitor = ("valid/token_accuracy",) if data.texts else ("valid/exact_accuracy", "valid/token_accuracy")
-        trainer = Trainer(model, batches_of(own, data), own, part, evaluate, monitor=monitor, show=show)
-        metrics = trainer.fit()
-        if trainer.paused:
-            return None
-        metrics |= {"flops/training": steps * step_flops(own, data)}
-        metrics |= {"model/parameters": sum(p.numel() for p in model.parameters())}
-        trainer.accelerator.wait_for_everyone()
-        part.finish(metrics, quiet=True)
-        trainer.accelerator.wait_for_everyone()
-    model = load_recursive_lm(folder / "best", str(place(params)))
-    metrics = json.loads(done.read_text()) | judge(model, own, data)
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return ArmResult(name, own, model, metrics, history)
+    exact: np.ndarray
+    token_accuracy: float
+    losses: np.ndarray
+    cycles: np.ndarray
 
 
-def judge(model: RecursiveLanguageModel, params: RecursiveLM, data: Data) -> dict[str, float]:
-    """On the test part: accuracy/N by number of steps, and accuracy; tokens written for an answer; loss/i, nats a token after
-    the i-th answer (H-cycle; problems of the lengths of training); and accuracy with other numbers of H-cycles, cycles_H/N."""
+@torch.no_grad()
+def score(model: RecursiveLanguageModel, rows: Sequence[Row], pad: int, H_cycles: int = 0, batch: int = 250) -> Scores:
+    """One teacher-forced pass. A row is exact where greedy decoding gives its completion: as long as every token so far is
+    right, both see the same.
+
+    H_cycles: cycles per supervision step, where not those of training.
+    """
+    exact, cycles, losses, right, count = [], [], 0.0, 0, 0
+    for first in range(0, len(rows), batch):
+        arrays = to_learn(rows[first : first + batch], pad, 0.0)
+        tensors = {name: torch.from_numpy(value).to(model.device) for name, value in arrays.items()}
+        answers, labels, weights = model.answers_at_targets(tensors, H_cycles)  # n of (B, M, D), (B, M), (B, M)
+        labels = torch.where(weights > 0, labels, IGNORE_INDEX)
+        by_answer, _ = model.answer_losses(answers, labels, [False] * len(answers))
+        depths = model.depths(answers)
+        predictions = model.lm_head(model.chosen(answers, depths)).argmax(-1)
+        exact.append(exactly_right(predictions, labels).cpu())
+        cycles.append(depths[:, 0].cpu())
+        losses = losses + by_answer.double().sum((0, 1)).cpu()
+        right += int((predictions == labels).sum())
+        count += int((labels != IGNORE_INDEX).sum())
+    return Scores(torch.cat(exact).numpy(), right / count, (losses / count).numpy(), torch.cat(cycles).numpy())
+
+
+def evaluate(model: RecursiveLanguageModel, params: RecursiveLM, data: Data) -> dict[str, float]:
+    """On the test part: test/exact_accuracy, and accuracy/N by number of steps; tokens/N written where it writes a chain;
+    loss/i, nats per token after the i-th answer (problems of the trained lengths); cycles_H/N, accuracy with H H-cycles."""
+
+    def scores(some: Sequence[Problem], H_cycles: int = 0) -> Scores:
+        return score(model, encode(data.tokenizer, some, [params.chain] * len(some)), data.pad, H_cycles)
+
     if data.texts:
-        found = read_off(model, text_rows(data.texts["test"])[: params.test_size], data.pad)
-        return {"test/loss": found.losses[-1], "test/token_accuracy": found.tokens} | _losses(found)
-    learned = [p for n, some in data.test.items() if n <= params.max_problem_steps for p in some]
-    metrics = _losses(read_off(model, encode(data.tokenizer, learned, [params.chain] * len(learned)), data.pad))
-    tries = [0] if model.config.body == "plain" or params.chain else [0, *params.cycles]
-    for H in tries:
-        for n, some in data.test.items():
-            if params.chain:
-                written = generate_greedy(model, data.tokenizer, some, thinking=True)
-                metrics[f"tokens/{n}"], right = float(np.mean(written.tokens)), written.accuracy(some)
-            else:
-                right = read_off(model, encode(data.tokenizer, some, [False] * len(some)), data.pad, H).right.mean()
-            metrics[f"cycles_{H}/{n}" if H else f"accuracy/{n}"] = float(right)
-    if model.config.halting == "act":
-        found = [
-            read_off(model, encode(data.tokenizer, some, [False] * len(some)), data.pad) for some in data.test.values()
-        ]
-        metrics |= {f"mean_cycles/{n}": float(one.cycles.mean()) for n, one in zip(data.test, found)}
+        found = score(model, data.texts["test"][: params.test_size], data.pad)
+        metrics = {"test/loss": found.losses[-1], "test/token_accuracy": found.token_accuracy}
+        return metrics | {f"loss/{i}": float(loss) for i, loss in enumerate(found.losses, 1)}
+    trained = [p for n, some in data.test.items() if n <= params.max_problem_steps for p in some]
+    metrics = {f"loss/{i}": float(loss) for i, loss in enumerate(scores(trained).losses, 1)}
+    for n, some in data.test.items():
+        if params.chain:
+            written = generate_greedy(model, data.tokenizer, some, thinking=True)
+            metrics[f"tokens/{n}"], metrics[f"accuracy/{n}"] = float(np.mean(written.tokens)), written.accuracy(some)
+            continue
+        found = scores(some)
+        metrics[f"accuracy/{n}"] = float(found.exact.mean())
+        if params.halting == "act":
+            metrics[f"mean_cycles/{n}"] = float(found.cycles.mean())
+        for H in params.cycles if params.body != "plain" else []:
+            metrics[f"cycles_{H}/{n}"] = float(scores(some, H).exact.mean())
     return metrics | {"test/exact_accuracy": float(np.mean([metrics[f"accuracy/{n}"] for n in data.test]))}
 
 
-def _losses(found: Answers) -> dict[str, float]:
-    return {f"loss/{i}": float(loss) for i, loss in enumerate(found.losses, 1)}
+def step_flops(params: RecursiveLM, data: Data) -> float:
+    """FLOPs of an optimizer step: the mean over the first batches of training with seed 0, padding included."""
+    batches, config = batches_of(params.model_copy(update={"seed": 0}), data), config_of(params, data)
+    shapes = [(batch["input_ids"].shape[1], batch["places"].shape[1]) for batch in map(batches, range(MEASURED))]
+    return params.batch_size * float(np.mean([lm_flops(config, length - 1, learned) for length, learned in shapes]))
 
 
-def arm_row(result: ArmResult, params: RecursiveLM) -> dict:
-    """An arm in one row of a table: its numbers; in `minutes`, `share` (of the training's compute), `valid/exact_accuracy` and
-    `valid/loss` the curve of its training, with spaces between."""
-    p = result.params
-    row = {
-        "arm": result.arm,
-        "seed": params.seed,
-        "body": p.body,
-        "H_cycles": p.H_cycles,
-        "schedule": p.schedule,
-        "lr": p.lr,
-    }
-    watched = [record for record in result.history if "valid/loss" in record]
-    row |= result.metrics | {"minutes": " ".join(f"{record['train/seconds'] / 60:.3f}" for record in watched)}
-    row["share"] = " ".join(f"{record['step'] / p.max_steps:.4f}" for record in watched)
-    for name in ("valid/exact_accuracy", "valid/loss"):
-        row[name] = " ".join(f"{record[name]:.4f}" for record in watched)
-    return row
+def steps_of(params: RecursiveLM, data: Data, arm: str) -> int:
+    """Optimizer steps of an arm: scaled so that it uses the FLOPs of `max_steps` steps of the model in `params`."""
+    return max(round(params.max_steps * step_flops(params, data) / step_flops(params.of_arm(arm), data)), 1)
+
+
+def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
+    """Train one arm in a folder of its own under `run` and evaluate its best weights, by the validation part, on the test
+    part. None where `time_limit` paused it; see `trm.arms.train_arm`."""
+    factor = steps_of(params, data, arm) / params.max_steps
+    own = arms.scaled(params.of_arm(arm), factor, ("max_steps", "eval_interval", "checkpoint_interval"))
+    own = arms.scaled(own, factor, ("curriculum_start_step", "curriculum_end_step"), least=0)
+    rows = data.texts.get("valid") or encode(data.tokenizer, data.valid, [own.chain] * len(data.valid))
+    monitor = ("valid/token_accuracy",) if data.texts else ("valid/exact_accuracy", "valid/token_accuracy")
+
+    def validate(model: RecursiveLanguageModel) -> dict[str, float]:
+        found = score(model, rows, data.pad)
+        values = (found.exact.mean(), found.token_accuracy, found.losses[-1])
+        return {f"valid/{n}": float(v) for n, v in zip(("exact_accuracy", "token_accuracy", "loss"), values)}
+
+    def make_trainer(own: RecursiveLM, run: Run) -> Trainer:
+        return Trainer(make_model(own, data), batches_of(own, data), own, run, validate, monitor=monitor, show=show)
+
+    def after(trainer: Trainer) -> dict[str, float]:
+        trainer.accelerator.wait_for_everyone()  # for the first process to have written the best weights
+        best = load_recursive_lm(trainer.run.dir / "best", str(place(params)))
+        spent = {"flops/training": own.max_steps * step_flops(own, data)}
+        spent["model/parameters"] = sum(p.numel() for p in trainer.plain_model.parameters())
+        return spent | evaluate(best, own, data)
+
+    result = arms.train_arm(run, arm or "as_given", own, make_trainer, after)
+    if result:
+        result.model = load_recursive_lm(result.folder / "best", str(place(params)))
+    return result
