@@ -134,3 +134,41 @@ def test_the_deviation_makes_rare_answers_count_more():
     assert advantages(rewards, "Dr.GRPO")[:, 0].tolist() == [0.75, 0.5]
     expected = [(r - np.mean(r)) / (np.std(r, ddof=1) + 1e-4) for r in rewards.numpy()]
     np.testing.assert_allclose(advantages(rewards).numpy(), expected, rtol=1e-6)
+
+
+def test_the_clip_stops_the_gradient_beyond_its_edges_alone():
+    """One action per answer: the gradient of the loss by the log-probability is -ratio A inside, and 0 where a gain would push
+    the ratio beyond an edge; on the edge itself min and clamp share it."""
+    ratios = torch.tensor([0.79, 0.81, 1.19, 1.21, 0.5, 1.5], dtype=torch.float64)
+    for sign, acts in ((1.0, [0, 0, 0, 1, 0, 1]), (-1.0, [1, 0, 0, 0, 1, 0])):
+        new = ratios.log()[:, None].requires_grad_()
+        gain, one = torch.full((6,), sign, dtype=torch.float64), torch.ones(6, 1, dtype=torch.float64)
+        loss, metrics = policy_loss(new, torch.zeros_like(new), gain, one)  # the defaults clip at 0.2 on both sides
+        loss.backward()
+        expected = [0.0 if clipped else -sign * ratio / 6 for ratio, clipped in zip(ratios.tolist(), acts)]
+        assert new.grad[:, 0].tolist() == pytest.approx(expected)
+        assert float(metrics["clipped"]) == sum(acts) / 6
+    exact = torch.tensor([[0.75], [1.25]], dtype=torch.float64)  # edges that are sums of powers of two
+    for sign in (1.0, -1.0):
+        gain = torch.full((2,), sign, dtype=torch.float64)
+        one = torch.ones(2, 1, dtype=torch.float64)
+        metrics = policy_loss(exact.log(), torch.zeros_like(exact), gain, one, clip_low=0.25, clip_high=0.25)[1]
+        assert float(metrics["clipped"]) == 0, "the clip acts beyond an edge, not on it"
+
+
+def test_the_defaults_are_grpo_without_kl():
+    new, old, reference, gain = toy()
+    plain = policy_loss(new, old, gain, MASK)[0]
+    assert plain == policy_loss(new, old, gain, MASK, "GRPO", 0.2, 0.2, None, 0.0, 1)[0]
+    assert plain == policy_loss(new, old, gain, MASK, reference=reference)[0], "measured, not charged"
+    for change in (
+        {"algorithm": "DAPO"},
+        {"clip_low": 0.1},
+        {"clip_high": 0.3},
+        {"kl_coef": 0.1, "reference": reference},
+    ):
+        assert plain != policy_loss(new, old, gain, MASK, **change)[0], change
+    assert policy_loss(new, old, gain, MASK)[1]["kl"] == 0, "without a reference"
+    summed, divided = (policy_loss(new, old, gain, MASK, "Dr.GRPO", **n)[0] for n in ({}, {"max_actions": 7}))
+    assert float(summed) == pytest.approx(7 * float(divided), rel=1e-12), "max_actions is 1"
+    assert torch.equal(advantages(torch.tensor([[1.0, 0.0]])), advantages(torch.tensor([[1.0, 0.0]]), "GRPO"))

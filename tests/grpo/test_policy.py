@@ -1,4 +1,4 @@
-"""Policies: what they sample has the probability that they say; the questions that answers share change nothing."""
+"""Policies: samples follow the stated probabilities; shared questions change nothing."""
 
 import copy
 from itertools import islice
@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
 from transformers import BertTokenizerFast
 
 from trm.errors import UserError
-from trm.grpo.policy import LatentPolicy, ReasonerPolicy, TokenPolicy, gaussian_log_prob
+from trm.grpo.policy import LatentPolicy, TokenPolicy, gaussian_log_prob
 from trm.grpo.train import EARLY_LM
 from trm.language.lm import generate_greedy, load_lm
 from trm.language.stories import problems, prompt
@@ -86,29 +85,10 @@ def test_a_tokenizer_of_other_prompts_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     with pytest.raises(UserError, match="no token <think>, </think>, <eos>"):
-        TokenPolicy(language_model(), other, 4)
+        TokenPolicy(language_model(), other, 4, 30)
 
 
-# --- thinking in vectors ----------------------------------------------------------------------------------------
-
-
-class Thinker(nn.Module):
-    """A toy: K vectors from the mean embedding of the prompt."""
-
-    def __init__(self, lm, num_latents):
-        super().__init__()
-        self.embed, self.num_latents = lm.get_input_embeddings().weight.detach().clone(), num_latents
-        self.out = nn.Linear(self.embed.shape[1], num_latents * self.embed.shape[1])
-
-    def forward(self, ids, mask):
-        mean = (self.embed[ids] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return self.out(mean).unflatten(1, (self.num_latents, -1))
-
-
-def thinking(std=0.3, num_latents=2):
-    lm = language_model().requires_grad_(False)
-    torch.manual_seed(0)
-    return LatentPolicy(lm, TOKENIZER, 4, Thinker(lm, 2), num_latents, std, max_new_tokens=6, thinking=False)
+# --- latents ---------------------------------------------------------------------------------------------------
 
 
 def test_the_density_of_a_latent_is_scipys():
@@ -119,70 +99,30 @@ def test_the_density_of_a_latent_is_scipys():
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
-def test_latents_are_drawn_around_the_thought_and_rewarded_through_it():
-    chosen = thinking()
-    batch = sampled(chosen)
-    assert (
-        batch["latents"].shape == (12, 2, EARLY.config.hidden_size)
-        and batch["mask"].shape[1] == 2 + batch["tokens"].shape[1]
-    )
-    draws = chosen.draws(np.random.default_rng(0), 3)
-    mean = chosen.think(batch["prompt"], batch["prompt_mask"])
-    torch.testing.assert_close((batch["latents"] - mean) / 0.3, torch.from_numpy(draws["normals"]), atol=1e-4, rtol=0)
-    found = chosen.log_probs(batch)
-    np.testing.assert_allclose(
-        found[:, :2].detach().numpy(),
-        stats.norm.logpdf(batch["latents"].numpy(), mean.detach().numpy(), 0.3).sum(-1),
-        rtol=1e-4,
-    )
-    found[:, :2].sum().backward()
-    assert chosen.think.out.weight.grad.abs().max() > 0 and all(p.grad is None for p in chosen.lm.parameters())
-    assert len(chosen.texts(batch)) == 12 and chosen.max_actions == 8
-
-
-@pytest.mark.parametrize("options", [{"num_latents": 0}, {"std": 0.0}], ids=str)
-def test_latents_that_cannot_be_drawn(options):
-    with pytest.raises(UserError, match="must be 1 or more, and std = .* above 0"):
-        thinking(**options)
-
-
-def test_the_answer_reads_the_latents():
-    """The tokens' log-probabilities are those after prompt and latents in one piece, and other latents change them."""
-    chosen = thinking()
-    batch = sampled(chosen)
-    found = chosen.log_probs(batch)[:, 2:]
-    embed = chosen.lm.get_input_embeddings()
-    for row in (0, 5, 11):
-        length = int(batch["mask"][row, 2:].sum())
-        question, answer = batch["prompt"][row][batch["prompt_mask"][row] == 1], batch["tokens"][row, :length]
-        inputs = torch.cat((embed(question), batch["latents"][row], embed(answer)))[None]
-        logits = chosen.lm(inputs_embeds=inputs).logits[0, len(question) + 1 : -1]
-        expected = logits.log_softmax(-1)[range(length), answer]
-        torch.testing.assert_close(found[row, :length], expected, atol=2e-4, rtol=0)
-    other = chosen.log_probs(batch | {"latents": batch["latents"].flip(1)})[:, 2:]
-    assert (other - found).abs().max() > 0.01
-
-
-# --- the reasoner that thinks for a language model ------------------------------------------------------------------
-
-
-def reasoning(std=0.2):
+def latent_policy(std=0.2):
     lm, tokenizer = load_lm()
     frozen = FrozenLM(lm, tokenizer, 2, ";")
     torch.manual_seed(0)
     reasoner = LatentReasoner(ReasonerConfig(num_words=50, num_latents=3, d_compressed=8, hidden_size=16, num_heads=2))
     reasoner.begin(torch.arange(50), frozen.embeddings)
-    return ReasonerPolicy(frozen, reasoner, 4, std, max_new_tokens=4)
+    return LatentPolicy(frozen, reasoner, 4, std, max_new_tokens=4)
 
 
 def test_a_reasoner_is_rewarded_through_its_latents():
-    """Questions of different length and padding: each row's thought and answer are those of it alone, after the closing."""
-    chosen = reasoning()
+    """Questions of different length and padding: each row's latents and answer are those of it alone, after the closing; and
+    the answer reads the latents."""
+    chosen = latent_policy()
     batch = sampled(chosen)
     found = chosen.log_probs(batch)
-    frozen, embed = chosen.think.lm, chosen.lm.get_input_embeddings()
+    frozen, embed = chosen.frozen, chosen.lm.get_input_embeddings()
     closing = embed(torch.tensor(frozen.closing))
-    assert len(frozen.closing) == 2 and batch["latents"].shape == (12, 3, 192)
+    assert len(frozen.closing) == 2 and batch["latents"].shape == (12, 3, 192) and chosen.max_actions == 7
+    assert batch["mask"].shape[1] == 3 + batch["tokens"].shape[1] and len(chosen.texts(batch)) == 12
+    mean = chosen.think(batch["prompt"], batch["prompt_mask"])
+    normals = torch.from_numpy(chosen.draws(np.random.default_rng(0), 3)["normals"])
+    torch.testing.assert_close((batch["latents"] - mean) / chosen.std, normals, atol=1e-3, rtol=0)
+    density = stats.norm.logpdf(batch["latents"].numpy(), mean.detach().numpy(), chosen.std).sum(-1)
+    np.testing.assert_allclose(found[:, :3].detach().numpy(), density, rtol=1e-4)
     for row in (0, 5, 11):
         question = batch["prompt"][row][batch["prompt_mask"][row] == 1]
         mean = chosen.think(question[None], torch.ones_like(question)[None])[0]
@@ -195,18 +135,22 @@ def test_a_reasoner_is_rewarded_through_its_latents():
         torch.testing.assert_close(
             found[row, 3 : 3 + length], logits.log_softmax(-1)[range(length), answer], atol=2e-4, rtol=0
         )
+    other = chosen.log_probs(batch | {"latents": batch["latents"].flip(1)})[:, 3:]
+    assert (other - found[:, 3:]).abs().max() > 0.01
     found.sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in chosen.lm.parameters())
-    assert chosen.think.reasoner.out.weight.grad.abs().max() > 0
+    assert chosen.reasoner.out.weight.grad.abs().max() > 0
+    with pytest.raises(UserError, match="std = 0 must be above 0"):
+        latent_policy(std=0)
 
 
 def test_the_gradient_through_the_answer_is_that_of_finite_differences():
-    """Latents are no actions then; what was drawn stays, and moves with the thought."""
-    chosen = reasoning()
+    """Latents are not actions then; the noise stays, and the latents move with the reasoner's output."""
+    chosen = latent_policy()
     chosen.through = True
     batch = sampled(chosen)
     assert (batch["mask"][:, :3] == 0).all() and chosen.max_actions == 4
-    weight = chosen.think.reasoner.out.weight
+    weight = chosen.reasoner.out.weight
 
     def total():
         return (chosen.log_probs(batch) * batch["mask"]).sum()
@@ -224,7 +168,7 @@ def test_the_gradient_through_the_answer_is_that_of_finite_differences():
 
 
 def test_a_reasoner_that_is_not_drawn_answers_greedily():
-    chosen = reasoning(std=1e-6)
+    chosen = latent_policy(std=1e-6)
     chosen.temperature = 1e-4
     drawn, greedy = chosen.texts(sampled(chosen))[::4], chosen.greedy(ASKED)
     assert drawn == greedy.texts and greedy.tokens == [

@@ -51,6 +51,7 @@ def test_a_reward_that_is_always_zero_moves_nothing(tmp_path):
     assert not same(weights(moved), start) and metrics["grpo/weights_moved"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["GRPO", "DAPO"])
 def test_what_is_rewarded_comes_more_often(tmp_path, monkeypatch, algorithm):
     """A reward of another kind, registered as a reader would: ones among what is written."""
@@ -66,19 +67,20 @@ def test_what_is_rewarded_comes_more_often(tmp_path, monkeypatch, algorithm):
     assert np.mean(earned[-2:]) > 1.15 * np.mean(earned[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("updates", [1, 2])
 def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_numbers(tmp_path, monkeypatch, updates):
     """Cut off two steps after a checkpoint, as a kill would do; then paused by the clock; against an unbroken run."""
     options = {"max_steps": 8, "checkpoint_interval": 2, "updates_per_batch": updates, "ema_decay": 0.9}
     policy, metrics, unbroken = trained(tmp_path / "whole", **options)
 
-    def dies(self, step, call=job.Groups.__call__):
+    def dies(self, step, call=job.GroupSampler.__call__):
         if step == 4:
             raise KeyboardInterrupt
         return call(self, step)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(job.Groups, "__call__", dies)
+        patched.setattr(job.GroupSampler, "__call__", dies)
         trained(tmp_path / "cut", **options)
     assert trained(tmp_path / "cut", **options, resume=True, time_limit=1e-9)[1] is None, "paused"
     again, after, resumed = trained(tmp_path / "cut", **options, resume=True)
@@ -86,6 +88,7 @@ def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_numbers(tmp_path, 
     assert metrics["grpo/weights_moved"] == after["grpo/weights_moved"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["density", "answer"])
 def test_latents_learn_resume_to_the_bit_and_leave_the_language_model_alone(tmp_path, monkeypatch, gradient):
     options = {
@@ -98,30 +101,38 @@ def test_latents_learn_resume_to_the_bit_and_leave_the_language_model_alone(tmp_
     start = job.load_policy(Grpo.create(SMOKE | options)).state_dict()
     policy, _, unbroken = trained(tmp_path / "whole", **options)
 
-    def dies(self, step, call=job.Groups.__call__):
+    def dies(self, step, call=job.GroupSampler.__call__):
         if step == 3:
             raise KeyboardInterrupt
         return call(self, step)
 
     options |= {"checkpoint_interval": 2}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(job.Groups, "__call__", dies)
+        patched.setattr(job.GroupSampler, "__call__", dies)
         trained(tmp_path / "cut", **options)
     again, _, resumed = trained(tmp_path / "cut", **options, resume=True)
     assert same(weights(policy), weights(again)) and history(unbroken) == history(resumed)
     moved = {name for name, value in policy.state_dict().items() if not torch.equal(value, start[name])}
-    assert moved and all(name.startswith("think.reasoner.") for name in moved)
+    assert moved and all(name.startswith("reasoner.") for name in moved)
     kept = load_reasoner(unbroken.path("model"), 192)
-    assert torch.equal(kept.out.weight, policy.think.reasoner.out.weight)
+    assert torch.equal(kept.out.weight, policy.reasoner.out.weight)
 
 
-def test_what_is_judged_is_what_is_kept(tmp_path):
+@pytest.mark.slow
+def test_what_is_evaluated_is_what_is_kept(tmp_path):
     """With averaged weights too."""
     policy, _, run = trained(tmp_path, ema_decay=0.9, lr=1e-2)
     again = job.load_policy(Grpo.create({**SMOKE, "lm": str(run.path("model"))}))
     assert same(weights(policy), weights(again))
 
 
+def test_the_policy_stays_in_evaluation_mode_for_every_update():
+    params = Grpo.create(SMOKE)
+    policy = job.load_policy(params)
+    assert not job.Learner(policy, params).train().training and not policy.lm.training
+
+
+@pytest.mark.slow
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
     """A group stays in one part."""
     norms = []
@@ -144,7 +155,7 @@ def test_dead_groups_are_sampled_again(monkeypatch):
     for again, alive in ((0, 2), (1, 4)):
         seen.clear()
         params = Grpo.create({**SMOKE, "reward": "every_other", "resample": again})
-        batch = job.Groups(job.load_policy(params), params)(0)
+        batch = job.GroupSampler(job.load_policy(params), params)(0)
         assert {len(value) for value in batch.values()} == {16}
         assert (batch["advantages"].reshape(4, 4) != 0).any(1).sum() == alive
         assert batch["dead"].tolist() == [0.5] * 16
@@ -152,10 +163,10 @@ def test_dead_groups_are_sampled_again(monkeypatch):
         assert (batch["prompt"] != 0).any(1).all() and (batch["reference"][batch["mask"] == 1] < 0).all()
 
 
-def test_joined_batches_are_padded_where_nothing_stands():
+def test_concatenated_batches_are_padded_on_the_right_side():
     one = {"prompt": torch.tensor([[5, 6]]), "mask": torch.tensor([[1, 1, 1]]), "rewards": torch.tensor([1.0])}
     two = {"prompt": torch.tensor([[7]]), "mask": torch.tensor([[1, 1]]), "rewards": torch.tensor([0.0])}
-    both = job.joined(one, two)
+    both = job.concat_batches(one, two)
     assert both["prompt"].tolist() == [[5, 6], [0, 7]] and both["mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert both["rewards"].tolist() == [1.0, 0.0]
 
@@ -163,13 +174,13 @@ def test_joined_batches_are_padded_where_nothing_stands():
 def test_rewards_by_name(monkeypatch):
     problem = Problem(12, (("+", 5), ("*", 2)), 1)
     texts = ["12+5=17;17*2=34;</think>34<eos>", "</think>34", "12+5=17;17*2=34;</think>43<eos>", "34;</think>", ""]
-    assert rewards.rewarded("right", texts, [problem] * 5).tolist() == [1, 1, 0, 0, 0]
-    assert rewards.rewarded("zero", texts, [problem] * 5).tolist() == [0] * 5
+    assert rewards.compute_rewards("right", texts, [problem] * 5).tolist() == [1, 1, 0, 0, 0]
+    assert rewards.compute_rewards("zero", texts, [problem] * 5).tolist() == [0] * 5
     many = 20 * texts
-    dealt = rewards.rewarded("shuffled", many, [problem] * 100)
-    right = rewards.rewarded("right", many, [problem] * 100)
-    assert dealt.sum() == right.sum() and (dealt != right).any()
-    assert (dealt == rewards.rewarded("shuffled", many, [problem] * 100)).all()
+    permuted = rewards.compute_rewards("shuffled", many, [problem] * 100)
+    right = rewards.compute_rewards("right", many, [problem] * 100)
+    assert permuted.sum() == right.sum() and (permuted != right).any()
+    assert (permuted == rewards.compute_rewards("shuffled", many, [problem] * 100)).all()
     for given, message in (
         ([1.0, math.nan] * 2, "reward 'odd' gave nan for 'b'"),
         ([1.0], r"gave shape \(1,\) for 4 texts"),
@@ -178,12 +189,12 @@ def test_rewards_by_name(monkeypatch):
     ):
         monkeypatch.setitem(rewards.REWARDS, "odd", lambda texts, problems, given=given: given)
         with pytest.raises(UserError, match=message):
-            rewards.rewarded("odd", list("abcd"), [problem] * 4)
+            rewards.compute_rewards("odd", list("abcd"), [problem] * 4)
 
 
 def test_a_reward_that_returns_nan_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setitem(rewards.REWARDS, "broken", lambda texts, problems: [math.nan] * len(texts))
-    with pytest.raises(UserError, match="reward 'broken' gave nan for .*; wanted is a finite number for each text"):
+    with pytest.raises(UserError, match="reward 'broken' gave nan for .*; give a finite number for each text"):
         trained(tmp_path, reward="broken")
 
 
@@ -193,12 +204,12 @@ def test_a_reward_that_returns_nan_stops_the_run(tmp_path, monkeypatch):
         ({"reward": "rigth"}, "parameter 'reward' = 'rigth': no such reward; did you mean 'right'"),
         ({"algorithm": "PPO"}, "'GRPO', 'Dr.GRPO' or 'DAPO'"),
         ({"batch_size": 30}, "'batch_size' = 30 must be a multiple of group_size .* = 4"),
-        ({"prefetch": 2}, "'prefetch' = 2: answers are sampled by the weights"),
+        ({"prefetch": 2}, "unknown parameter 'prefetch'"),
         ({"group_size": 1}, "parameter 'group_size' = 1"),
         ({"eval_interval": 3}, "'eval_interval' = 3 must be a multiple of updates_per_batch = 2"),
         ({"min_steps": 3}, "'min_steps' = 3 must not exceed max_problem_steps = 2"),
         ({"temperature": 0}, "parameter 'temperature' = 0"),
-        ({"policy": "latents"}, "'kl_coef' = 0.01: densities of vectors drift apart"),
+        ({"policy": "latents"}, "'kl_coef' = 0.01: the KL of a Gaussian policy"),
     ],
 )
 def test_parameters_that_cannot_be(values, message):

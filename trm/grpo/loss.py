@@ -1,15 +1,15 @@
 """Group-relative policy optimisation: the loss, in pure functions of tensors.
 
-For each question a group of n answers is sampled; what an answer did better than its group is its advantage, and no
-second network has to guess it. Three ways by name:
+For each question a group of n answers is sampled; the reward relative to the group is an answer's advantage, and no value
+network is needed. Three algorithms:
 
-- `GRPO` (arXiv 2402.03300): advantages in deviations of the group; every answer counts the same, however long.
-- `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant: a question that is nearly always or
-  nearly never answered weighs no more than another, and a long wrong answer no less than a short one.
+- `GRPO` (arXiv 2402.03300): advantages in standard deviations of the group; every answer counts the same, however long.
+- `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant, against the biases towards questions that
+  are nearly always or never answered, and towards long wrong answers.
 - `DAPO` (2503.14476): deviations as in GRPO; every token counts the same. Its other parts are parameters here: `clip_high`
-  above `clip_low`, and groups without variance sampled again.
+  above `clip_low`, and dead groups sampled again.
 
-Shapes: G groups, n answers each, B = G n answers, A actions an answer at most (tokens, or latent vectors and tokens).
+Shapes: G groups of n answers, B = G n answers, at most A actions per answer (tokens, or latent vectors and tokens).
 """
 
 import torch
@@ -18,18 +18,18 @@ from torch import Tensor
 from trm.supervision import batch_mean
 
 ALGORITHMS = ("GRPO", "Dr.GRPO", "DAPO")
-EPSILON = 1e-4  # beside the deviation, as in TRL
+EPSILON = 1e-4  # added to the standard deviation, as in TRL
 
 
 def dead_groups(rewards: Tensor) -> Tensor:
-    """Which groups have nothing to learn from: all their rewards are the same. rewards (G, n) -> (G,) bool."""
+    """Groups without a gradient: all their rewards are the same. (G, n) -> (G,) bool."""
     return rewards.amax(1) == rewards.amin(1)
 
 
 def advantages(rewards: Tensor, algorithm: str = "GRPO") -> Tensor:
-    """Reward less the mean of the group; divided by its deviation (n - 1 in it) but in Dr.GRPO. rewards (G, n) -> (G, n).
+    """Reward minus the group's mean, divided by its sample standard deviation except in Dr.GRPO. (G, n) -> (G, n).
 
-    In a dead group they are exactly 0, where rounding would leave a rest.
+    Exactly 0 in a dead group, where rounding would leave a remainder.
     """
     centred = rewards - rewards.mean(1, keepdim=True)
     if algorithm != "Dr.GRPO":
@@ -38,7 +38,7 @@ def advantages(rewards: Tensor, algorithm: str = "GRPO") -> Tensor:
 
 
 def kl_k3(log_probs: Tensor, reference: Tensor) -> Tensor:
-    """Schulman's estimate of KL(policy || reference) in nats, for each action: ref/pi - log(ref/pi) - 1, never negative."""
+    """Schulman's estimator k3 of KL(policy || reference) per action, in nats: ref/pi - log(ref/pi) - 1, never negative."""
     log_ratio = reference - log_probs
     return log_ratio.exp() - log_ratio - 1
 
@@ -55,16 +55,17 @@ def policy_loss(
     kl_coef: float = 0.0,
     max_actions: int = 1,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL of every action, put together as
-    `algorithm` says.
+    """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL per action, averaged as `algorithm` says.
 
     Args:
-        log_probs, old, reference: log-probability of each action (B, A), in nats: now, when it was sampled, and under the
-            model that the policy is to stay near. advantages: (B,). mask: (B, A), 1 where there is an action.
+        log_probs: log-probability of each action (B, A), in nats, with gradients.
+        old: the same when it was sampled. reference: the same under the initial model; None: KL 0.
+        advantages: (B,).
+        mask: (B, A), 1 where there is an action.
         max_actions: Dr.GRPO's constant, the most actions that an answer can have.
 
     Returns:
-        A scalar to differentiate, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts).
+        The loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts).
         With several processes DAPO's mean is over the tokens of all of them (see `trm.supervision.batch_mean`).
     """
     ratio = (log_probs - old).exp()

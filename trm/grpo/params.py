@@ -1,4 +1,4 @@
-"""Parameters of chapter 08, reinforcement learning with nothing but the right answer."""
+"""Parameters of chapter 08: GRPO with a correctness reward."""
 
 import difflib
 from typing import ClassVar, Literal, Self
@@ -10,7 +10,7 @@ from trm.params import Training, world_size
 
 
 class Grpo(Training):
-    """Chapter 08: a language model that is rewarded for right answers."""
+    """Chapter 08: a language model rewarded for right answers."""
 
     COMPUTED_BY: ClassVar[str] = "trm.grpo.train"
 
@@ -22,27 +22,27 @@ class Grpo(Training):
         "", description="language model, hub name or path; empty: one that ships, for tokens the one stopped early"
     )
     reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
-    latent_std: float = Field(0.2, gt=0, description="latents: deviation of what is drawn, as a share of that of words")
+    latent_std: float = Field(0.2, gt=0, description="latents: std of the noise, as a share of that of word embeddings")
     algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
-    reward: str = Field("right", description="what an answer earns, a name of trm.grpo.rewards")
+    reward: str = Field("right", description="reward of an answer, a name of trm.grpo.rewards")
     latent_gradient: Literal["density", "answer"] = Field(
-        "density", description="latents: learn by the density of what is drawn, or through the answer's tokens"
+        "density", description="latents: policy gradient on their density, or through the answer's tokens"
     )
-    group_size: int = Field(8, ge=2, description="answers to each problem")
+    group_size: int = Field(8, ge=2, description="answers per problem")
     updates_per_batch: int = Field(1, ge=1, description="optimizer steps on the same answers")
-    clip_low: float = Field(0.2, gt=0, lt=1, description="how far a probability may fall in an update")
-    clip_high: float = Field(0.2, gt=0, description="how far a probability may rise in an update")
-    kl_coef: float = Field(0.01, ge=0, description="price of a nat of KL to the model that it began as")
-    resample: int = Field(0, ge=0, description="times that dead groups are replaced by other problems")
-    temperature: float = Field(1.0, gt=0, description="of sampling")
+    clip_low: float = Field(0.2, gt=0, lt=1, description="the ratio of probabilities is clipped at 1 - clip_low")
+    clip_high: float = Field(0.2, gt=0, description="the ratio of probabilities is clipped at 1 + clip_high")
+    kl_coef: float = Field(0.01, ge=0, description="weight of the KL divergence to the initial model")
+    resample: int = Field(0, ge=0, description="DAPO: times that dead groups are replaced by other problems")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature")
     max_new_tokens: int = Field(40, ge=1, description="most tokens of an answer")
     min_steps: int = Field(4, ge=1, description="fewest steps of a problem")
     max_problem_steps: int = Field(4, ge=1, description="most steps of a problem")
     valid_size: int = Field(200, ge=1, description="problems, kept out of training, for the live curve")
-    test_size: int = Field(1000, ge=2, description="unseen problems, judged before and after")
+    test_size: int = Field(1000, ge=2, description="unseen problems, evaluated before and after")
 
-    batch_size: int = Field(128, ge=2, description="answers an optimizer step, over all processes")
-    max_steps: int = Field(80, ge=1, description="optimizer steps; what ends a run")
+    batch_size: int = Field(128, ge=2, description="answers per optimizer step (global batch size)")
+    max_steps: int = Field(80, ge=1, description="optimizer steps")
     lr: float = Field(5e-5, gt=0, le=1, description="peak learning rate")
     warmup_steps: int = Field(5, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay; it moves weights without any reward")
@@ -62,7 +62,7 @@ class Grpo(Training):
 
     @property
     def groups(self) -> int:
-        """Problems an optimizer step."""
+        """Problems per optimizer step."""
         return self.batch_size // self.group_size
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class Grpo(Training):
             )
         if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
             raise ValueError(
-                f"parameter 'kl_coef' = {self.kl_coef}: densities of vectors drift apart by nats; give 0 with latents"
+                f"parameter 'kl_coef' = {self.kl_coef}: the KL of a Gaussian policy is nats per latent; give 0 with latents"
             )
         if self.min_steps > self.max_problem_steps:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Rewards of sampled answers, by name; what reinforcement learning has to go by. Add your own from a notebook cell:
+"""Rewards of sampled answers, by name. Add your own from a notebook cell:
 
 @register_reward("short")
 def short(texts, problems):
@@ -18,9 +18,9 @@ REWARDS: dict[str, Reward] = {}
 
 
 def register_reward(name: str) -> Callable[[Reward], Reward]:
-    """Decorator: make `function(texts, problems) -> a number for each text` known as reward `name`.
+    """Decorator: make `function(texts, problems) -> one number per text` known as reward `name`.
 
-    texts: completions, those of one problem beside each other; problems: the problem of each text, as long a list.
+    texts: completions, those of one problem side by side; problems: the problem of each text.
     """
 
     def register(function: Reward) -> Reward:
@@ -32,7 +32,7 @@ def register_reward(name: str) -> Callable[[Reward], Reward]:
 
 @register_reward("right")
 def right(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
-    """1 where the answer is exactly right, else 0; how it was come by does not matter."""
+    """1 where the answer is exactly right, else 0; the chain is not checked."""
     return [float(read_answer(text) == problem.answer) for text, problem in zip(texts, problems)]
 
 
@@ -44,13 +44,13 @@ def zero(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
 
 @register_reward("shuffled")
 def shuffled(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
-    """The rewards of `right`, dealt out anew among all texts: a control, as large and as varied, that says nothing."""
+    """The rewards of `right`, randomly permuted among all texts: a control that carries no information."""
     rewards = right(texts, problems)
     random.Random("\n".join(texts)).shuffle(rewards)
     return rewards
 
 
-def rewarded(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
+def compute_rewards(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
     """The rewards (len(texts),) that the function `name` gives.
 
     Raises:
@@ -60,14 +60,10 @@ def rewarded(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np
     try:
         given = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"reward {name!r} gave no numbers ({error}); wanted is one for each text") from None
+        raise UserError(f"reward {name!r} gave no numbers ({error}); give one for each text") from None
     if given.shape != (len(texts),):
-        raise UserError(
-            f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; wanted is one number for each"
-        )
+        raise UserError(f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; give one number for each")
     if not np.isfinite(given).all():
         bad = int(np.flatnonzero(~np.isfinite(given))[0])
-        raise UserError(
-            f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; wanted is a finite number for each text"
-        )
+        raise UserError(f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; give a finite number for each text")
     return given

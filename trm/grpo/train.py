@@ -1,4 +1,4 @@
-"""The work of chapter 08 as functions: groups of answers sampled and rewarded, a policy trained on them, and judged."""
+"""Chapter 08 as functions: groups of answers sampled and rewarded, a policy trained on them and evaluated."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from trm.grpo.loss import advantages, dead_groups, policy_loss
 from trm.grpo.params import Grpo
-from trm.grpo.policy import ReasonerPolicy, TokenPolicy
-from trm.grpo.rewards import rewarded
+from trm.grpo.policy import Batch, LatentPolicy, TokenPolicy
+from trm.grpo.rewards import compute_rewards
 from trm.language.lm import SHIPPED_LM, Generations, load_lm
 from trm.language.stories import Problem, problems
 from trm.latent.frozen_lm import FrozenLM
@@ -32,21 +32,21 @@ def load_policy(params: Grpo) -> TokenPolicy:
         UserError: the language model or the reasoner cannot be loaded, they do not fit together, or the model does not know
             the tokens of the problems.
     """
-    writes = {"temperature": params.temperature, "max_new_tokens": params.max_new_tokens}
+    options = {"temperature": params.temperature, "max_new_tokens": params.max_new_tokens}
     if params.policy == "tokens":
         lm, tokenizer = load_lm(params.lm or str(EARLY_LM))
-        return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, **writes)
+        return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, **options)
     lm, tokenizer = load_lm(params.lm)
     reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
     frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
     through = params.latent_gradient == "answer"
-    return ReasonerPolicy(
-        frozen, reasoner.to(place(params)), params.group_size, params.latent_std, through=through, **writes
+    return LatentPolicy(
+        frozen, reasoner.to(place(params)), params.group_size, params.latent_std, through=through, **options
     )
 
 
 class Learner(nn.Module):
-    """A policy as the trainer wants it: `loss(batch)` is that of `trm.grpo.loss`, over answers already sampled."""
+    """A policy as the trainer takes it: `loss(batch)` is that of `trm.grpo.loss`, over answers already sampled."""
 
     def __init__(self, policy: nn.Module, params: Grpo):
         super().__init__()
@@ -56,11 +56,11 @@ class Learner(nn.Module):
         """Keep the policy's model in `folder`."""
         self.policy.save_pretrained(folder)
 
-    def forward(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """See `loss`."""
-        return self.loss(batch, state, detail)
+    def train(self, mode: bool = True) -> "Learner":
+        """Always in evaluation mode: dropout would be noise in the ratio of probabilities."""
+        return super().train(False)
 
-    def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
+    def loss(self, batch: Batch, state: None = None, detail: bool = False) -> StepOutput:
         """One training step. batch: what the policy sampled, with advantages, rewards, dead (B,) and reference (B, A); old
         (B, A) where several updates are made on it, else this is the first."""
         p = self.params
@@ -73,13 +73,15 @@ class Learner(nn.Module):
         metrics["tokens"] = batch["mask"].sum(1).float().mean()
         return StepOutput(loss, None, metrics)
 
+    forward = loss  # what a wrapper for several processes calls
 
-class Groups:
+
+class GroupSampler:
     """step -> a batch of sampled and rewarded answers, by the policy as it then is.
 
-    A function of the policy's weights and of (seed, step): problems and all that chance decides are drawn from these two, so
-    that a run that is resumed goes on as if it had not stopped. The reference is the policy as it is now.
-    Every process of several samples the whole batch, and learns from its part.
+    A function of the policy's weights and of (seed, step), from which problems and all random draws follow, so that a resumed
+    run continues to the bit. The reference is the policy at construction. Each of several processes samples the whole batch
+    and learns from its part.
     """
 
     def __init__(self, policy: nn.Module, params: Grpo):
@@ -89,23 +91,23 @@ class Groups:
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The global batch of `step`: arrays of B rows."""
-        which, again = divmod(step, self.params.updates_per_batch)
+        draw, again = divmod(step, self.params.updates_per_batch)
         if not again:
-            self.kept = {name: value.cpu().numpy() for name, value in self._sampled(which).items()}
+            self.kept = {name: value.cpu().numpy() for name, value in self._sample(draw).items()}
         return self.kept
 
     @torch.no_grad()
-    def _sampled(self, which: int) -> dict[str, Tensor]:
+    def _sample(self, draw: int) -> Batch:
         p = self.params
-        self.policy.eval()  # and so it stays for the loss: dropout would be noise in the ratio
-        train = problems("train", (p.seed + 1) * 1_000_000_007 + which, p.min_steps, p.max_problem_steps)
-        batch, dead = self._try(train, which, 0)
-        for again in range(1, p.resample + 1):  # DAPO's dynamic sampling, with an end to it
+        self.policy.eval()
+        train = problems("train", (p.seed + 1) * 1_000_000_007 + draw, p.min_steps, p.max_problem_steps)
+        batch, dead = self._try(train, draw, 0)
+        for again in range(1, p.resample + 1):  # DAPO's dynamic sampling, with a limit
             if (~dead).sum() >= p.groups:
                 break
-            more, others = self._try(train, which, again)
-            batch, dead = joined(batch, more), torch.cat((dead, others))
-        if len(dead) > p.groups:  # those that can be learned from first
+            more, others = self._try(train, draw, again)
+            batch, dead = concat_batches(batch, more), torch.cat((dead, others))
+        if len(dead) > p.groups:  # groups with different rewards first
             chosen = dead.int().argsort(stable=True)[: p.groups]
             rows = (chosen[:, None] * p.group_size + torch.arange(p.group_size, device=chosen.device)).flatten()
             batch = {name: value[rows] for name, value in batch.items()}
@@ -116,42 +118,39 @@ class Groups:
             batch["old"] = self._log_probs(self.policy, batch)
         return batch
 
-    def _try(self, train: Iterator[Problem], which: int, again: int) -> tuple[dict[str, Tensor], Tensor]:
+    def _try(self, train: Iterator[Problem], draw: int, again: int) -> tuple[Batch, Tensor]:
         """Answers to the next problems with their rewards (B,), and which groups (G,) are dead."""
         p = self.params
         asked = list(islice(train, p.groups))
-        rng = np.random.default_rng([p.seed, which, again])
+        rng = np.random.default_rng([p.seed, draw, again])
         batch = self.policy.sample(asked, self.policy.draws(rng, p.groups))
         each = [problem for problem in asked for _ in range(p.group_size)]
-        rewards = rewarded(p.reward, self.policy.texts(batch), each).astype(np.float32)
+        rewards = compute_rewards(p.reward, self.policy.texts(batch), each).astype(np.float32)
         batch["rewards"] = torch.from_numpy(rewards).to(batch["mask"].device)
         return batch, dead_groups(batch["rewards"].reshape(p.groups, -1))
 
-    def _log_probs(self, policy: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def _log_probs(self, policy: nn.Module, batch: Batch) -> Tensor:
         """(B, A), computed in the precision of the training step."""
         half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.params.precision)
         with torch.autocast(batch["mask"].device.type, dtype=half, enabled=half is not None):
             return policy.log_probs(batch)
 
 
-def joined(one: dict[str, Tensor], two: dict[str, Tensor]) -> dict[str, Tensor]:
+def concat_batches(one: Batch, two: Batch) -> Batch:
     """The rows of both batches, padded to one width: questions on the left, answers on the right."""
     both = {}
-    for name, values in ((name, (one[name], two[name])) for name in one):
+    for name in one:
+        values = one[name], two[name]
         if values[0].ndim == 2:
-            width = max(value.shape[1] for value in values)
-            left = name.startswith("prompt")
-            values = [F.pad(v, (width - v.shape[1], 0) if left else (0, width - v.shape[1])) for v in values]
+            gaps = [max(v.shape[1] for v in values) - value.shape[1] for value in values]
+            values = [F.pad(v, (gap, 0) if name.startswith("prompt") else (0, gap)) for v, gap in zip(values, gaps)]
         both[name] = torch.cat(list(values))
     return both
 
 
-# --- before, training, after ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Judged:
-    """Greedy answers to the unseen problems: which are right (problems,), by their number of steps, and what was written."""
+class Evaluation:
+    """Greedy answers to unseen problems: right (problems,) 0 or 1, steps (problems,) of each, and the texts."""
 
     right: np.ndarray
     steps: np.ndarray
@@ -159,13 +158,13 @@ class Judged:
 
     @property
     def accuracy(self) -> float:
-        """Share that is right."""
+        """Share of right answers."""
         return float(self.right.mean())
 
 
-def judge(policy: TokenPolicy, params: Grpo, part: str = "test") -> Judged:
-    """The most likely token again and again, on `test_size` problems of "test", or `valid_size` of "valid", whose arithmetic
-    no training problem has; "longer": of "test", with one or two steps more than any that is trained on."""
+def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluation:
+    """Greedy answers to problems whose arithmetic occurs in no training: `test_size` of "test", `valid_size` of "valid", or
+    `test_size` of "longer", with one or two steps more than any in training."""
     size = params.valid_size if part == "valid" else params.test_size
     steps = params.min_steps, params.max_problem_steps
     if part == "longer":
@@ -173,27 +172,29 @@ def judge(policy: TokenPolicy, params: Grpo, part: str = "test") -> Judged:
     asked = list(islice(problems(part, params.seed, *steps), size))
     written = policy.greedy(asked)
     right = np.array([answer == problem.answer for answer, problem in zip(written.answers, asked)], float)
-    return Judged(right, np.array([len(problem.steps) for problem in asked]), written)
+    return Evaluation(right, np.array([len(problem.steps) for problem in asked]), written)
 
 
 def train(params: Grpo, run: Run, policy: TokenPolicy, show: Callable[[dict], None] | None = None) -> dict | None:
-    """Train `policy` for `max_steps`, and keep its last weights in `model/` (averaged, where they are), which it then has;
-    what the trainer measured, or None where `time_limit` paused it. No weights are chosen by an evaluation."""
+    """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
+    by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
     learner = Learner(policy, params)
-    groups = Groups(policy, params)
     start = [p.detach().clone() for p in policy.parameters()]
 
-    def evaluate(model: Learner) -> dict[str, float]:
-        found = judge(model.policy, params, "valid")
+    def validate(model: Learner) -> dict[str, float]:
+        found = evaluate(model.policy, params, "valid")
         return {"valid/accuracy": found.accuracy, "valid/tokens": float(np.mean(found.written.tokens))}
 
-    trainer = Trainer(learner, groups, params, run, evaluate, monitor=("valid/accuracy",), show=show)
+    trainer = Trainer(
+        learner, GroupSampler(policy, params), params, run, validate, monitor=("valid/accuracy",), show=show
+    )
     metrics = trainer.fit()
     if trainer.paused:
         return None
     with trainer.ema.averaged() as model, torch.no_grad():
         run.save_model(model, "model")
-        policy.tokenizer.save_pretrained(run.path("model")) if run.main else None
+        if run.main:
+            policy.tokenizer.save_pretrained(run.path("model"))
         moved = max(float((a - b).abs().max()) for a, b in zip(model.policy.parameters(), start))
         kept = model.policy.state_dict()
     policy.load_state_dict(kept)
