@@ -57,10 +57,10 @@ from itertools import islice
 from trm.compressor import train as job
 from trm.language.lm import StateReader, load_lm
 from trm.language.stories import problems as generate
-from trm.trainer import place
+from trm.trainer import resolve_device
 
 lm, tokenizer = load_lm(params.lm, params.precision)
-reader = StateReader(lm.to(place(params)), params.layer)
+reader = StateReader(lm.to(resolve_device(params)), params.layer)
 job.check_first_stage(params, run, reader)
 D, metrics = reader.hidden_size, {}
 test_problems = [] if params.lm else list(islice(generate("test", params.seed), params.problems))

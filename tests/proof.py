@@ -48,8 +48,8 @@ RUNS = {
     "smoke-11": "11_report -f params/11_smoke.yaml",
 }
 ARMS = {
-    "05_poh_ablation": ("trm.parsing.params", "PARSER_ARMS", "versus"),
-    "06_recursive_lm": ("trm.recursive_lm.params", "LM_ARMS", "versus"),
+    "05_poh_ablation": ("trm.parsing.params", "PARSER_ARMS", "baseline_arm"),
+    "06_recursive_lm": ("trm.recursive_lm.params", "LM_ARMS", "baseline_arm"),
     "07_latent_reasoning": ("trm.latent.params", "LATENT_ARMS", "arm"),
 }
 

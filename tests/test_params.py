@@ -117,6 +117,8 @@ def test_command_line(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("lr: 1.0e-3\nseed: 4\n")
     assert from_command_line(["-f", str(file), "-p", "seed", "5"]) == {"lr": 1e-3, "seed": "5"}
+    renamed = from_command_line(["-f", str(file), "-p", "learning_rate", "5", "-p", "seed", "1"])
+    assert renamed == {"learning_rate": "5", "seed": "1"}, "-p wins under its other name too"
     for wrong in (["--lr", "3"], ["-p", "lr"], ["-f", str(tmp_path / "none.yaml")]):
         with pytest.raises(ParameterError):
             from_command_line(wrong)
@@ -146,7 +148,9 @@ def test_flags_of_the_source_projects_work_or_say_what_to_use():
     for name in INSTEAD:
         with pytest.raises(ParameterError, match=f"unknown parameter '{name}': {re.escape(INSTEAD[name])}"):
             TrmTrain.create({name: 1})
-    with pytest.raises(ParameterError, match="unknown parameter 'log_csv': this book calls it 'table', and this chapter"):
+    with pytest.raises(
+        ParameterError, match="unknown parameter 'log_csv': this book calls it 'table', and this chapter"
+    ):
         TrmTrain.create({"log_csv": "x"})  # an alias of `table`, which chapter 04 does not have
 
 

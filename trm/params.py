@@ -276,7 +276,8 @@ def from_command_line(arguments: list[str]) -> dict[str, Any]:
             from_files |= read_yaml(rest.pop(0))
         else:
             raise ParameterError(f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml")
-    return {**from_files, **given}
+    settled = {ALIASES.get(name, name) for name in given}
+    return {name: value for name, value in from_files.items() if ALIASES.get(name, name) not in settled} | given
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

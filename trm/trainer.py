@@ -45,9 +45,6 @@ def resolve_device(params: Training) -> torch.device:
     return PartialState(cpu=params.device == "cpu").device
 
 
-place = resolve_device  # interim
-
-
 class Trainer:
     """Trains `model` for `params.max_steps` optimizer steps, or until a stop that resumes.
 

@@ -20,7 +20,7 @@ from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import SHIPPED_REASONER, load_reasoner
 from trm.protocol import StepOutput
 from trm.run import Run
-from trm.trainer import Trainer, place
+from trm.trainer import Trainer, resolve_device
 
 EARLY_LM = SHIPPED_LM.with_name("reasoning_lm_early")  # what chapter 08 begins with
 
@@ -35,13 +35,13 @@ def load_policy(params: Grpo) -> TokenPolicy:
     options = {"temperature": params.temperature, "max_new_tokens": params.max_new_tokens}
     if params.policy == "tokens":
         lm, tokenizer = load_lm(params.lm or str(EARLY_LM))
-        return TokenPolicy(lm.to(place(params)), tokenizer, params.group_size, **options)
+        return TokenPolicy(lm.to(resolve_device(params)), tokenizer, params.group_size, **options)
     lm, tokenizer = load_lm(params.lm)
     reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
-    frozen = FrozenLM(lm.to(place(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
+    frozen = FrozenLM(lm.to(resolve_device(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
     through = params.latent_gradient == "answer"
     return LatentPolicy(
-        frozen, reasoner.to(place(params)), params.group_size, params.latent_std, through=through, **options
+        frozen, reasoner.to(resolve_device(params)), params.group_size, params.latent_std, through=through, **options
     )
 
 

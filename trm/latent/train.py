@@ -27,7 +27,7 @@ from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import LatentReasoner, Latents, LatentThinker, Pause, ReasonerConfig, ReasonerParams
 from trm.params import subset
 from trm.run import Run, write_atomically
-from trm.trainer import Trainer, place
+from trm.trainer import Trainer, resolve_device
 
 MIN_POSITIONS = 256  # positions of a reasoner
 
@@ -40,7 +40,7 @@ def load(params: LatentReasoning, run: Run | None) -> Data:
         UserError: a model or a file that cannot be used, or a part without problems.
     """
     model, tokenizer = load_lm(params.lm, params.precision if params.lm else "float32")
-    lm = FrozenLM(model.to(place(params)), tokenizer, params.layer, params.ending, params.anchor)
+    lm = FrozenLM(model.to(resolve_device(params)), tokenizer, params.layer, params.ending, params.anchor)
     sizes = dict(zip(SPLITS, (params.num_samples, params.valid_size, params.test_size)))
     if not params.data_path:
         steps = params.min_steps, params.max_problem_steps

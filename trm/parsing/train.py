@@ -19,7 +19,7 @@ from trm.parsing.params import Parsing
 from trm.parsing.treebank import PARTS, Treebank, load_treebank
 from trm.parsing.word_states import WordStates
 from trm.run import Run
-from trm.trainer import Trainer, place
+from trm.trainer import Trainer, resolve_device
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def load_data(params: Parsing) -> Data:
     encoded = {part: vocabulary.encode(getattr(treebank, part)) for part in PARTS}
     if not params.encoder:
         return Data(treebank, vocabulary, encoded)
-    states = WordStates(params.encoder, params.encoder_layers, params.encoder_pool, str(place(params)))
+    states = WordStates(params.encoder, params.encoder_layers, params.encoder_pool, str(resolve_device(params)))
     for part in PARTS:
         states.add_to(encoded[part], getattr(treebank, part))
     return Data(treebank, vocabulary, encoded, states.hidden_size)
@@ -118,7 +118,7 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | 
 
     result = arms.train_arm(run, arm or "as_given", own, make_trainer, costs)
     if result is not None:
-        result.model = load_parser(result.folder / "best", str(place(params)))
+        result.model = load_parser(result.folder / "best", str(resolve_device(params)))
         result.evaluation = evaluate(result.model, data.treebank.test, data.encoded["test"])
         result.metrics |= result.evaluation.metrics("test") | controller_gradients(result.model, data)
     return result

@@ -21,7 +21,7 @@ from trm.params import arm_names
 from trm.recursive_lm.model import LMConfig, LMParams, RecursiveLanguageModel, lm_flops, load_recursive_lm
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import Run
-from trm.trainer import Trainer, place
+from trm.trainer import Trainer, resolve_device
 
 LONGEST = 256  # tokens of a prompt with its completion; texts may be longer
 MEASURED = 40  # batches of training over whose sizes FLOPs are averaged
@@ -196,12 +196,12 @@ def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callabl
 
     def after(trainer: Trainer) -> dict[str, float]:
         trainer.accelerator.wait_for_everyone()  # for the first process to have written the best weights
-        best = load_recursive_lm(trainer.run.dir / "best", str(place(params)))
+        best = load_recursive_lm(trainer.run.dir / "best", str(resolve_device(params)))
         spent = {"flops/training": own.max_steps * step_flops(own, data)}
         spent["model/parameters"] = sum(p.numel() for p in trainer.plain_model.parameters())
         return spent | evaluate(best, own, data)
 
     result = arms.train_arm(run, arm or "as_given", own, make_trainer, after)
     if result:
-        result.model = load_recursive_lm(result.folder / "best", str(place(params)))
+        result.model = load_recursive_lm(result.folder / "best", str(resolve_device(params)))
     return result
