@@ -96,6 +96,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, data):
         torch.testing.assert_close(one[1][name], four[1][name], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_then_resume_ends_with_the_same_numbers(tmp_path, data):
     """The script is killed twice, at moments that depend on the machine, and resumed."""
     options = {"max_steps": 400, "checkpoint_interval": 20, "log_interval": 7, "eval_interval": 30}
@@ -233,6 +234,7 @@ def test_torch_xla_is_not_picked_up_unless_asked():
     assert os.environ["USE_TORCH_XLA"] == "0"
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_at_the_same_global_batch(tmp_path):
     """As `accelerate launch` starts them on several GPUs: by torch's own launcher."""
     script = [

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-RIGHT, WRONG = "#1b7f3b", "#c0392b"  # of answers
+INK, RIGHT, WRONG = "#222222", "#1b7f3b", "#c0392b"  # of text; of right and wrong answers
 
 
 def series(history: Sequence[dict], name: str, over: str = "step") -> tuple[list[float], list[float]]:

@@ -122,6 +122,7 @@ def test_aicc_needs_runs_to_spare():
     assert np.isfinite(scaling.fit(SIZES[::3], y).aicc) and np.isinf(scaling.fit(SIZES[:15:3], y[:5]).aicc)
 
 
+@pytest.mark.slow
 def test_flat_runs_seldom_look_like_a_law():
     """12 flat data sets: AICc lets a needless parameter in by chance about once in ten, a floor with a slope hardly."""
     fooled = {"log-linear": 0, "power law": 0}
@@ -136,6 +137,7 @@ def test_flat_runs_seldom_look_like_a_law():
 # --- intervals and the held-out point -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form, law, name, truth, coverage", [
     ("power law", floored, "alpha", 0.4, 0.9),
     ("log-linear", lambda x: 20 * x**-0.2, "b", 0.2, 0.5),
