@@ -19,20 +19,14 @@ P = TypeVar("P", bound=Training)
 
 @dataclass
 class ArmResult:
-    """A trained arm.
-
-    Attributes:
-        arm: its name. seed: of its parameters. params: what it was trained with.
-        folder: of its run. metrics: of its training, and what its chapter adds. history: records of its training.
-        model: its best weights, where the chapter loads them.
-    """
+    """A trained arm."""
 
     arm: str
-    params: Training
-    folder: Path
-    metrics: dict[str, Any]
+    params: Training  # what it was trained with
+    folder: Path  # of its run
+    metrics: dict[str, Any]  # of its training, and what its chapter adds
     history: list[dict] = field(repr=False)
-    model: Any = None
+    model: Any = None  # its best weights, where the chapter loads them
     evaluation: Any = None
 
     @property

@@ -135,15 +135,10 @@ class KeyValueCache:
 
 
 class FixedContext:
-    """What positions look at besides each other, the same each time: the keys and values of a question that is read once.
+    """Keys and values of a question that is read once, in place of a `KeyValueCache`, for a network that is applied again
+    and again to a few `positions`. They stand before the question, so that its n-th token is as far from them in every row.
 
-    Takes the place of a `KeyValueCache` where a network is applied again and again to a few positions, while what they
-    read never changes. The few stand before the question, so that its n-th token is equally far from them in every row.
-
-    Args:
-        attentions: the network's attention layers, in the order in which they are applied.
-        x: (B, T, D), the question as every layer reads it. mask: (B, T) bool, where it is no padding. positions: how many
-            look at it.
+    attentions: the attention layers, in the order of use. x (B, T, D): the question as every layer reads it. mask (B, T) bool.
     """
 
     past = 0

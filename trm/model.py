@@ -46,9 +46,7 @@ class TRMParams(BaseModel):
     halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost in act, ponder and graves")
     ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
-    every_step_weight: float = Field(
-        1.0, ge=0, description="in act, ponder and graves: weight of the loss of every step"
-    )
+    every_step_weight: float = Field(1.0, ge=0, description="weight of every step's loss in act, ponder, graves")
     initial_noise: float = Field(0.0, ge=0, description="std of the noise added to the initial z_H")
     loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
@@ -68,9 +66,7 @@ class TRMConfig(TRMParams):
 
     vocab_size: int = Field(11, ge=1, description="token ids V")
     seq_len: int = Field(81, ge=1, description="tokens of a puzzle T")
-    depth_stages: list[list[int]] = Field(
-        [], description="[training step from which it holds, H_cycles, L_cycles], ..."
-    )
+    depth_stages: list[list[int]] = Field([], description="[first training step, H_cycles, L_cycles], ...")
     num_puzzles: int = Field(1, ge=1, description="sets of puzzle tokens, one for each puzzle id")
     norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
@@ -108,8 +104,7 @@ class TRMState:
 class TRM(nn.Module, PyTorchModelHubMixin):
     """Tiny recursive model (arXiv 2510.04871). `save_pretrained` and `from_pretrained` keep it as safetensors + JSON.
 
-    Args:
-        config: a `TRMConfig`, or the same as a dict (which is how config.json stores it).
+    config: a `TRMConfig`, or the same as a dict, which is how config.json stores it.
     """
 
     def __init__(self, config: TRMConfig | dict):
@@ -119,14 +114,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         self.embed = nn.Parameter(truncated_normal_(torch.empty(c.vocab_size, c.hidden_size), c.hidden_size**-0.5))
         if c.puzzle_tokens:
             self.puzzle_embed = nn.Parameter(torch.zeros(c.num_puzzles, c.puzzle_tokens, c.hidden_size))
-        self.net = nn.Sequential(
-            *(
-                Block(
-                    c.hidden_size, length, c.mixer, c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta
-                )
-                for _ in range(c.num_layers)
-            )
-        )
+        shape = c.hidden_size, length, c.mixer, c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta
+        self.net = nn.Sequential(*(Block(*shape) for _ in range(c.num_layers)))
         self.lm_head = Linear(c.hidden_size, c.vocab_size)
         self.q_head = nn.Linear(c.hidden_size, 2 if c.halting == "q_continue" else 1)
         nn.init.zeros_(self.q_head.weight)
@@ -185,13 +174,12 @@ class TRM(nn.Module, PyTorchModelHubMixin):
     # --- training ---------------------------------------------------------------------------------------------
 
     def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
-        """What is random in a training step, drawn on the host: min_halt_steps (B,) (exploration of halting) and, where
-        the model has `initial_noise`, noise (B, P + T, D) for the rows that begin a new question."""
+        """What is random in a training step, drawn on the host: min_halt_steps (B,), the exploration of halting, and, with
+        `initial_noise`, noise (B, P + T, D) for the rows that begin a new question."""
         c = self.config
-        chance = halting.exploration_prob(
-            train_step, c.halt_exploration_prob, c.halt_exploration_end, c.halt_exploration_anneal_steps
-        )
-        draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, chance)}
+        ends = c.halt_exploration_prob, c.halt_exploration_end
+        prob = halting.exploration_prob(train_step, *ends, c.halt_exploration_anneal_steps)
+        draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, prob)}
         if c.initial_noise:
             draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size, c.initial_noise)
         return draws
@@ -279,14 +267,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             ready=((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),  # would stop without exploration
             step=steps.float().mean(),
         )
-        new_state = replace(
-            state,
-            z_H=answers[-1].detach(),
-            z_L=z_L.detach(),
-            steps=steps,
-            halted=halted,
-            train_step=state.train_step + 1,
-        )
+        z_H, z_L = answers[-1].detach(), z_L.detach()
+        new_state = replace(state, z_H=z_H, z_L=z_L, steps=steps, halted=halted, train_step=state.train_step + 1)
         return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
 
     forward = loss  # what a wrapper for several processes calls

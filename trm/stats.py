@@ -36,25 +36,16 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm compared with a baseline, paired by seed.
+    """An arm compared with a baseline, paired by seed. low, high, p and mde are NaN where all differences are equal."""
 
-    Attributes:
-        arm_mean, baseline_mean: over the seeds that both have.
-        effect: mean of arm - baseline; for ratios the geometric mean of arm / baseline.
-        low, high: interval of the effect. NaN, as p and mde are, where all differences are equal.
-        p: two-sided, of the paired t-test, multiplied by the number of comparisons (Bonferroni), at most 1.
-        mde: minimum detectable effect: the true effect that such a test finds in 80 % of the cases (in log for ratios).
-        seeds: how many both have. ratio: whether the effect is one.
-    """
-
-    arm_mean: float
+    arm_mean: float  # over the seeds that both have
     baseline_mean: float
-    effect: float
-    low: float
+    effect: float  # mean of arm - baseline; for ratios the geometric mean of arm / baseline
+    low: float  # interval of the effect
     high: float
-    p: float
-    mde: float
-    seeds: int
+    p: float  # two-sided, of the paired t-test, times the number of comparisons (Bonferroni), at most 1
+    mde: float  # minimum detectable effect: what such a test finds in 80 % of the cases (in log for ratios)
+    seeds: int  # that both have
     ratio: bool = False
 
     @property
@@ -68,10 +59,8 @@ class Comparison:
         return int(np.sign(self.effect - self.ratio)) if self.significant else 0
 
     def say(self, unit: str = "points", digits: int = 1) -> str:
-        """The comparison in words, as "+3.1 points (95 % interval +1.2 to +5.0, p = 0.003, 10 seeds)".
-
-        unit: "points" for shares from 0 to 1; any other is written after the numbers.
-        """
+        """The comparison in words, as "+3.1 points (95 % interval +1.2 to +5.0, p = 0.003, 10 seeds)". unit: "points" for
+        shares from 0 to 1; any other is written after the numbers."""
         if self.ratio:
             numbers = [f"{x:.{digits + 1}f}" for x in (self.effect, self.low, self.high)]
             unit = "times"
@@ -85,11 +74,8 @@ class Comparison:
 
 
 def paired(arm: pd.Series, baseline: pd.Series, ratio: bool = False, tests: int = 1) -> Comparison:
-    """Compare two arms, each a metric indexed by seed.
-
-    Args:
-        ratio: compare the logarithms, and give the effect as arm / baseline.
-        tests: how many comparisons share the 5 %; interval and p are corrected for them.
+    """Compare two arms, each a metric indexed by seed. ratio: compare the logarithms, and give the effect as arm / baseline.
+    tests: how many comparisons share the 5 %; interval and p are corrected for them.
 
     Raises:
         UserError: fewer than two seeds in common, a seed twice, values that are not finite (for a ratio: positive).

@@ -26,6 +26,7 @@ from trm.params import RecursiveTraining, Training
 from trm.progress import Tracker
 from trm.run import Run
 
+KEPT = ("step", "seconds", "examples", "best", "evaluations_without_gain", "counts")  # numbers of a checkpoint
 VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms below and above which a warning is printed
 
 
@@ -194,10 +195,9 @@ class Trainer:
             batch |= self.plain_model.host_draws(self.params.seed, step, size)
         rows = size // self.accelerator.num_processes
         first = rows * self.accelerator.process_index
-        pieces = {
-            k: torch.from_numpy(v[first : first + rows]).chunk(self.params.grad_accumulation) for k, v in batch.items()
-        }
-        return [{k: self._on_device(v[i]) for k, v in pieces.items()} for i in range(self.params.grad_accumulation)]
+        count = self.params.grad_accumulation
+        pieces = {name: torch.from_numpy(v[first : first + rows]).chunk(count) for name, v in batch.items()}
+        return [{name: self._on_device(v[i]) for name, v in pieces.items()} for i in range(count)]
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """A copy that the host does not wait for, where the device is CUDA."""
@@ -267,10 +267,8 @@ class Trainer:
         if bad:
             found = checkpoints(self.run.dir / "checkpoints")
             kept = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint had been written yet"
-            raise TrainingError(
-                f"the loss is not finite at step {bad}; {kept}. Try a smaller lr, a smaller grad_clip, a longer "
-                "warm-up, or the curriculum"
-            )
+            advice = "Try a smaller lr, a smaller grad_clip, a longer warm-up, or the curriculum"
+            raise TrainingError(f"the loss is not finite at step {bad}; {kept}. {advice}")
 
     def _evaluate(self) -> None:
         self._stop_if_not_finite()
@@ -304,30 +302,20 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self._stop_if_not_finite()
-        gathered = self._gathered_state()
         sums = {n: self.accelerator.reduce(value.to(self.device), "mean") for n, value in self.sums.items()}
         tensors = {
             "model": self.plain_model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer.optimizer),
             "ema": self.ema.shadow,
-            "state": gathered,
+            "state": self._gathered_state(),
             "sums": sums,
             "random": {"cpu": torch.get_rng_state()},
         }
         if torch.cuda.is_available():
             tensors["random"]["cuda"] = torch.cuda.get_rng_state()
-        facts = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "examples": self.examples,
-            "train_step": getattr(self.states[0], "train_step", None),
-            "best": self.best,
-            "evaluations_without_gain": self.evaluations_without_gain,
-            "ema_updates": self.ema.updates,
-            "counts": self.counts,
-            "code": self.run.code,
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
-        }
+        facts = {name: getattr(self, name) for name in KEPT} | {"ema_updates": self.ema.updates, "code": self.run.code}
+        facts["train_step"] = getattr(self.states[0], "train_step", None)
+        facts["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         self._write(tensors, facts)
 
     def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
@@ -357,12 +345,9 @@ class Trainer:
         for name, value in self.ema.shadow.items():
             value.copy_(tensors["ema"][name])
         self.ema.updates = facts["ema_updates"]
-        self.step, self.seconds = facts["step"], facts["seconds"]
-        self.examples = facts["examples"]
-        self.best = facts["best"]
-        self.evaluations_without_gain = facts["evaluations_without_gain"]
+        for name in KEPT:
+            setattr(self, name, facts[name])
         self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
-        self.counts = facts["counts"]
         torch.set_rng_state(tensors["random"]["cpu"])
         if "cuda" in tensors["random"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random"]["cuda"])
@@ -374,9 +359,8 @@ class Trainer:
             for i in range(self.params.grad_accumulation):
                 part = slice((first + i) * rows, (first + i + 1) * rows)
                 blank = self.plain_model.initial_state(rows, facts["train_step"])
-                self.states[i] = replace(
-                    blank, **{n: self._on_device(value[part]) for n, value in tensors["state"].items()}
-                )
+                kept = {name: self._on_device(value[part]) for name, value in tensors["state"].items()}
+                self.states[i] = replace(blank, **kept)
         self.run.rewind(self.step)
         print(f"resumed at step {self.step} from {found[-1]}")
 
