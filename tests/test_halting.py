@@ -203,3 +203,15 @@ def test_entropy_against_scipy():
     mask = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]])
     want = [expected[0, :2].mean(), 0.0, expected[2, [0, 3]].mean()]
     np.testing.assert_allclose(halting.entropy(logits, mask).numpy(), want, rtol=1e-5)
+
+
+def test_the_probability_to_have_halted_and_the_first_bias():
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    by_hand = 1 - (1 - logits.sigmoid()).cumprod(-1)
+    torch.testing.assert_close(halting.halted_by(logits), by_hand)
+    head = torch.nn.Linear(3, 1)
+    halting.init_halting_bias(head, 4)
+    first = halting.log_halt_probs(torch.full((1, 4), head.bias.item())).exp()
+    assert first[0, 0].item() == pytest.approx(1 / 4)
+    halting.init_halting_bias(head, 1)
+    assert head.bias.item() == 0

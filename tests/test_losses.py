@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy, stablemax_cross_entropy
+from trm.losses import IGNORE_INDEX, exactly_right, pad, sequence_loss, softmax_cross_entropy, stablemax_cross_entropy
 
 
 def test_stablemax_by_the_papers_formula_in_numpy():
@@ -49,3 +49,14 @@ def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
 def test_exactly_right_ignores_what_does_not_count():
     labels = torch.tensor([[1, IGNORE_INDEX], [1, 2]])
     assert exactly_right(torch.tensor([[1, 5], [1, 3]]), labels).tolist() == [True, False]
+    three = torch.tensor(
+        [[1, 2], [3, 4], [5, IGNORE_INDEX]]
+    )  # more rows than columns: a mean over the wrong axis shows
+    assert exactly_right(torch.tensor([[1, 2], [3, 0], [5, 0]]), three).tolist() == [True, False, True]
+
+
+def test_rows_are_padded_on_the_right():
+    assert pad([[1, 2], [], [3]], 9).tolist() == [[1, 2], [9, 9], [3, 9]]
+    assert pad([[1]], 0, rows_in_all=2).tolist() == [[1], [0]] and pad([], 0).shape == (0, 0)
+    vectors = pad([np.ones((1, 2), np.float32), np.zeros((2, 2), np.float32)], -1)
+    assert vectors.dtype == np.float32 and vectors.shape == (2, 2, 2) and vectors[0].tolist() == [[1, 1], [-1, -1]]
