@@ -1,6 +1,7 @@
 """The run folder."""
 
 import json
+import re
 
 import pytest
 
@@ -16,7 +17,9 @@ def make(tmp_path, **values):
 def test_metrics_come_last_and_whole(tmp_path):
     run = make(tmp_path)
     run.log({"step": 1, "a": float("nan")})
-    assert json.loads((run.dir / "params.json").read_text())["params"]["seed"] == 0
+    about = json.loads((run.dir / "params.json").read_text())
+    assert about["params"]["seed"] == 0 and about["code"] == source_hash("trm.puzzles.train")
+    assert re.fullmatch(r"([0-9a-f]{12}\+?)?", about["commit"])
     assert not (run.dir / "metrics.json").exists()
     run.finish({"b": float("inf"), "c": 2.0})
     assert json.loads((run.dir / "metrics.json").read_text()) == {"b": None, "c": 2.0}
