@@ -5,7 +5,7 @@ answer is chosen by what the model knows (its confidence, how little its state m
 by the constraints of the puzzle.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ SELECTIONS = ("confidence", "residual", "agreement", "cell vote", "rule check")
 class Attempts:
     """R attempts at each of N puzzles; the first is the plain one, without symmetry or noise."""
 
-    questions: np.ndarray  # (N, T) digits
     answers: np.ndarray  # (N, R, T) digits, in the puzzle's own orientation
     confidence: np.ndarray  # (N, R) halting logit at the end
     residual: np.ndarray  # (N, R) how much the state still moved
@@ -32,17 +31,13 @@ class Attempts:
 
     def first(self, tries: int) -> "Attempts":
         """The first `tries` attempts alone."""
-        parts = {n: getattr(self, n)[:, :tries] for n in ("answers", "confidence", "residual", "is_valid")}
-        return replace(self, **parts)
+        return Attempts(**{name: values[:, :tries] for name, values in vars(self).items()})
 
     def select(self, by: str) -> np.ndarray:
         """One answer per puzzle, chosen by a name in `SELECTIONS`: (N, T) digits.
 
         agreement: the answer that most attempts gave, the earliest of equals; cell vote: the digit that most gave, cell
         by cell; rule check: the first valid answer, else as agreement.
-
-        Raises:
-            ValueError: another name.
         """
         rows = np.arange(len(self.answers))
         if by == "confidence":
@@ -55,9 +50,7 @@ class Attempts:
         same = (self.answers[:, :, None] == self.answers[:, None]).all(-1).sum(2)  # (N, R) attempts that agree
         if by == "agreement":
             return self.answers[rows, same.argmax(1)]
-        if by == "rule check":
-            return self.answers[rows, np.where(self.is_valid.any(1), self.is_valid.argmax(1), same.argmax(1))]
-        raise ValueError(f"no selection {by!r}; there are {', '.join(SELECTIONS)}")
+        return self.answers[rows, np.where(self.is_valid.any(1), self.is_valid.argmax(1), same.argmax(1))]
 
     def solved(self, answers: np.ndarray) -> np.ndarray:
         """Whether any attempt gave the right answer (the oracle): answers (N, T) digits -> (N,) bool."""
@@ -84,27 +77,17 @@ def _attempt_once(
 
 
 def attempt(
-    model: TRM,
-    puzzles: PuzzleSet,
-    tries: int,
-    steps: int = 16,
-    start: str = "symmetry",
-    seed: int = 0,
-    noise: float = 1.0,
+    model: TRM, puzzles: PuzzleSet, tries: int, steps: int, start: str = "symmetry", seed: int = 0, noise: float = 1.0
 ) -> Attempts:
     """`tries` attempts at every puzzle, of `steps` supervision steps each.
 
     start: "symmetry" (a random one per attempt) or "noise" (normal, with std `noise`, on the initial z_H).
     """
-    answers, columns = [], {"confidence": [], "residual": []}
-    for number in range(tries):
-        out, given = _attempt_once(model, puzzles, number, Rule("fixed", steps), steps, start, seed, noise)
-        answers.append(given)
-        columns["confidence"].append(out.signals["q_halt"].cpu().numpy())
-        columns["residual"].append(out.signals["residual"].cpu().numpy())
-    stacked = np.stack(answers, 1)
-    valid = is_solution(puzzles.shape, puzzles.questions[:, None], stacked)
-    return Attempts(puzzles.questions, stacked, **{k: np.stack(v, 1) for k, v in columns.items()}, is_valid=valid)
+    rule = Rule("fixed", steps)
+    outs, answers = zip(*(_attempt_once(model, puzzles, i, rule, steps, start, seed, noise) for i in range(tries)))
+    answers = np.stack(answers, 1)
+    confidence, residual = (np.stack([o.signals[n].cpu().numpy() for o in outs], 1) for n in ("q_halt", "residual"))
+    return Attempts(answers, confidence, residual, is_solution(puzzles.shape, puzzles.questions[:, None], answers))
 
 
 @dataclass(frozen=True)
@@ -118,18 +101,15 @@ class RetryResult:
 
 
 def retry_until_valid(model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0) -> RetryResult:
-    """Try each puzzle from other symmetries until an answer satisfies its constraints, at most `tries` times.
-
-    Stops inside an attempt as well, at the first step whose answer is valid. Only the constraints are checked, no solution
-    is used. A puzzle that is never solved keeps the answer of its first attempt.
+    """Try each puzzle from other symmetries until an answer (after any step) satisfies its constraints, at most `tries`
+    times. No solution is used. A puzzle that is never solved keeps the answer of its first attempt.
     """
     answers, spent = np.zeros_like(puzzles.answers), np.zeros(len(puzzles), np.int64)
     valid, by_try = np.zeros(len(puzzles), bool), []
-    rule = Rule("is_valid", 1.0)
     for number in range(tries):
         left = np.flatnonzero(~valid)
         if len(left):
-            some = puzzles.subset(left)
+            some, rule = puzzles.subset(left), Rule("is_valid", 1.0)
             out, given = _attempt_once(model, some, number, rule, steps, "symmetry", seed, noise=0.0)
             valid[left] = out.signals["is_valid"].cpu().numpy() > 0  # a symmetry keeps the constraints
             spent[left] += out.steps.cpu().numpy()

@@ -5,6 +5,7 @@ One reader for all: the format of Sudoku-Extreme, `source,question,answer,rating
 
 import lzma
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,8 +45,8 @@ class PuzzleSet:
     def groups(self) -> np.ndarray:
         """What must stay on one side of a split: (N,) int64, equal for symmetric duplicates.
 
-        `given_groups` if there are any; else the solution grid's fingerprint (9x9), or a hash of the puzzle's canonical
-        form (smaller: 6x6 has only 49 solution grids up to symmetry, so there puzzles are kept apart, not grids).
+        `given_groups`, else the fingerprint of the solution grid (9x9) or a hash of the puzzle's canonical form (6x6 has
+        only 49 solution grids up to symmetry, so there puzzles are kept apart, not grids).
         """
         if self.given_groups is not None:
             return self.given_groups
@@ -85,111 +86,92 @@ def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
     Raises:
         PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
     """
-    path = Path(path)
-    parts, first_line = [], 2
     try:
         options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
-        for table in pd.read_csv(path, **options):
-            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
-                raise PuzzleFileError(f"{path}, line 2: more columns than the header has; every line must have those")
-            parts.append(_checked(table, str(path), first_line, shape))
-            shape, first_line = parts[0].shape, first_line + len(table)
+        return _joined(pd.read_csv(path, **options), str(path), shape)
     except FileNotFoundError:
-        what = f"give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
-        raise PuzzleFileError(f"{path}: no such file; {what}") from None
+        what = f"no such file; give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
     except UnicodeDecodeError as error:
-        raise PuzzleFileError(f"{path}: not UTF-8 text ({error}); save it as a plain .csv") from None
+        what = f"not UTF-8 text ({error}); save it as a plain .csv"
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise PuzzleFileError(f"{path}: cannot be read to its end ({error}); fetch the file again") from None
+        what = f"cannot be read to its end ({error}); fetch the file again"
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise PuzzleFileError(f"{path}: {error}; every line must have the columns of the header") from None
+        what = f"{error}; every line must have the columns of the header"
+    raise PuzzleFileError(f"{path}: {what}")
+
+
+def _joined(tables: Iterable[pd.DataFrame], name: str, shape: Shape | None = None) -> PuzzleSet:
+    """The puzzles of all tables, which are pieces of one file; `name` is what messages call it."""
+    parts, line = [], 2
+    for table in tables:
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
+            raise PuzzleFileError(f"{name}, line 2: more columns than the header has; every line must have those")
+        parts.append(_checked(table, name, line, shape))
+        shape, line = parts[0].shape, line + len(table)
     parts = [part for part in parts if len(part)]
     if not parts:
-        raise PuzzleFileError(f"{path}: no puzzles after the header")
-    return _joined(parts)
+        raise PuzzleFileError(f"{name}: no puzzles after the header")
+    columns = {field: [getattr(part, field) for part in parts] for field in FIELDS}
+    return PuzzleSet(shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
 
 
-def _joined(parts: list[PuzzleSet]) -> PuzzleSet:
-    """The puzzles of all parts, which have one shape and the same optional columns."""
-    columns = {name: [getattr(part, name) for part in parts] for name in FIELDS}
-    return PuzzleSet(parts[0].shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
-
-
-def _checked(table: pd.DataFrame, name: str, first_line: int = 2, shape: Shape | None = None) -> PuzzleSet:
-    """The puzzles in a table of text columns, after all checks; `name` is what messages call it."""
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise PuzzleFileError(
-            f"{name}, line 1: no column {', '.join(missing)}; the header must have {','.join(COLUMNS)}"
-        )
+def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> PuzzleSet:
+    """The puzzles in a table of text columns, after all checks."""
+    if missing := [column for column in COLUMNS if column not in table]:
+        what = f"no column {', '.join(missing)}; the header must have {','.join(COLUMNS)}"
+        raise PuzzleFileError(f"{name}, line 1: {what}")
     table = table.fillna("")  # a line with too few columns
     line = np.arange(first_line, first_line + len(table))
     filled = (table[table.columns[0]] != "").to_numpy()
     if not filled.all():  # an empty line has nothing in any column
         filled = (table != "").any(axis=1).to_numpy()
         table, line = table[filled], line[filled]
-    text = {column: table[column].tolist() for column in COLUMNS}
 
-    def fail(bad: np.ndarray, what) -> None:
+    def fail(bad: np.ndarray, what: str, values: np.ndarray | None = None) -> None:
+        """Name the first line that is `bad`, (N,) or (N, T); {} in `what` is its position or its entry of `values`."""
         if bad.any():
-            row = int(bad.argmax())
-            raise PuzzleFileError(f"{name}, line {line[row]}: {what(row)}")
+            row = int(bad.reshape(len(bad), -1).any(1).argmax())
+            value = bad[row].argmax() + 1 if values is None else values[row]
+            raise PuzzleFileError(f"{name}, line {line[row]}: {what.format(value)}")
 
+    lengths = table["question"].str.len().to_numpy()
     if shape is None:
-        cells = len(text["question"][0]) if len(table) else SHAPES["6x6"].cells  # any, where there is no puzzle
-        shape = {shape.cells: shape for shape in SHAPES.values()}.get(cells)
+        cells = lengths[0] if len(table) else SHAPES["6x6"].cells  # any, where there is no puzzle
+        shape = next((shape for shape in SHAPES.values() if shape.cells == cells), None)
         if shape is None:
-            what = f"the question has {cells} characters; puzzles have 16, 36 or 81"
-            raise PuzzleFileError(f"{name}, line {line[0]}: {what}")
+            fail(lengths == cells, "the question has {} characters; puzzles have 16, 36 or 81", lengths)
 
     def grid(column: str, least: int) -> np.ndarray:  # (N, T) digits
-        length = np.array([len(puzzle) for puzzle in text[column]], np.int64)
-        fail(
-            length != shape.cells,
-            lambda row: f"the {column} has {length[row]} characters, {shape.cells} expected; fix or remove it",
-        )
-        letters = np.frombuffer("".join(text[column]).encode("ascii", "replace"), np.uint8).reshape(-1, shape.cells)
+        lengths = table[column].str.len().to_numpy()
+        wrong = lengths != shape.cells
+        fail(wrong, f"the {column} has {{}} characters, {shape.cells} expected; fix or remove it", lengths)
+        text = "".join(table[column]).encode("ascii", "replace")
+        letters = np.frombuffer(text, np.uint8).reshape(-1, shape.cells)
         digits = np.where(letters == ord("."), 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
         bad = (digits < least) | (digits > shape.size) | ((letters == ord(".")) & (least > 0))
         allowed = f"[1-{shape.size}]" if least else f"[.0-{shape.size}]"
-        fail(
-            bad.any(1),
-            lambda row: (
-                f"the {column} has a character outside {allowed} at position {bad[row].argmax() + 1}; fix or remove it"
-            ),
-        )
+        fail(bad, f"the {column} has a character outside {allowed} at position {{}}; fix or remove it")
         return digits
 
     questions, answers = grid("question", 0), grid("answer", 1)
     clash = (questions > 0) & (questions != answers)
-    fail(
-        clash.any(1),
-        lambda row: f"the answer contradicts the question at position {clash[row].argmax() + 1}; fix or remove it",
-    )
-    fail(
-        ~sudoku.is_solution(shape, questions, answers),
-        lambda row: "the answer repeats a digit in a row, column or box; fix or remove it",
-    )
+    fail(clash, "the answer contradicts the question at position {}; fix or remove it")
+    repeats = ~sudoku.is_solution(shape, questions, answers)
+    fail(repeats, "the answer repeats a digit in a row, column or box; fix or remove it")
     ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
-    fail(~np.isfinite(ratings), lambda row: f"the rating {text['rating'][row]!r} is not a number; write 0 if unknown")
-    groups = splits = None
+    fail(~np.isfinite(ratings), "the rating {!r} is not a number; write 0 if unknown", table["rating"].to_numpy())
+    groups = None
     if "grid_group" in table:
         number = pd.to_numeric(table["grid_group"], errors="coerce").to_numpy(float)
         whole = np.isfinite(number) & (number == np.round(number))
-        fail(~whole, lambda row: "the grid_group is not a whole number; fix it or leave the column out")
+        fail(~whole, "the grid_group is not a whole number; fix it or leave the column out")
         groups = number.astype(np.int64)
-    if "split" in table:
-        splits = table["split"].to_numpy(str)
+    splits = table["split"].to_numpy(str) if "split" in table else None
     return PuzzleSet(shape, questions, answers, ratings, splits, groups)
 
 
 def load(
-    puzzle: str = "6x6",
-    data_path: str = "",
-    train_size: int = 0,
-    valid_size: int = 256,
-    test_size: int = 1000,
-    seed: int = 0,
+    puzzle: str = "6x6", data_path: str = "", train_size: int = 0, valid_size: int = 256, test_size: int = 1000, seed=0
 ) -> Splits:
     """Puzzles to train on, to watch, and to test on.
 
@@ -199,24 +181,19 @@ def load(
             by its own `split` column, else split here, by group; a folder: its train.csv and test.csv (also .gz, .xz);
             "hub:NAME": a data set of the hub, such as hub:sapientinc/sudoku-extreme, fetched by `datasets`.
         train_size: so many of the training puzzles, drawn by `seed`; 0: all. The validation part is taken out before.
-        test_size: so many of the test puzzles; 0: all, where the test part is given. Which ones does not depend on
-            `seed`, so that runs with different seeds are tested alike.
+        test_size: so many of the test puzzles, the same for every seed; 0: all, where the test part is given.
 
-    No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left
-    out. The packs hold no two puzzles that are the same up to symmetry; 6x6 has only 49 solution grids up to symmetry,
-    so there puzzles, not grids, are kept apart.
+    No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left out.
 
     Raises:
         PuzzleFileError: unreadable or wrong data, or fewer puzzles than asked for.
     """
     if puzzle not in SHAPES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
-    where, fixed = data_path or "the pack", True
+    where, fixed, test = data_path or "the pack", True, None
     if not data_path:
-        whole = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
-        train, test = _by_split(
-            replace(whole, given_groups=np.arange(len(whole)))
-        )  # known to hold no symmetric duplicates
+        train = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
+        train = replace(train, given_groups=np.arange(len(train)))  # known to hold no symmetric duplicates
     elif data_path.startswith("hub:"):
         train, test = _from_hub(data_path.removeprefix("hub:"))
     elif Path(data_path).is_dir():
@@ -224,8 +201,8 @@ def load(
     else:
         train = read_csv(data_path)
         fixed = train.splits is not None and {"train", "test"} <= set(train.splits)
-        if fixed:
-            train, test = _by_split(train)
+    if fixed and test is None:
+        train, test = (train.subset(train.splits == part) for part in ("train", "test"))
     for part in (train, test) if fixed else (train,):
         if part.shape != SHAPES[puzzle]:
             raise PuzzleFileError(f"{data_path} holds {part.shape.name} puzzles; set the parameter puzzle to it")
@@ -235,10 +212,9 @@ def load(
         train, test = _take(train, test_size, np.random.default_rng(0), "test_size", where)
     elif len(test) < test_size:
         raise PuzzleFileError(f"test_size {test_size}: there are only {len(test)} test puzzles")
-    elif test_size and not data_path:
-        test = test.subset(np.arange(test_size))
     elif test_size:  # files may be sorted, by source or rating
-        test = test.subset(np.random.default_rng(0).permutation(len(test))[:test_size])
+        order = np.random.default_rng(0).permutation(len(test)) if data_path else np.arange(len(test))
+        test = test.subset(order[:test_size])
     if (train.given_groups is None) != (test.given_groups is None):  # numbers of one file mean nothing in another
         train, test = replace(train, given_groups=None), replace(test, given_groups=None)
     if train_size and len(train) > (enough := max(4 * (train_size + valid_size), 50_000)):  # spares grouping millions
@@ -252,10 +228,6 @@ def load(
         train = train.subset(np.random.default_rng([seed, 3]).permutation(len(train))[:train_size])
     return Splits(train, valid, test, int(duplicates.sum()))
 
-
-def _by_split(puzzles: PuzzleSet) -> tuple[PuzzleSet, PuzzleSet]:
-    """The train and test parts that the file's own column names."""
-    return puzzles.subset(puzzles.splits == "train"), puzzles.subset(puzzles.splits == "test")
 
 
 def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
@@ -287,19 +259,14 @@ def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
     except Exception as error:
         what = f"hub:{name} could not be loaded ({error.__cause__ or error}); is there a network, is the name right?"
         raise PuzzleFileError(what) from error
-    missing = {"train", "test"} - set(found)
-    if missing:
+    if missing := {"train", "test"} - set(found):
         raise PuzzleFileError(f"hub:{name} has no part {' and '.join(sorted(missing))}, only {', '.join(found)}")
-    parts = []
-    for part in ("train", "test"):
-        pieces, line, shape = [], 2, None  # lines as in the file behind it
-        for table in found[part].to_pandas(batch_size=LINES_AT_ONCE, batched=True):
-            pieces.append(_checked(table.astype(str), f"hub:{name}, {part}", line, shape))
-            line, shape = line + len(table), pieces[0].shape
-        if not pieces:
-            raise PuzzleFileError(f"hub:{name}, {part}: no puzzles")
-        parts.append(_joined(pieces))
-    return tuple(parts)
+
+    def part(which: str) -> PuzzleSet:
+        tables = found[which].to_pandas(batch_size=LINES_AT_ONCE, batched=True)
+        return _joined((table.astype(str) for table in tables), f"hub:{name}, {which}")
+
+    return part("train"), part("test")
 
 
 class PuzzleBatches:
@@ -308,9 +275,6 @@ class PuzzleBatches:
     A pure function of (seed, step): a resumed run needs no more than its step. Puzzles are drawn with replacement, each
     under a symmetry: with `num_aug` 0 a fresh random one, else one of the puzzle itself and `num_aug` variants fixed by
     (seed, puzzle's row, variant).
-
-    Raises:
-        UserError: no puzzles.
     """
 
     def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0):
@@ -328,9 +292,7 @@ class PuzzleBatches:
             grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
         else:
             variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
-            bits = sudoku.hash_columns(
-                np.full(1, self.seed), rows[:, None], variant, np.arange(numbers)
-            )  # (B, numbers)
+            bits = sudoku.hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
         return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

@@ -8,45 +8,34 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trm.plots import INK, tidy
 from trm.plots import RIGHT as GREEN
 from trm.plots import WRONG as RED
-from trm.plots import tidy
 
-INK, BLUE = "#222222", "#4477aa"
+BLUE = "#4477aa"
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}  # a legend right of its axes
 
 # --- puzzles ------------------------------------------------------------------------------------------------------
 
 
-def draw_grid(
-    ax: Axes,
-    question: np.ndarray,
-    box: tuple[int, int],
-    answer: np.ndarray | None = None,
-    truth: np.ndarray | None = None,
-) -> None:
-    """A Sudoku grid. question, answer, truth: (T,) digits, 0 = blank; box: (rows, columns) of a box.
-
-    Clues are black and bold; cells of `answer` green where they agree with `truth` and red where not.
-    """
+def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.ndarray, truth: np.ndarray) -> None:
+    """A Sudoku grid: clues black and bold, cells of `answer` green where they agree with `truth` and red where not."""
     n = int(round(len(question) ** 0.5))
     for line in range(n + 1):
         for draw, size in ((ax.axhline, box[0]), (ax.axvline, box[1])):
             draw(line, color=INK, linewidth=1.8 if line % size == 0 else 0.5)
     for cell in range(n * n):
         row, column = divmod(cell, n)
-        text, style = "", {}
         if question[cell]:
-            text, style = str(question[cell]), {"weight": "bold", "color": INK}
-        elif answer is not None and answer[cell]:
-            right = truth is None or answer[cell] == truth[cell]
-            text, style = str(answer[cell]), {"color": GREEN if right else RED}
+            text, style = question[cell], {"weight": "bold", "color": INK}
+        else:
+            right = answer[cell] == truth[cell]
+            text, style = answer[cell] or "", {"color": GREEN if right else RED}
             if not right:
                 ax.add_patch(plt.Rectangle((column, row), 1, 1, color="#fadbd8", zorder=0))
         ax.text(column + 0.5, row + 0.54, text, ha="center", va="center", fontsize=66 / n, **style)
     ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def grids(
@@ -55,17 +44,19 @@ def grids(
     answers: np.ndarray | None = None,
     truths: np.ndarray | None = None,
     titles: Sequence[str] = (),
-    columns: int = 6,
 ) -> Figure:
-    """Several Sudoku grids side by side, (M, T) digits each."""
-    rows, width = -(-len(questions) // columns), min(columns, len(questions))
+    """Sudoku grids, six in a row. questions, answers (default: none), truths: (M, T) digits, 0 = blank; box: its (rows,
+    columns)."""
+    if answers is None:
+        answers = truths = np.zeros_like(questions)
+    rows, width = -(-len(questions) // 6), min(6, len(questions))
     figure, axes = plt.subplots(rows, width, figsize=(1.85 * width, 2.05 * rows), squeeze=False)
     for ax in axes.flat[len(questions) :]:
         ax.axis("off")
-    for i, (ax, question) in enumerate(zip(axes.flat, questions)):
-        draw_grid(ax, question, box, *(None if part is None else part[i] for part in (answers, truths)))
-        if i < len(titles):
-            ax.set_title(titles[i], fontsize=9)
+    for ax, question, answer, truth in zip(axes.flat, questions, answers, truths):
+        draw_grid(ax, question, box, answer, truth)
+    for ax, title in zip(axes.flat, titles):
+        ax.set_title(title, fontsize=9)
     figure.tight_layout(pad=0.6)
     return figure
 
@@ -74,8 +65,7 @@ def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -
     """Accuracy after each supervision step at test time; a line marks how many steps training used."""
     figure, ax = plt.subplots(figsize=(6, 3.3))
     steps = np.arange(1, len(exact) + 1)
-    ax.plot(steps, cells, marker="o", markersize=4, label="blank cells")
-    ax.plot(steps, exact, marker="o", markersize=4, label="whole puzzles")
+    ax.plot(steps, np.stack((cells, exact), 1), marker="o", markersize=4, label=["blank cells", "whole puzzles"])
     ax.axvline(trained_steps, color="grey", linestyle=":", label="steps in training")
     ax.set(xlabel="supervision steps at test time", ylabel="test accuracy", ylim=(0, 1.02), xticks=steps)
     ax.legend()
@@ -87,18 +77,15 @@ def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -
 
 def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
     """Normalised weights of the H-cycles for each schedule, as small multiples that share their axes."""
-    columns = 4
-    rows = -(-len(weights) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(10, 1.9 * rows), sharex=True, sharey=True, squeeze=False)
+    rows = -(-len(weights) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(10, 1.9 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, (name, values) in zip(axes.flat, weights.items()):
         ax.bar(range(len(values)), np.asarray(values) / np.sum(values), color=BLUE)
         ax.set_title(name, fontsize=10)
     for ax in axes.flat[len(weights) :]:
         ax.axis("off")
-    for ax in axes[-1]:
-        ax.set_xlabel("H-cycle")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("weight / sum")
+    figure.supxlabel("H-cycle", fontsize=10)
+    figure.supylabel("weight / sum", fontsize=10)
     return tidy(figure)
 
 
@@ -144,9 +131,9 @@ def _log_steps(ax: Axes, largest: float) -> None:
 
 
 def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:
-    """Accuracy against mean steps, one line per rule, one panel per label.
+    """Accuracy against mean steps (columns of `curves`), one line per rule, one panel per label.
 
-    curves: columns label, rule, mean_steps, accuracy. chosen: mean steps and accuracy of the chosen rule, to be marked.
+    chosen: mean steps and accuracy of the chosen rule, to be marked.
     """
     labels = list(curves["label"].unique())
     size = (8, 4.2) if len(labels) == 1 else (3.6 * len(labels) + 1.6, 3.6)
@@ -216,34 +203,30 @@ SELECTIONS = {
 def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECTIONS)) -> Figure:
     """Puzzles solved against test-time compute, one row of panels per start (symmetry, noise), one column per label.
 
-    Lines are means over the seeds: more steps, and attempts by each selection. table: rows of
-    `trm.puzzles.halting_study.compute_curve`.
+    Lines are means over the seeds. table: rows of `trm.puzzles.halting_study.compute_curve`.
     """
     labels = list(table["label"].unique())
     size = (3.4 * len(labels) + 2, 6.4)
     figure, axes = plt.subplots(2, len(labels), figsize=size, squeeze=False, sharex=True, sharey="col")
-    starts = {"symmetry": "attempts from other symmetries", "noise": "attempts from noise on z_H"}
+    means = table.fillna({"selection": ""}).groupby(["label", "kind", "selection", "compute"])["accuracy"].mean()
     for column, label in zip(axes.T, labels):
         column[0].set_title(label)
-        of_label = table[table["label"] == label]
-        steps = of_label[of_label["kind"] == "steps"].groupby("compute")["accuracy"].mean()
-        for ax, start in zip(column, starts):
-            ax.plot(steps.index, steps, "x--", color=RED, label="more steps")
+        for ax, start in zip(column, ("symmetry", "noise")):
+            ax.plot(means[label, "steps", ""], "x--", color=RED, label="more steps")
             for selection in selections:
-                which = (of_label["kind"] == start) & (of_label["selection"] == selection)
-                mean = of_label[which].groupby("compute")["accuracy"].mean()
-                style = ":" if selection == "oracle" else "-"
-                ax.plot(mean.index, mean, style, marker="o", markersize=4, label=selection, color=SELECTIONS[selection])
+                style = "o:" if selection == "oracle" else "o-"
+                mean = means[label, start, selection]
+                ax.plot(mean, style, markersize=4, label=selection, color=SELECTIONS[selection])
             _log_steps(ax, table["compute"].max())
-    for ax, start in zip(axes[:, 0], starts.values()):
-        ax.set_ylabel(f"puzzles solved,\n{start}")
+    for ax, start in zip(axes[:, 0], ("other symmetries", "noise on z_H")):
+        ax.set_ylabel(f"puzzles solved,\nattempts from {start}")
     axes[0, -1].legend(**BESIDE)
     return tidy(figure)
 
 
 def halting_arms(table: pd.DataFrame) -> Figure:
-    """Accuracy and mean steps of each arm under the rule it was taught, means over the seeds with standard deviations; a
-    circle with all steps. table: rows of `trm.puzzles.halting_study.arm_row`."""
+    """Accuracy and mean steps of each arm under the rule it was taught, and its accuracy with all steps: means over the seeds
+    with standard deviations. table: rows of `trm.puzzles.halting_study.arm_row`."""
     arms = table.groupby("arm", sort=False)[["taught_mean_steps", "taught_accuracy", "accuracy_all_steps"]]
     mean, std = arms.mean(), arms.std().fillna(0)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 + 0.34 * max(len(mean), 5)), sharey=True)
