@@ -229,7 +229,6 @@ def load(
     return Splits(train, valid, test, int(duplicates.sum()))
 
 
-
 def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
     """(the others, `size` puzzles): whole groups are taken out, in random order, until there are `size` puzzles."""
     if size >= len(puzzles):
@@ -292,7 +291,9 @@ class PuzzleBatches:
             grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
         else:
             variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
-            bits = sudoku.hash_columns(np.full(1, self.seed), rows[:, None], variant, np.arange(numbers))  # (B, numbers)
+            bits = sudoku.hash_columns(
+                np.full(1, self.seed), rows[:, None], variant, np.arange(numbers)
+            )  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
         return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

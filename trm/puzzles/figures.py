@@ -29,7 +29,7 @@ def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.n
         if question[cell]:
             text, style = question[cell], {"weight": "bold", "color": INK}
         else:
-            right = answer[cell] == truth[cell]
+            right = answer[cell] in (0, truth[cell])
             text, style = answer[cell] or "", {"color": GREEN if right else RED}
             if not right:
                 ax.add_patch(plt.Rectangle((column, row), 1, 1, color="#fadbd8", zorder=0))

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import torch
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
 
 from trm.arms import ArmResult
 from trm.halting import SIGNALS, Rule
@@ -59,8 +60,8 @@ def subsample_curve(curve: pd.DataFrame, points: int = 24) -> pd.DataFrame:
 
 
 def choose_threshold(valid: Evaluation, signal: str, tolerance: float) -> Rule:
-    """The rule on `signal` with the fewest mean steps on the validation puzzles among those that lose at most `tolerance` of
-    the accuracy after all steps; a rule that never stops early loses nothing."""
+    """The rule on `signal` with the fewest mean steps on the validation puzzles among those (there is always one) that lose
+    at most `tolerance` of the accuracy after all steps."""
     tried = rule_curve(valid, signal)
     good = tried[tried["accuracy"] >= valid.exact_by_step[-1] - tolerance]
     return Rule(signal, float(good.loc[good["mean_steps"].idxmin(), "threshold"]))
@@ -90,26 +91,24 @@ def mixture_at(evaluation: Evaluation, mean_steps: float) -> np.ndarray:
 
 
 def permutation_control(evaluation: Evaluation, steps: np.ndarray, rounds: int = 20) -> float:
-    """Accuracy with the stopping steps (N,) shuffled across puzzles, mean over `rounds`: a rule without its knowledge of
-    which puzzle is which."""
+    """Accuracy with the stopping steps (N,) shuffled across puzzles, mean over `rounds`."""
     rng = np.random.default_rng(0)
     return float(np.mean([evaluation.exact_after(rng.permutation(steps)).mean() for _ in range(rounds)]))
 
 
 def calibration(logits: np.ndarray, right: np.ndarray, bins: int = 10) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Whether the halting head's probability is the accuracy.
+    """Whether the halting head's probability is the accuracy. logits (N,), right (N,) bool.
 
-    logits, right: arrays of one shape. Returns a table (mean probability, accuracy and count of each bin of equal width),
-    and the expected calibration error and the area under the ROC curve (NaN where all are right or wrong).
+    Returns a table (mean probability, accuracy and count of each bin of equal width), and the expected calibration error
+    and the area under the ROC curve (NaN where all are right or wrong).
     """
-    p, right = torch.from_numpy(np.asarray(logits, np.float64)).sigmoid().numpy().ravel(), np.asarray(right).ravel()
+    p = expit(np.asarray(logits, np.float64))
     table = pd.DataFrame({"probability": p, "right": right.astype(float)})
     groups = table.groupby(np.minimum((p * bins).astype(int), bins - 1))
     table = groups.mean().assign(count=groups.size()).reset_index(drop=True)
     error = (table["count"] * (table["probability"] - table["right"]).abs()).sum() / len(p)
-    rank, good, bad = pd.Series(p).rank().to_numpy(), right.sum(), (~right.astype(bool)).sum()
-    auc = (rank[right.astype(bool)].sum() - good * (good + 1) / 2) / (good * bad) if good and bad else float("nan")
-    return table, {"ece": float(error), "auroc": float(auc)}
+    auroc = roc_auc_score(right, p) if 0 < right.mean() < 1 else float("nan")
+    return table, {"ece": float(error), "auroc": float(auroc)}
 
 
 def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
