@@ -22,7 +22,6 @@ def puzzles():
 def hand_made():
     answers = np.array([[[1, 1], [2, 2], [2, 2], [2, 1]], [[1, 2], [3, 3], [4, 1], [4, 2]]], np.uint8)
     return Attempts(
-        questions=np.zeros((2, 2), np.uint8),
         answers=answers,
         confidence=np.array([[0.0, 1, 3, 2], [5, 1, 2, 3]]),
         residual=np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]),

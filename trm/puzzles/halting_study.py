@@ -30,14 +30,16 @@ OWN_SIGNALS = ("q_halt", "q_margin", "halt_probability", "halt_mass", "entropy",
 def thresholds(evaluation: Evaluation, signal: str, points: int = 24) -> np.ndarray:
     """Thresholds of `signal` to try, from the earliest stop to the latest."""
     values = evaluation.signals[signal]
-    if signal in ("fixed", "stable", "is_valid"):
-        return np.arange(1, 2 if signal == "is_valid" else values.shape[1] + 1)
+    if signal == "is_valid":
+        return np.array([1])
+    if signal in ("fixed", "stable"):
+        return np.arange(1, values.shape[1] + 1)
     if signal == "random":  # probability to stop at each step, for mean steps evenly spread from 1 to S
         return np.geomspace(0.005, 1.0, points)[::-1]
     early = max(values.shape[1] - 1, 1)
     rising = SIGNALS[signal] == "high"
     extreme = np.maximum.accumulate(values, 1) if rising else np.minimum.accumulate(values, 1)
-    # every value that some puzzle first reaches; quantiles at each depth see both the easy and the hard
+    # values that some puzzle first reaches, and one that none does
     found = np.quantile(extreme[:, :early].ravel(), np.linspace(0, 1, points))
     never = np.nextafter(extreme.max(), np.inf) if rising else np.nextafter(extreme.min(), -np.inf)
     found = np.unique(np.append(found, never))
@@ -46,7 +48,7 @@ def thresholds(evaluation: Evaluation, signal: str, points: int = 24) -> np.ndar
 
 def rule_curve(evaluation: Evaluation, signal: str, points: int = 200) -> pd.DataFrame:
     """Accuracy against mean steps as the threshold moves: columns rule, threshold, accuracy, mean_steps."""
-    tried = [float(threshold) for threshold in thresholds(evaluation, signal, points)]
+    tried = thresholds(evaluation, signal, points).tolist()
     rows = [(signal, threshold, *evaluation.halted(Rule(signal, threshold))) for threshold in tried]
     return pd.DataFrame(rows, columns=["rule", "threshold", "accuracy", "mean_steps"])
 
@@ -123,19 +125,13 @@ def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, fl
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
     """An arm's model on the test puzzles: with all steps; under the rule it was taught; and under that rule with a threshold
-    chosen on the validation puzzles. Each beside fixed depth and the permutation control at equal mean steps."""
+    chosen on the validation puzzles. Both rules stand beside fixed depth and the permutation control."""
     model = load_model(result.folder / "model", params.device)
     valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
     cap = model.config.halt_max_steps
-    row = {
-        "arm": result.arm,
-        "seed": result.seed,
-        "train_seconds": result.metrics["train/seconds"],
-        "ponder_coef": model.config.ponder_coef,
-        "cap": cap,
-        "accuracy_all_steps": float(test.exact_by_step[-1]),
-        "accuracy_trained_steps": float(test.exact_by_step[min(cap, params.eval_steps) - 1]),
-    }
+    row = {"arm": result.arm, "seed": result.seed, "train_seconds": result.metrics["train/seconds"]}
+    row |= {"ponder_coef": model.config.ponder_coef, "cap": cap, "accuracy_all_steps": float(test.exact_by_step[-1])}
+    row["accuracy_trained_steps"] = float(test.exact_by_step[min(cap, params.eval_steps) - 1])
     chosen = choose_threshold(valid, test.taught.signal, params.tolerance)
     # by its own rule it takes at most as many steps as in training
     for name, steps in (("taught", np.minimum(test.steps(test.taught), cap)), ("chosen", test.steps(chosen))):
@@ -156,23 +152,19 @@ def compute_curve(
     Columns: label, seed, kind ("steps", "symmetry" or "noise"), selection, tries, steps (of an attempt), compute
     (supervision steps per puzzle), accuracy, gain over one try of `steps` steps, low and high (its 95 % interval).
     """
-    longer = evaluate(model, puzzles, more_steps)
-    plain = longer.exact[:, steps - 1]
-    rows = []
-
-    def add(kind: str, selection: str, tries: int, each: int, right: np.ndarray) -> None:
-        found = (kind, selection, tries, each, tries * each, float(right.mean()), *paired_gain(plain, right))
-        rows.append((label, seed, *found))
-
-    for depth in sorted({*_doublings(more_steps), steps}):
-        add("steps", "", 1, depth, longer.exact[:, depth - 1])
+    exact = evaluate(model, puzzles, more_steps).exact
+    found = [("steps", "", 1, depth, exact[:, depth - 1]) for depth in sorted({*_doublings(more_steps), steps})]
     for kind in STARTS:
         attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise=model.config.initial_noise or 1.0)
         for tries in _doublings(restarts):
             some = attempts.first(tries)
             for selection in SELECTIONS:
-                add(kind, selection, tries, steps, (some.select(selection) == puzzles.answers).all(1))
-            add(kind, "oracle", tries, steps, some.solved(puzzles.answers))
+                found.append((kind, selection, tries, steps, (some.select(selection) == puzzles.answers).all(1)))
+            found.append((kind, "oracle", tries, steps, some.solved(puzzles.answers)))
+    rows = []
+    for kind, selection, tries, each, right in found:
+        gain = paired_gain(exact[:, steps - 1], right)
+        rows.append((label, seed, kind, selection, tries, each, tries * each, float(right.mean()), *gain))
     columns = "label seed kind selection tries steps compute accuracy gain low high"
     return pd.DataFrame(rows, columns=columns.split())
 
@@ -190,26 +182,18 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM | Non
 
 
 def summary_row(
-    label: str,
-    model: TRM,
-    test: Evaluation,
-    answers: np.ndarray,
-    rule: Rule,
-    entropy_rule: Rule,
-    seconds: dict[str, float],
-    retried: RetryResult,
+    label: str, model: TRM, test: Evaluation, answers, rule: Rule, entropy_rule: Rule, seconds, retried: RetryResult
 ) -> dict[str, float | str]:
-    """The numbers of a trained model that chapter 03 discusses, as one row.
+    """The numbers of a trained model that chapter 03 discusses, as one row; intervals are 95 %, over the puzzles.
 
-    answers: (N, T) digits, the solutions of the test puzzles. seconds: wall time of all test puzzles by "fixed", "rule",
-    "entropy", "retry". Intervals are 95 %, over the puzzles.
+    answers: (N, T) digits, the solutions. seconds: wall time of all test puzzles by "fixed", "rule", "entropy", "retry".
     """
     accuracy, mean_steps = test.halted(rule)
+    entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     steps = test.steps(rule)
     _, loss_low, loss_high = paired_gain(test.exact[:, -1], test.exact_after(steps))
     _, over_low, over_high = paired_gain(mixture_at(test, mean_steps), test.exact_after(steps))
     as_good = np.flatnonzero(test.exact_by_step >= accuracy)
-    entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     return {
         "label": label,
         "parameters": sum(p.numel() for p in model.parameters()),

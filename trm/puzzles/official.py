@@ -16,6 +16,13 @@ from torch import Tensor
 from trm.errors import UserError
 from trm.model import PAPER, TRM, TRMConfig
 
+REQUIRED = ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles")
+DEFAULTS = {
+    "expansion": 4, "num_heads": 8, "halt_max_steps": 16, "halt_exploration_prob": 0.1, "num_puzzle_identifiers": 1,
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+}  # fmt: skip
+NAMES = {"L_layers": "num_layers", "num_puzzle_identifiers": "num_puzzles", "rms_norm_eps": "norm_eps"}  # theirs: ours
+
 
 class OfficialCheckpointError(UserError):
     """A state dict or configuration that is not of the official TRM class."""
@@ -27,37 +34,20 @@ def official_config(config: dict) -> TRMConfig:
     Raises:
         OfficialCheckpointError: a field is missing, or asks for what this model does not have.
     """
-    required = ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles")
-    if missing := [name for name in required if name not in config]:
+    if missing := [name for name in REQUIRED if name not in config]:
         raise OfficialCheckpointError(f"official configuration without {', '.join(missing)}")
     mlp = config.get("mlp_t", False)
     if not mlp and config.get("pos_encodings", "rope") != "rope":
         raise OfficialCheckpointError(f"pos_encodings {config['pos_encodings']!r}: only 'rope' is supported")
     ndim, tokens = config.get("puzzle_emb_ndim", 0), config.get("puzzle_emb_len", 16)
     if ndim == 0 and tokens:
-        raise OfficialCheckpointError(
-            "puzzle_emb_ndim 0 requires puzzle_emb_len 0 (the official class fails on it too)"
-        )
+        raise OfficialCheckpointError("puzzle_emb_ndim 0 requires puzzle_emb_len 0, as in the official class")
     if ndim and not tokens:
         tokens = -(-ndim // config["hidden_size"])
     ours = {
-        "vocab_size": config["vocab_size"],
-        "seq_len": config["seq_len"],
-        "hidden_size": config["hidden_size"],
-        "num_layers": config["L_layers"],
-        "expansion": config.get("expansion", 4),
-        "mixer": "mlp" if mlp else "attention",
-        "num_heads": config.get("num_heads", 8),
-        "H_cycles": config["H_cycles"],
-        "L_cycles": config["L_cycles"],
-        "halt_max_steps": config.get("halt_max_steps", 16),
-        "halt_exploration_prob": config.get("halt_exploration_prob", 0.1),
-        "puzzle_tokens": tokens if ndim else 0,
-        "num_puzzles": config.get("num_puzzle_identifiers", 1),
-        "norm_eps": config.get("rms_norm_eps", 1e-5),
-        "rope_theta": config.get("rope_theta", 10000.0),
+        NAMES.get(name, name): value for name, value in (DEFAULTS | config).items() if name in (*REQUIRED, *DEFAULTS)
     }
-    return TRMConfig(**PAPER | ours)
+    return TRMConfig(**PAPER | ours | {"mixer": "mlp" if mlp else "attention", "puzzle_tokens": tokens})
 
 
 def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
@@ -79,13 +69,8 @@ def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
         else:
             name = name.replace("embed_tokens.embedding_weight", "embed").replace("L_level.layers.", "net.")
             weights[re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", name)] = value
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    faults = [f"missing {name}" for name in own.keys() - given.keys()]
-    faults += [f"unknown {name}" for name in given.keys() - own.keys()]
-    both = [name for name in own.keys() & given.keys() if given[name] != own[name]]
-    faults += [f"{name} is {given[name]}, the configuration needs {own[name]}" for name in both]
-    if faults:
-        raise OfficialCheckpointError("not the weights of this configuration: " + "; ".join(sorted(faults)))
-    model.load_state_dict({name: value.float() for name, value in weights.items()})
+    try:
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:  # names every tensor that is missing, left over or of another shape
+        raise OfficialCheckpointError(f"not the weights of this configuration: {error}") from None
     return model

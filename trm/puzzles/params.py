@@ -15,15 +15,13 @@ ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
 
 # What an arm of chapter 03 changes in the parameters of chapter 04.
+EXPLORE_LESS = {
+    "halt_exploration_prob": 0.5, "halt_exploration_end": 0.0, "halt_exploration_anneal_steps": ALL_STEPS
+}  # fmt: skip
 HALTING_ARMS = {
     "q": {"halting": "q"},
     "q_continue": {"halting": "q_continue"},
-    "annealed": {
-        "halting": "q",
-        "halt_exploration_prob": 0.5,
-        "halt_exploration_end": 0.0,
-        "halt_exploration_anneal_steps": ALL_STEPS,
-    },
+    "annealed": {"halting": "q", **EXPLORE_LESS},
     "depth": {"halting": "q", "depth_curriculum": CGAR},
     "act": {"halting": "act"},
     "act_alone": {"halting": "act", "every_step_weight": 0.0, "act_weight": 1.0},
@@ -63,18 +61,14 @@ class SudokuTraining(RecursiveTraining, TRMParams):
         if self.schedule != supervision.ADAPTIVE:
             self._check_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
         if self.step_schedule == supervision.ADAPTIVE:
-            raise ValueError(
-                "parameter 'step_schedule': 'adaptive' needs the losses of all steps at once, and supervision steps are "
-                "taken one optimizer step each; use it as 'schedule'"
-            )
+            raise ValueError("parameter 'step_schedule': 'adaptive' needs all losses at once; use it as 'schedule'")
         self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         self._check_depth_curriculum()
         if self.halting in UNROLLED and not self.every_step_weight and not self.act_weight:
             raise ValueError("parameters 'every_step_weight' and 'act_weight' are both 0: the loss would be 0")
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
-            raise ValueError(
-                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
-            )
+            what = f"must be a multiple of 2 * num_heads = {2 * self.num_heads}"
+            raise ValueError(f"parameter 'hidden_size' = {self.hidden_size} {what}")
         if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self
@@ -84,11 +78,9 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             stages = supervision.depth_stages(self.depth_curriculum, self.max_steps)
         except ValueError as error:
             raise ValueError(f"parameter 'depth_curriculum': {error}") from None
-        H, L = self.H_cycles, self.L_cycles
-        if stages and stages[-1][1:] != [H, L]:
-            raise ValueError(
-                f"parameter 'depth_curriculum' = {self.depth_curriculum!r} must end with H_cycles x L_cycles = {H}x{L}"
-            )
+        if stages and stages[-1][1:] != [self.H_cycles, self.L_cycles]:
+            what = f"must end with H_cycles x L_cycles = {self.H_cycles}x{self.L_cycles}"
+            raise ValueError(f"parameter 'depth_curriculum' = {self.depth_curriculum!r} {what}")
         for _, H, _ in stages:
             if self.schedule != supervision.ADAPTIVE:
                 self._check_weights("schedule", self.schedule, H, self.supervision_weight)
@@ -111,10 +103,7 @@ class TrmTrain(SudokuTraining):
     @model_validator(mode="after")
     def _xla_is_there(self) -> Self:
         if self.backend == "xla" and importlib.util.find_spec("torch_xla") is None:
-            raise MissingHardware(
-                "parameter 'backend' = 'xla' needs torch_xla, which is not installed; requirements-tpu.txt is for an "
-                "environment that has it"
-            )
+            raise MissingHardware("parameter 'backend' = 'xla' needs torch_xla: install requirements-tpu.txt")
         return self
 
 
@@ -129,7 +118,7 @@ class DeepSupervision(SudokuTraining):
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     max_steps: int = Field(
-        400, ge=1, description="optimizer steps of arms with backprop full; scaled to equal compute for the others"
+        400, ge=1, description="optimizer steps of full arms; scaled to equal compute for the others"
     )
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     compute_gradient_stats: bool = Field(True, description="log the gradient norm after each cycle")
@@ -185,9 +174,8 @@ class Halting(SudokuTraining):
         for arm in arm_names(value):
             name, _, coef = arm.partition(":")
             if name.strip() not in HALTING_ARMS:
-                raise ValueError(
-                    f"no arm {name!r}; there are {', '.join(HALTING_ARMS)}, also with a ponder_coef: act:5e-3"
-                )
+                known = ", ".join(HALTING_ARMS)
+                raise ValueError(f"no arm {name!r}; there are {known}, also with a ponder_coef: act:5e-3")
             if arm_names(value).count(arm) > 1:
                 raise ValueError(f"arm {arm!r} is named twice")
             if coef and not re.fullmatch(r"\s*\d*\.?\d+(e-?\d+)?\s*", coef):
@@ -199,7 +187,5 @@ class Halting(SudokuTraining):
         if world_size() > 1:
             raise ValueError("this chapter is for one process; train with chapter 04 and give its model as model_path")
         if self.more_steps < self.eval_steps:
-            raise ValueError(
-                f"parameter 'more_steps' = {self.more_steps} must be at least eval_steps = {self.eval_steps}"
-            )
+            raise ValueError(f"parameter 'more_steps' must be at least eval_steps = {self.eval_steps}")
         return self

@@ -6,7 +6,7 @@ batch, and a waiting one takes its place, so that time goes with the mean number
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,11 @@ from trm.puzzles.dataset import PuzzleSet
 from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
 
-Check = Callable[[Tensor, Tensor], Tensor]  # (questions (B, T), answers (B, T)) -> (B,) bool
-
 # --- trained models -----------------------------------------------------------------------------------------------
 
 
 def load_model(folder: str | Path, device: str = "cpu") -> TRM:
-    """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
-
-    Raises:
-        UserError: there is no whole model.
-    """
+    """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`; UserError if it is not whole."""
     try:
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -42,47 +36,34 @@ def load_model(folder: str | Path, device: str = "cpu") -> TRM:
 
 
 def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
-    """The model that ships for "6x6" or "9x9", and how it was trained: the parameters that split its data, and more.
-
-    Raises:
-        UserError: none ships for that size.
-    """
+    """The model that ships for "6x6" or "9x9", and how it was trained: the parameters that split its data, and more."""
     folder = PRETRAINED / f"sudoku_{puzzle}"
     if not folder.exists():
-        known = ", ".join(sorted(path.name.removeprefix("sudoku_") for path in PRETRAINED.glob("sudoku_*")))
-        raise UserError(
-            f"no model ships for {puzzle} puzzles, only for {known}; train one with chapter 04 and give model_path"
-        )
+        raise UserError(f"no model ships for {puzzle} puzzles; train one with chapter 04 and give model_path")
     return load_model(folder, device), json.loads((folder / "training.json").read_text())
 
 
 def model_and_training(params) -> tuple[TRM, dict]:
     """The model in `model_path`, or else the one that ships for `puzzle`, on the chapter's device, and how it was trained:
-    training.json beside a shipped one, params.json above one that a run saved, else {}.
-
-    Raises:
-        UserError: there is none, or it is for puzzles of another size.
-    """
+    training.json beside a shipped one, params.json above one that a run saved, else {}. UserError: there is none, or it is
+    for puzzles of another size."""
     if params.model_path:
         model = load_model(params.model_path, params.device)
         about = Path(params.model_path).resolve().parent / "params.json"
         training = json.loads(about.read_text())["params"] if about.exists() else {}
     else:
         model, training = shipped_model(params.puzzle, params.device)
-    cells = SHAPES[params.puzzle].cells
-    if model.config.seq_len != cells:
-        raise UserError(
-            f"the model in {params.model_path} is for {model.config.seq_len} cells, and puzzles of {params.puzzle} have "
-            f"{cells}; set the parameter puzzle to the size it was trained on"
-        )
+    seq_len, cells = model.config.seq_len, SHAPES[params.puzzle].cells
+    if seq_len != cells:
+        what = f"is for {seq_len} cells, and puzzles of {params.puzzle} have {cells}"
+        raise UserError(f"the model in {params.model_path} {what}; set the parameter puzzle to its size")
     return model, training
 
 
 def check_split(training: dict, params) -> None:
     """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle.
 
-    training: data_path, seed, valid_size and test_size of its training (`model_and_training`). Data from another file, and
-    models of which nothing is known, are not checked.
+    training: of `model_and_training`. Data from another file, and models of which nothing is known, are not checked.
 
     Raises:
         UserError: the same data, split in another way.
@@ -94,13 +75,13 @@ def check_split(training: dict, params) -> None:
         return  # the pack has a fixed test part, of which this takes fewer
     if differ:
         right = ", ".join(f"{name} {training[name]}" for name in differ)
-        raise UserError(
-            f"the model was trained on a part of these puzzles, and with another split it would be tested on them; "
-            f"give {right}, or train another model and give its folder as model_path"
-        )
+        raise UserError(f"the model was trained on a part of these puzzles; give {right}, or another model_path")
 
 
 # --- solving ------------------------------------------------------------------------------------------------------
+
+
+Check = Callable[[Tensor, Tensor], Tensor]  # (questions (B, T), answers (B, T)) -> (B,) bool
 
 
 @dataclass
@@ -147,15 +128,13 @@ class ActiveBatch:
 
     def select(self, rows: Tensor) -> "ActiveBatch":
         """The examples that `rows` names or marks."""
-        values = (getattr(self, f.name) for f in fields(self))
+        values = vars(self).values()
         return ActiveBatch(*(tuple(t[rows] for t in v) if isinstance(v, tuple) else v[rows] for v in values))
 
     def concat(self, others: "ActiveBatch") -> "ActiveBatch":
         """These examples and the others."""
-        pairs = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
-        return ActiveBatch(
-            *(tuple(map(torch.cat, zip(a, b))) if isinstance(a, tuple) else torch.cat((a, b)) for a, b in pairs)
-        )
+        *pairs, memories = zip(vars(self).values(), vars(others).values())  # memory is the last field
+        return ActiveBatch(*map(torch.cat, pairs), tuple(map(torch.cat, zip(*memories))))
 
     def step(self, model: TRM, check: Check | None = None) -> tuple["ActiveBatch", Tensor, dict[str, Tensor]]:
         """One supervision step: the new state, the logits (B, T, V) of the answers, the signals."""
@@ -187,21 +166,13 @@ class ActiveBatch:
 
 @torch.no_grad()
 def solve(
-    model: TRM,
-    inputs: Tensor,
-    steps: int | None = None,
-    puzzle_ids: Tensor | None = None,
-    noise: Tensor | None = None,
-    check: Check | None = None,
+    model: TRM, inputs: Tensor, steps: int | None = None, puzzle_ids: Tensor | None = None, check: Check | None = None
 ) -> Thoughts:
     """Think for `steps` supervision steps (default: `halt_max_steps` of training) and keep the answer after each.
 
-    Args:
-        inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens.
-        noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`).
-        check: whether answers satisfy the constraints of the puzzle; makes the signal "is_valid".
+    inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens. check: makes the signal "is_valid".
     """
-    batch = ActiveBatch.begin(model, inputs, puzzle_ids, noise)
+    batch = ActiveBatch.begin(model, inputs, puzzle_ids, None)
     predictions, signals = [], []
     for _ in range(steps or model.config.halt_max_steps):
         batch, _, now = batch.step(model, check)
@@ -224,12 +195,11 @@ def solve_until(
 ) -> Solved:
     """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
-    At most `batch_size` examples are at work at a time. The answers are those that `solve` gives at the step where the rule
-    stops, up to rounding: matrix products of other shapes sum in other orders.
+    noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`). At most `batch_size` examples are at work at a time. The
+    answers are those that `solve` gives at the step where the rule stops, up to rounding.
 
     Raises:
-        ValueError: no examples, or a signal that is not available ("random" is a control for tables; "is_valid" requires
-            `check`).
+        ValueError: no examples, or a signal that is not available ("is_valid" requires `check`).
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
@@ -306,8 +276,7 @@ class Evaluation:
         return float(self.exact_after(steps).mean()), float(steps.mean())
 
     def metrics(self, part: str) -> dict[str, float]:
-        """<part>/exact_accuracy and cell_accuracy (blank cells only) after the last step; mean_steps until the model stops
-        as it was taught to, and halted_exact_accuracy at that step."""
+        """Accuracies after the last step; mean_steps until the model stops as it was taught, and its accuracy there."""
         halted, mean_steps = self.halted(self.taught)
         return {
             f"{part}/exact_accuracy": float(self.exact_by_step[-1]),
@@ -318,10 +287,7 @@ class Evaluation:
 
 
 def validity_check(shape: Shape) -> Check:
-    """A check for `solve`: whether an answer (token ids) satisfies the constraints of Sudoku and keeps the clues.
-
-    It needs no solution; where a puzzle has one solution only, a valid answer is the correct one.
-    """
+    """A check for `solve`: whether an answer (token ids) satisfies the constraints of Sudoku and keeps the clues."""
 
     def check(inputs: Tensor, predictions: Tensor) -> Tensor:
         question, answer = (digits(t.cpu().numpy()) for t in (inputs, predictions))

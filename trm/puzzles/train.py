@@ -46,24 +46,20 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
     """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
     shape = SHAPES[params.puzzle]
     config = TRMConfig.of(params, shape.vocab_size, shape.cells)
-    return {
-        "flops/training": training_flops(config, params.batch_size, params.max_steps),
-        "flops/answer": answer_flops(config, params.eval_steps),
-    }
+    training = training_flops(config, params.batch_size, params.max_steps)
+    return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
 
 
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
     """A trainer of `model` on the training part, evaluated on the validation part."""
     xla = params.backend == "xla"  # requires torch_xla
     kind = importlib.import_module("trm.tpu.xla").XLATrainer if xla else Trainer
-    return kind(
-        model,
-        PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug),
-        params,
-        run,
-        evaluate=lambda averaged: evaluate(averaged, data.valid, params.eval_steps).metrics("valid"),
-        show=show,
-    )
+    batches = PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug)
+
+    def test(averaged: TRM) -> dict[str, float]:
+        return evaluate(averaged, data.valid, params.eval_steps).metrics("valid")
+
+    return kind(model, batches, params, run, evaluate=test, show=show)
 
 
 # --- arms ---------------------------------------------------------------------------------------------------------
@@ -78,10 +74,8 @@ def arm_params(params: DeepSupervision | Halting, seed: int, **changes) -> TrmTr
 def supervision_arm(params: DeepSupervision, arm: str, seed: int) -> TrmTrain:
     """An arm of chapter 02: schedule or schedule/backprop; steps are scaled so that all arms compute as much as "full"."""
     schedule, backprop = split_arm(arm)
-    if schedule == CURRICULUM:
-        own = arm_params(params, seed, schedule="linear", curriculum_enabled=True, backprop=backprop)
-    else:
-        own = arm_params(params, seed, schedule=schedule, backprop=backprop)
+    changes = {"schedule": "linear", "curriculum_enabled": True} if schedule == CURRICULUM else {"schedule": schedule}
+    own = arm_params(params, seed, backprop=backprop, **changes)
     full, cost = (applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop))
     return scaled(own, full / cost, SCALED)
 
@@ -104,9 +98,8 @@ def halting_arm(params: Halting, arm: str, seed: int) -> TrmTrain:
     if changes.get("depth_curriculum") == CGAR:
         changes["depth_curriculum"] = cgar_stages(H, L)
         stages = depth_stages(changes["depth_curriculum"], 1000)
-        ends = [start for start, _, _ in stages[1:]] + [1000]
-        parts = [(e - s) * applications(h, d, params.backprop) for e, (s, h, d) in zip(ends, stages)]
-        cost = sum(parts) / 1000
+        lengths = np.diff([start for start, _, _ in stages] + [1000]).tolist()
+        cost = sum(n * applications(h, d, params.backprop) for n, (_, h, d) in zip(lengths, stages)) / 1000
     own = scaled(arm_params(params, seed, **changes), usual / cost, SCALED)
     if own.halt_exploration_anneal_steps == ALL_STEPS:
         own = own.model_copy(update={"halt_exploration_anneal_steps": own.max_steps})
@@ -127,10 +120,7 @@ def train_and_test(run: Run, name: str, params: TrmTrain, data: Splits, within: 
 def train_arms(
     params: DeepSupervision | Halting, run: Run, data: Splits, arm: Callable[..., TrmTrain]
 ) -> Iterator[ArmResult]:
-    """Train every arm and seed in turn, until `time_limit` pauses one; those complete are not repeated.
-
-    arm: `supervision_arm` or `halting_arm`.
-    """
+    """Train every arm (by `supervision_arm` or `halting_arm`) and seed in turn, until `time_limit` pauses one."""
     keys = [(name, seed) for seed in range(params.num_seeds) for name in arm_names(params.arms)]
     all_params = {key: arm(params, *key) for key in keys}  # checked before any is trained
     for (name, seed), own in all_params.items():
@@ -142,11 +132,8 @@ def train_arms(
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
-    """One row per arm, seed and evaluation: validation accuracies, and means of the training records since the last one.
-
-    `compute` counts network applications per example (`applications`) since the start; the test accuracies of an arm and
-    seed are repeated in its rows.
-    """
+    """One row per arm, seed and evaluation: validation accuracies, means of the training records since the last one, network
+    applications per example so far (`compute`), and in every row the test accuracies of the arm and seed."""
     rows = []
     for result in results:
         cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
@@ -166,10 +153,8 @@ def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
 
 
 def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5) -> dict[str, float]:
-    """What the forward and backward pass of `model` cost: seconds (best of `rounds`) and MB kept for the backward pass.
-
-    Memory is the sum of the distinct storages that autograd saves, parameters left out.
-    """
+    """What the forward and backward pass of `model` cost: seconds (best of `rounds`), and MB kept for the backward pass (the
+    distinct storages that autograd saves, parameters left out)."""
     ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 

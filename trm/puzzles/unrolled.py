@@ -11,11 +11,10 @@ and `ponder_coef` times the divergence from a geometric prior; graves, the loss 
 states, and `ponder_coef` times N + R. Without the first term the steps that p_t leaves out would learn nothing.
 """
 
-import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trm import halting, supervision
 from trm.losses import exactly_right, sequence_loss
@@ -28,8 +27,7 @@ class UnrolledTRM(TRM):
 
     def __init__(self, config: TRMConfig | dict):
         super().__init__(config)
-        # Halting probability 1/S at first, so that every step has a gradient.
-        nn.init.constant_(self.q_head.bias, -math.log(max(self.config.halt_max_steps - 1, 1)))
+        halting.init_halting_bias(self.q_head, self.config.halt_max_steps)  # so that every step has a gradient
 
     def loss(self, batch: dict[str, Tensor], state: TRMState | None = None, detail: bool = False) -> StepOutput:
         """All supervision steps on a batch of new questions, and the loss above; arguments as for `TRM.loss`.
@@ -68,25 +66,16 @@ class UnrolledTRM(TRM):
             probs = halting.log_halt_probs(halt_logits).exp().detach()  # (B, S)
             right = (probs * torch.stack(rights, 1)).sum(1)
             steps = halting.expected_steps(halt_logits)
-            act = halting.expected_loss(losses, halt_logits)
-            if c.halting == "act":
-                act = act + c.ponder_coef * steps
-            else:
-                act = act + c.ponder_coef * halting.ponder_kl(halt_logits, c.ponder_prior)
+            cost = steps if c.halting == "act" else halting.ponder_kl(halt_logits, c.ponder_prior)
+            act = halting.expected_loss(losses, halt_logits) + c.ponder_coef * cost
         act = c.act_weight * act.mean()
         total = c.every_step_weight * supervised + act
 
         predictions = logits.detach().argmax(-1)  # (B, T)
         cycle_losses = {i: torch.stack([cycles[i] for cycles in by_cycle]) for i in by_cycle[-1]}
-        metrics = self._metrics(
-            state,
-            cycle_losses,
-            total_loss=total,
-            supervised_loss=supervised,
-            act_loss=act,
-            exact_accuracy=right.mean(),  # where it halts
-            mean_steps=steps.mean(),
-        )
+        parts = {"total_loss": total, "supervised_loss": supervised, "act_loss": act}
+        halted = {"exact_accuracy": right.mean(), "mean_steps": steps.mean()}
+        metrics = self._metrics(state, cycle_losses, **parts, **halted)
         new_state = replace(state, halted=torch.ones_like(state.halted), train_step=state.train_step + 1)
         return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
 
