@@ -56,7 +56,7 @@ class PuzzleSet:
 
     def subset(self, rows: np.ndarray) -> "PuzzleSet":
         """The puzzles at `rows` (indices or a mask), in that order."""
-        part = {name: getattr(self, name)[rows] for name in FIELDS if getattr(self, name) is not None}
+        part = {name: values[rows] for name in FIELDS if (values := getattr(self, name)) is not None}
         if "groups" in self.__dict__:  # known already
             part["given_groups"] = self.groups[rows]
         return replace(self, **part)
@@ -190,7 +190,7 @@ def load(
     """
     if puzzle not in SHAPES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
-    where, fixed, test = data_path or "the pack", True, None
+    where, test = data_path or "the pack", None
     if not data_path:
         train = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
         train = replace(train, given_groups=np.arange(len(train)))  # known to hold no symmetric duplicates
@@ -200,13 +200,12 @@ def load(
         train, test = (read_csv(_in_folder(Path(data_path), part)) for part in ("train", "test"))
     else:
         train = read_csv(data_path)
-        fixed = train.splits is not None and {"train", "test"} <= set(train.splits)
-    if fixed and test is None:
+    if test is None and train.splits is not None and {"train", "test"} <= set(train.splits):
         train, test = (train.subset(train.splits == part) for part in ("train", "test"))
-    for part in (train, test) if fixed else (train,):
+    for part in (train, test or train):
         if part.shape != SHAPES[puzzle]:
             raise PuzzleFileError(f"{data_path} holds {part.shape.name} puzzles; set the parameter puzzle to it")
-    if not fixed:
+    if test is None:
         if not test_size:
             raise PuzzleFileError(f"test_size 0: {where} has no test part; say how many puzzles to test on")
         train, test = _take(train, test_size, np.random.default_rng(0), "test_size", where)
@@ -243,10 +242,10 @@ def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[Pu
 
 
 def _in_folder(folder: Path, part: str) -> Path:
-    for ending in ENDINGS:
-        if (folder / f"{part}{ending}").exists():
-            return folder / f"{part}{ending}"
-    raise PuzzleFileError(f"{folder} has no {part}.csv (nor .csv.gz, .csv.xz)")
+    found = [path for ending in ENDINGS if (path := folder / f"{part}{ending}").exists()]
+    if not found:
+        raise PuzzleFileError(f"{folder} has no {part}.csv (nor .csv.gz, .csv.xz)")
+    return found[0]
 
 
 def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
@@ -291,9 +290,7 @@ class PuzzleBatches:
             grids = transform(shape, grids, rng.random((self.batch_size, numbers)))
         else:
             variant = rng.integers(0, self.num_aug + 1, self.batch_size)[:, None]
-            bits = sudoku.hash_columns(
-                np.full(1, self.seed), rows[:, None], variant, np.arange(numbers)
-            )  # (B, numbers)
+            bits = sudoku.hash_columns([self.seed], rows[:, None], variant, np.arange(numbers))  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
         return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}

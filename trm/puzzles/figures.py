@@ -15,8 +15,6 @@ from trm.plots import WRONG as RED
 BLUE = "#4477aa"
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}  # a legend right of its axes
 
-# --- puzzles ------------------------------------------------------------------------------------------------------
-
 
 def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.ndarray, truth: np.ndarray) -> None:
     """A Sudoku grid: clues black and bold, cells of `answer` green where they agree with `truth` and red where not."""
@@ -72,9 +70,6 @@ def accuracy_by_step(exact: np.ndarray, cells: np.ndarray, trained_steps: int) -
     return tidy(figure)
 
 
-# --- deep supervision ---------------------------------------------------------------------------------------------
-
-
 def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
     """Normalised weights of the H-cycles for each schedule, as small multiples that share their axes."""
     rows = -(-len(weights) // 4)
@@ -103,8 +98,6 @@ def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
     axes[1].legend(**BESIDE)
     return tidy(figure)
 
-
-# --- halting ------------------------------------------------------------------------------------------------------
 
 # Style of each rule, in every figure.
 RULES = {

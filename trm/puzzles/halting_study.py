@@ -24,8 +24,6 @@ from trm.run import Run
 # Signals by which a model halts by itself; "is_valid" is an oracle, "fixed" and "random" are controls.
 OWN_SIGNALS = ("q_halt", "q_margin", "halt_probability", "halt_mass", "entropy", "residual", "stable")
 
-# --- rules --------------------------------------------------------------------------------------------------------
-
 
 def thresholds(evaluation: Evaluation, signal: str, points: int = 24) -> np.ndarray:
     """Thresholds of `signal` to try, from the earliest stop to the latest."""
@@ -118,9 +116,6 @@ def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, fl
     difference = after.astype(float) - before.astype(float)
     half = 1.96 * difference.std(ddof=1) / len(difference) ** 0.5
     return float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)
-
-
-# --- experiments --------------------------------------------------------------------------------------------------
 
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:

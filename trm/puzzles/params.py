@@ -58,12 +58,11 @@ class SudokuTraining(RecursiveTraining, TRMParams):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.schedule != supervision.ADAPTIVE:
-            self._check_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
+        for H_cycles in (self.H_cycles, *self._curriculum_cycles()):
+            self._check_weights("schedule", self.schedule, H_cycles)
         if self.step_schedule == supervision.ADAPTIVE:
             raise ValueError("parameter 'step_schedule': 'adaptive' needs all losses at once; use it as 'schedule'")
-        self._check_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
-        self._check_depth_curriculum()
+        checked_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         if self.halting in UNROLLED and not self.every_step_weight and not self.act_weight:
             raise ValueError("parameters 'every_step_weight' and 'act_weight' are both 0: the loss would be 0")
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
@@ -73,7 +72,7 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self
 
-    def _check_depth_curriculum(self) -> None:
+    def _curriculum_cycles(self) -> list[int]:
         try:
             stages = supervision.depth_stages(self.depth_curriculum, self.max_steps)
         except ValueError as error:
@@ -81,14 +80,13 @@ class SudokuTraining(RecursiveTraining, TRMParams):
         if stages and stages[-1][1:] != [self.H_cycles, self.L_cycles]:
             what = f"must end with H_cycles x L_cycles = {self.H_cycles}x{self.L_cycles}"
             raise ValueError(f"parameter 'depth_curriculum' = {self.depth_curriculum!r} {what}")
-        for _, H, _ in stages:
-            if self.schedule != supervision.ADAPTIVE:
-                self._check_weights("schedule", self.schedule, H, self.supervision_weight)
+        return [H_cycles for _, H_cycles, _ in stages]
 
-    def _check_weights(self, name: str, schedule: str, steps: int, weight: float) -> None:
-        last = checked_weights(name, schedule, steps, weight)[-1]
-        if name == "schedule" and self.curriculum_enabled and not last:
-            raise ValueError("parameter 'schedule': with the curriculum the last step must have a weight")
+    def _check_weights(self, name: str, schedule: str, H_cycles: int) -> None:
+        if schedule != supervision.ADAPTIVE:
+            weights = checked_weights(name, schedule, H_cycles, self.supervision_weight)
+            if self.curriculum_enabled and not weights[-1]:
+                raise ValueError(f"parameter {name!r}: with the curriculum the last step must have a weight")
 
 
 class TrmTrain(SudokuTraining):
@@ -118,7 +116,7 @@ class DeepSupervision(SudokuTraining):
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     max_steps: int = Field(
-        400, ge=1, description="optimizer steps of full arms; scaled to equal compute for the others"
+        400, ge=1, description="optimizer steps of arms with backprop full; scaled to equal compute for the others"
     )
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     compute_gradient_stats: bool = Field(True, description="log the gradient norm after each cycle")
@@ -140,8 +138,8 @@ class DeepSupervision(SudokuTraining):
     @model_validator(mode="after")
     def _arms_fit(self) -> Self:
         for name in arm_names(self.arms):
-            if split_arm(name)[0] not in (CURRICULUM, supervision.ADAPTIVE):
-                self._check_weights("arms", split_arm(name)[0], self.H_cycles, self.supervision_weight)
+            if split_arm(name)[0] != CURRICULUM:
+                self._check_weights("arms", split_arm(name)[0], self.H_cycles)
         return self
 
 

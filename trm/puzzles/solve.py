@@ -22,8 +22,6 @@ from trm.puzzles.dataset import PuzzleSet
 from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
 
-# --- trained models -----------------------------------------------------------------------------------------------
-
 
 def load_model(folder: str | Path, device: str = "cpu") -> TRM:
     """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`; UserError if it is not whole."""
@@ -76,9 +74,6 @@ def check_split(training: dict, params) -> None:
     if differ:
         right = ", ".join(f"{name} {training[name]}" for name in differ)
         raise UserError(f"the model was trained on a part of these puzzles; give {right}, or another model_path")
-
-
-# --- solving ------------------------------------------------------------------------------------------------------
 
 
 Check = Callable[[Tensor, Tensor], Tensor]  # (questions (B, T), answers (B, T)) -> (B,) bool
@@ -232,9 +227,6 @@ def solve_until(
     logits = torch.cat(logits)[order]
     by_name = {name: torch.cat([part[name] for part in signals])[order] for name in signals[0]}
     return Solved(logits.argmax(-1), logits, torch.cat(steps)[order], by_name)
-
-
-# --- evaluation ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ digit d + 1 may stand in the cell), and shifts of that integer check a constrain
 
 import argparse
 import lzma
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
@@ -80,12 +79,10 @@ def is_solution(shape: Shape, questions: np.ndarray, answers: np.ndarray) -> np.
     bits = np.left_shift(1, np.where(in_range, answers, 0).astype(np.int64))  # (..., T)
     boxed = bits.reshape(*lead, shape.box_cols, shape.box_rows, shape.box_rows, shape.box_cols)  # bands, stacks
     grid = bits.reshape(*lead, size, size)
-    houses = (grid, grid.swapaxes(-1, -2), boxed.swapaxes(-2, -3))
-    full = (1 << (size + 1)) - 2
     good = ((questions == 0) | (questions == answers)).all(-1)
-    for house in houses:
-        seen = np.bitwise_or.reduce(house.reshape(*lead, size, size), axis=-1)  # (..., size)
-        good &= (seen == full).all(-1)
+    for houses in (grid, grid.swapaxes(-1, -2), boxed.swapaxes(-2, -3)):
+        seen = np.bitwise_or.reduce(houses.reshape(*lead, size, size), axis=-1)  # (..., size)
+        good &= (seen == (1 << (size + 1)) - 2).all(-1)
     return good
 
 
@@ -98,15 +95,10 @@ def is_solution(shape: Shape, questions: np.ndarray, answers: np.ndarray) -> np.
 @lru_cache
 def line_permutations(lines: int, per_group: int) -> np.ndarray:
     """All orders of `lines` rows (or columns) that keep groups of `per_group` together: (P, lines), identity first."""
-    groups = np.arange(lines).reshape(-1, per_group)
-    inner = list(permutations(range(per_group)))
-    return np.array(
-        [
-            np.concatenate([groups[g][list(p)] for g, p in zip(outer, inners, strict=True)])
-            for outer in permutations(range(len(groups)))
-            for inners in product(inner, repeat=len(groups))
-        ]
-    )
+    count = lines // per_group
+    within = np.array(list(product(permutations(range(per_group)), repeat=count)))  # (I, count, per_group)
+    groups = np.array(list(permutations(range(count))))  # (O, count)
+    return (per_group * groups[:, None, :, None] + within).reshape(-1, lines)
 
 
 def random_numbers(shape: Shape) -> int:
@@ -117,9 +109,9 @@ def random_numbers(shape: Shape) -> int:
 def symmetries(shape: Shape, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The symmetry that each row of uniform numbers picks: which cell goes where, and the new digits.
 
-    uniform: (B, random_numbers(shape)) floats in [0, 1). Independent ones give every symmetry but the transposed ones the
-    same probability: the third swaps the orders of rows and columns, which does not transpose (a change would alter all
-    runs on 4x4 and 9x9). Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digits.
+    uniform: (B, random_numbers(shape)) floats in [0, 1). All symmetries but the transposed ones have the same probability:
+    the third number swaps the orders of rows and columns, which does not transpose (a change would alter all runs on 9x9).
+    Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digits.
     """
     size = shape.size
     row_orders, col_orders = line_permutations(size, shape.box_rows), line_permutations(size, shape.box_cols)
@@ -151,10 +143,8 @@ def transform_back(shape: Shape, grids: np.ndarray, uniform: np.ndarray) -> np.n
 
 def first_appearance(grids: np.ndarray, size: int) -> np.ndarray:
     """Relabel the digits of each grid (M, T) in the order in which they first appear; blanks stay 0."""
-    first = np.full((len(grids), size), grids.shape[1])
-    for d in range(size):
-        here = grids == d + 1
-        first[:, d] = np.where(here.any(1), here.argmax(1), first[:, d])
+    here = grids[:, None] == np.arange(1, size + 1)[:, None]  # (M, size, T)
+    first = np.where(here.any(2), here.argmax(2), grids.shape[1])
     relabel = np.zeros((len(grids), size + 1), np.uint8)
     np.put_along_axis(relabel[:, 1:], first.argsort(1, kind="stable"), np.arange(1, size + 1, dtype=np.uint8)[None], 1)
     return np.take_along_axis(relabel, grids.astype(np.intp), 1)
@@ -177,21 +167,11 @@ def canonical_form(shape: Shape, questions: np.ndarray, chunk: int = 256) -> np.
     cells = (size * row_orders[:, None, :, None] + col_orders[None, :, None, :]).reshape(-1, shape.cells)  # (G, T)
     if shape.square:  # or transposed first, then moved
         cells = np.concatenate((cells, cells % size * size + cells // size))
-    powers = 1 << np.arange(size - 1, -1, -1, dtype=np.int64)
+    powers = 2.0 ** (shape.cells - 1 - cells.argsort(1)).T  # (T, G): what a clue in each cell adds to the binary number
     result = np.empty_like(questions)
     for start in range(0, len(questions), chunk):
         part = questions[start : start + chunk]
-        turned = [part.reshape(-1, size, size)]
-        if shape.square:
-            turned.append(turned[0].swapaxes(1, 2))
-        patterns = []
-        for grid in turned:
-            rows = (grid[:, :, col_orders] > 0) @ powers  # (n, size, C): each row's clues as a number
-            pattern = np.zeros((len(grid), len(row_orders), len(col_orders)), np.int64)
-            for order in row_orders.T:  # the row that comes next, under each order
-                pattern = (pattern << size) | rows[:, order]
-            patterns.append(pattern.reshape(len(grid), -1))
-        pattern = np.concatenate(patterns, 1)  # (n, G)
+        pattern = (part > 0) @ powers  # (n, G), exact: less than 2^36
         owner, move = np.nonzero(pattern == pattern.min(1, keepdims=True))
         forms = first_appearance(part[owner[:, None], cells[move]], size)  # (M, T)
         order = np.lexsort((forms.view(f"S{shape.cells}").ravel(), owner))
@@ -222,9 +202,9 @@ def grid_fingerprint(shape: Shape, answers: np.ndarray, chunk: int = 2048) -> np
     """A number that no symmetry of a solved grid changes: (N, T) solved grids -> (N,) int64.
 
     Different 9x9 grids nearly always get different numbers (the 49 grids of 6x6 only 40: they have too few cycle types).
-    Two rows of a grid define a permutation of the digits, whose cycle lengths survive relabelling; so do those of two
-    columns. They colour the edges between the lines of the grid, and rounds of Weisfeiler-Lehman refinement (each line
-    takes up the multiset of its edges and neighbours) make of them a number that does not depend on the lines' order.
+    Two lines of a grid define a permutation of the digits, whose cycle lengths survive relabelling. They colour the edges
+    between the lines, and rounds of Weisfeiler-Lehman refinement (each line takes up the multiset of its edges and
+    neighbours) make of them a number that does not depend on the lines' order.
     """
     size, result = shape.size, np.empty(len(answers), np.int64)
     for start in range(0, len(answers), chunk):
@@ -270,15 +250,13 @@ class Solver:
         corner = [r * size + c for r in range(0, size, shape.box_rows) for c in range(0, size, shape.box_cols)]
         box = [r * size + c for r in range(shape.box_rows) for c in range(shape.box_cols)]
         planes = range(0, size * cells, cells)
-        self.constraints = [
-            (sum(1 << i for i in anchors), tuple(steps))
-            for anchors, steps in (
-                (range(cells), planes),  # a cell, over its digits
-                ([p + r * size for p in planes for r in range(size)], range(size)),  # a digit in a row
-                ([p + c for p in planes for c in range(size)], range(0, cells, size)),  # ... in a column
-                ([p + c for p in planes for c in corner], box),  # ... in a box
-            )
-        ]
+        kinds = (
+            (range(cells), planes),  # a cell, over its digits
+            ([p + r * size for p in planes for r in range(size)], range(size)),  # a digit in a row
+            ([p + c for p in planes for c in range(size)], range(0, cells, size)),  # ... in a column
+            ([p + c for p in planes for c in corner], box),  # ... in a box
+        )
+        self.constraints = [(sum(1 << i for i in anchors), tuple(steps)) for anchors, steps in kinds]
         self.keep = [self._keep(bit) for bit in range(size * cells)]
 
     def _keep(self, bit: int) -> int:
@@ -361,19 +339,11 @@ class Solver:
 
     def grid(self, done: int) -> list[int]:
         """The T digits of a solution given as candidates."""
-        answer = [0] * self.cells
-        while done:
-            bit = done.bit_length() - 1
-            done ^= 1 << bit
-            digit, cell = divmod(bit, self.cells)
-            answer[cell] = digit + 1
-        return answer
+        places = ((cell, digit) for cell in range(self.cells) for digit in range(self.size))
+        return [digit + 1 for cell, digit in places if done >> digit * self.cells + cell & 1]
 
 
-@lru_cache
-def solver(shape: Shape) -> Solver:
-    """The solver of a shape, made once."""
-    return Solver(shape)
+solver = lru_cache(Solver)  # the solver of a shape, made once
 
 
 def solutions(shape: Shape, question, limit: int = 2) -> list[list[int]]:
@@ -383,11 +353,10 @@ def solutions(shape: Shape, question, limit: int = 2) -> list[list[int]]:
 
 
 def rating(shape: Shape, question) -> int:
-    """How many guesses it takes to find the solution and to prove that there is no other.
+    """How many guesses it takes to find the solution and to prove that there is no other; 0 where singles are enough.
 
     A guess is a node of the search at which no cell has a single candidate and no house a single place for a digit, so
-    that the search must branch: on the first of the cells with fewest candidates, trying them all. 0 for a puzzle that
-    naked and hidden singles solve.
+    that the search must branch: on the first of the cells with fewest candidates, trying them all.
     """
     s = solver(shape)
     return s.search(s.candidates([int(d) for d in question]), limit=2)[1]
@@ -397,7 +366,7 @@ def generate(shape: Shape, seed: int, index: int) -> tuple[list[int], list[int]]
     """Minimal puzzle number `index` of a seed: (question, answer), T digits each, 0 = blank, exactly one solution.
 
     A random full grid loses its clues one by one, in random order; a clue stays only if the puzzle would have a second
-    solution without it, so that at the end no clue can go. Depends on (shape, seed, index) alone.
+    solution without it. Depends on (shape, seed, index) alone.
     """
     s, cells = solver(shape), shape.cells
     raw = np.random.PCG64([seed, index])  # raw bits, because numpy keeps them for ever, unlike shuffle's
@@ -426,18 +395,17 @@ def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
         questions, answers = (np.array(part, np.uint8) for part in zip(*new, strict=True))
-        by_grid = shape.size > 6
-        keys = grid_fingerprint(shape, answers) if by_grid else canonical_form(shape, questions)
+        keys = grid_fingerprint(shape, answers) if shape.size > 6 else canonical_form(shape, questions)
         for puzzle, key in zip(new, keys, strict=True):
             if key.tobytes() not in seen:
                 seen.add(key.tobytes())
                 kept.append(puzzle)
                 fresh = start
     lines = ["source,question,answer,rating,split"]
-    for i, (question, answer) in enumerate(kept[:count]):
+    for i, puzzle in enumerate(kept[:count]):
+        question, answer = ("".join(map(str, digits)).replace("0", ".") for digits in puzzle)
         split = "test" if i < test else "train"
-        texts = ["".join(map(str, puzzle)).replace("0", ".") for puzzle in (question, answer)]
-        lines.append(f"minimal_{shape.name},{','.join(texts)},{rating(shape, question)},{split}")
+        lines.append(f"minimal_{shape.name},{question},{answer},{rating(shape, puzzle[0])},{split}")
     return lines
 
 
@@ -451,13 +419,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     count, test = PACK_SIZES[args.puzzle]
-    count, test = args.count or count, test if args.test is None else args.test
     out = args.out or PACKS / f"sudoku_{args.puzzle}.csv.xz"
-    lines = "".join(line + "\n" for line in pack_lines(SHAPES[args.puzzle], count, test, args.seed))
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.write_bytes(lzma.compress(lines.encode(), preset=9 | lzma.PRESET_EXTREME))
-    part.replace(out)  # so that no reader sees half a file
-    print(f"{out}: {count} puzzles, {out.stat().st_size / 1000:.0f} kB")
+    lines = pack_lines(SHAPES[args.puzzle], args.count or count, test if args.test is None else args.test, args.seed)
+    text = "".join(line + "\n" for line in lines)
+    out.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    print(f"{out}: {len(lines) - 1} puzzles")
 
 
 if __name__ == "__main__":

@@ -62,9 +62,6 @@ def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Cal
     return kind(model, batches, params, run, evaluate=test, show=show)
 
 
-# --- arms ---------------------------------------------------------------------------------------------------------
-
-
 def arm_params(params: DeepSupervision | Halting, seed: int, **changes) -> TrmTrain:
     """The parameters of chapter 04 for an arm of chapter 02 or 03; `seed` counts from that of the chapter."""
     values = {name: getattr(params, name) for name in SudokuTraining.model_fields}
