@@ -26,6 +26,10 @@ def write(tmp_path, *lines, name="data.csv"):
     return path
 
 
+def lines(questions, answers):
+    return [f"x,{''.join(map(str, q))},{''.join(map(str, a))},3" for q, a in zip(questions, answers)]
+
+
 @pytest.mark.parametrize("name", ["data.csv", "data.csv.gz", "data.csv.xz"])
 def test_read_what_was_written(tmp_path, name):
     puzzles = read_csv(write(tmp_path, HEADER + ",extra", LINE + ",x", LINE.replace(".", "0") + ",y", name=name))
@@ -35,69 +39,69 @@ def test_read_what_was_written(tmp_path, name):
     assert puzzles.groups[0] == puzzles.groups[1]
 
 
+WRONG = f"a,{QUESTION},{'1234' * 4},0"
+
+
 @pytest.mark.parametrize(
-    "line, says",
+    "lines, says",
     [
-        (f"mine,{QUESTION},{ANSWER[:-1]},0", "the answer has 15 characters, 16 expected"),
-        (f"mine,{QUESTION[:-1]},{ANSWER},0", "the question has 15 characters"),
-        (f"mine,{QUESTION[:-1]}9,{ANSWER},0", r"outside \[.0-4\] at position 16"),
-        (f"mine,{QUESTION},{ANSWER[:-1]}.,0", r"outside \[1-4\] at position 16"),
-        (f"mine,2{QUESTION[1:]},{ANSWER},0", "contradicts the question at position 1"),
-        (f"mine,{QUESTION},{'1234' * 4},0", "repeats a digit"),
-        (f"mine,{QUESTION},{ANSWER},easy", "rating 'easy' is not a number"),
+        ([HEADER, LINE, LINE, f"a,{QUESTION},{ANSWER[:-1]},0"], "line 4: the answer has 15 characters, 16 expected"),
+        ([HEADER, LINE, f"a,{QUESTION[:-1]},{ANSWER},0"], "line 3: the question has 15 characters"),
+        ([HEADER, LINE, f"a,{QUESTION[:-1]}9,{ANSWER},0"], r"line 3: .* outside \[.0-4\] at position 16"),
+        ([HEADER, f"a,{QUESTION[:-1]}\u2605,{ANSWER},0"], r"line 2: .* outside \[.0-4\] at position 16"),
+        ([HEADER, LINE, f"a,{QUESTION},{ANSWER[:-1]}.,0", LINE], r"line 3: .* outside \[1-4\] at position 16"),
+        ([HEADER, LINE, f"a,2{QUESTION[1:]},{ANSWER},0"], "line 3: the answer contradicts the question at position 1"),
+        ([HEADER, LINE, "", WRONG], "line 4: the answer repeats a digit"),
+        ([HEADER, LINE, f"a,{QUESTION},{ANSWER},easy"], "line 3: the rating 'easy' is not a number"),
+        ([HEADER, LINE, LINE[:-2]], "line 3: the rating '' is not a number"),
+        ([HEADER + ",grid_group", LINE + ",1", LINE + ",a"], "line 3: the grid_group is not a whole number"),
+        ([HEADER, LINE + ",1", LINE + ",1"], "line 2: more columns"),
+        ([HEADER, LINE, LINE + ",1,2,3"], "every line must have the columns of the header"),
+        ([HEADER, LINE, f"d\xe9j\xe0,{QUESTION},{ANSWER},0"], "not UTF-8 text"),
+        (["source,question", "a,b"], "line 1: no column answer, rating"),
+        ([HEADER], "no puzzles"),
+        ([HEADER, "a,123,123,0"], "16, 36 or 81"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path, line, says):
-    with pytest.raises(PuzzleFileError, match=rf"data\.csv, line 4: .*{says}"):
-        read_csv(write(tmp_path, HEADER, LINE, LINE, line, LINE))
+def test_what_is_wrong_with_a_file_is_named(tmp_path, lines, says):
+    path = write(tmp_path, *lines)
+    if "\xe9" in lines[-1]:
+        path.write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(PuzzleFileError, match=rf"data\.csv.*{says}"):
+        read_csv(path)
 
 
-def test_a_wrong_file_is_named(tmp_path):
+def test_a_file_that_is_missing_cut_off_or_of_another_size_is_named(tmp_path):
     with pytest.raises(PuzzleFileError, match="nowhere.csv: no such file"):
         read_csv(tmp_path / "nowhere.csv")
-    with pytest.raises(PuzzleFileError, match="line 1: no column answer, rating"):
-        read_csv(write(tmp_path, "source,question", "a,b"))
-    with pytest.raises(PuzzleFileError, match="no puzzles"):
-        read_csv(write(tmp_path, HEADER))
-    with pytest.raises(PuzzleFileError, match="16, 36 or 81"):
-        read_csv(write(tmp_path, HEADER, "a,123,123,0"))
     with pytest.raises(PuzzleFileError, match="holds 4x4 puzzles"):
         load("6x6", str(write(tmp_path, HEADER, *[LINE] * 3)), test_size=1, valid_size=1)
     whole = write(tmp_path, HEADER, *[LINE] * 500, name="cut.csv.xz")
     whole.write_bytes(whole.read_bytes()[:-40])
     with pytest.raises(PuzzleFileError, match=r"cut\.csv\.xz: cannot be read to its end"):
         read_csv(whole)
-    with pytest.raises(PuzzleFileError, match="ragged.csv"):
-        read_csv(write(tmp_path, HEADER, LINE, LINE + ",1,2,3", name="ragged.csv"))
 
 
 def test_parts_share_no_group_and_have_the_sizes_asked_for():
-    data = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=4)
+    data, again, other = (load("6x6", "", 500, 100, 1000, seed) for seed in (4, 4, 5))
     assert [len(p) for p in (data.train, data.valid, data.test)] == [500, 100, 1000]
     parts = [{q.tobytes() for q in p.questions} for p in (data.train, data.valid, data.test)]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
-    again = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=4)
     assert (again.train.questions == data.train.questions).all()
-    other = load("6x6", train_size=500, valid_size=100, test_size=1000, seed=5)
     assert (other.test.questions == data.test.questions).all(), "the test part of a pack is fixed"
     assert (other.train.questions != data.train.questions).any()
 
 
 def test_symmetric_duplicates_in_separate_files_are_dropped(tmp_path):
-    test = load("6x6", test_size=8, valid_size=8).test
+    parts = load("6x6", test_size=8, valid_size=8, train_size=20)
+    test, others = parts.test, parts.train
     uniform = np.random.default_rng(0).random((8, random_numbers(test.shape)))
     questions, answers = transform(test.shape, np.stack((test.questions, test.answers), 1), uniform).swapaxes(0, 1)
-    others = load("6x6", test_size=8, valid_size=8, train_size=20).train
-
-    def lines(qs, answers):
-        return [f"x,{''.join(map(str, q))},{''.join(map(str, a))},0" for q, a in zip(qs, answers)]
-
     write(tmp_path, HEADER, *lines(test.questions, test.answers), name="test.csv")
     train = lines(questions[:5], answers[:5]) + lines(others.questions, others.answers)
     write(tmp_path, HEADER, *train, name="train.csv")
     data = load("6x6", str(tmp_path), valid_size=4, test_size=8)
-    assert data.dropped == 5
-    assert len(data.train) == 16
+    assert (data.dropped, len(data.train)) == (5, 16)
 
 
 @pytest.mark.parametrize(
@@ -114,20 +118,8 @@ def test_sizes_that_do_not_fit(options, says):
         load(**options)
 
 
-def test_what_a_table_editor_does_to_a_file(tmp_path):
-    path = write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", "")
-    assert len(read_csv(path)) == 2
-    with pytest.raises(PuzzleFileError, match="line 4: the answer repeats"):
-        read_csv(write(tmp_path, HEADER, LINE, "", f"a,{QUESTION},{'1234' * 4},0"))
-    with pytest.raises(PuzzleFileError, match="line 2: more columns"):
-        read_csv(write(tmp_path, HEADER, LINE + ",1", LINE + ",1"))
-    with pytest.raises(PuzzleFileError, match=r"line 3: the rating '' is not a number"):
-        read_csv(write(tmp_path, HEADER, LINE, LINE[:-2]))
-    path.write_bytes(f"{HEADER}\n{LINE}\nd\xe9j\xe0,{QUESTION},{ANSWER},0\n".encode("latin-1"))
-    with pytest.raises(PuzzleFileError, match="not UTF-8 text"):
-        read_csv(path)
-    with pytest.raises(PuzzleFileError, match=r"line 2: .* outside \[.0-4\] at position 16"):
-        read_csv(write(tmp_path, HEADER, f"a,{QUESTION[:-1]}\u2605,{ANSWER},0"))
+def test_a_byte_order_mark_and_empty_lines_are_skipped(tmp_path):
+    assert len(read_csv(write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", ""))) == 2
 
 
 def test_lines_are_counted_across_pieces(tmp_path, monkeypatch):
@@ -150,8 +142,6 @@ def test_groups_of_a_file_hold_across_files(tmp_path):
     write(tmp_path, HEADER, LINE, name="test.csv")  # no numbers: our own groups for both files
     with pytest.raises(PuzzleFileError, match="only 0 puzzles"):
         load("4x4", str(tmp_path), valid_size=1, test_size=0)
-    with pytest.raises(PuzzleFileError, match="line 3: the grid_group is not a whole number"):
-        read_csv(write(tmp_path, *numbered(1, "a")))
 
 
 @settings(max_examples=20, deadline=None)
@@ -175,10 +165,7 @@ def test_the_parts_of_a_data_set_read_by_the_datasets_library(tmp_path, monkeypa
     pytest.importorskip("datasets")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     whole = read_csv(PACKS / "sudoku_9x9.csv.xz").subset(np.arange(60))
-    rows = [
-        f"x,{''.join(map(str, q)).replace('0', '.')},{''.join(map(str, a))},3"
-        for q, a in zip(whole.questions, whole.answers)
-    ]
+    rows = lines(whole.questions, whole.answers)
     folder = tmp_path / "set"
     folder.mkdir()
     write(folder, HEADER, *rows[:50], name="train.csv")
@@ -190,7 +177,8 @@ def test_the_parts_of_a_data_set_read_by_the_datasets_library(tmp_path, monkeypa
         load("9x9", f"hub:{tmp_path}/nowhere/at/all")
 
 
-def test_real_list_of_17_clues(real_data):
+def test_real_lists(real_data):
+    assert len(read_csv(real_data / "sudoku/puzzles5_forum_hardest_1905_11plus.csv.xz")) == 48_766
     puzzles = read_csv(real_data / "sudoku/puzzles2_17_clue.csv.xz")
     assert len(puzzles) == 49_158
     assert (puzzles.clues == 17).all()
@@ -202,11 +190,6 @@ def test_real_list_of_17_clues(real_data):
     pairs = np.unique(np.stack((ours, puzzles.groups)), axis=1)
     assert pairs.shape[1] == len(np.unique(puzzles.groups)), "equal groups of the file have equal fingerprints"
     assert len(np.unique(ours)) > 0.99 * pairs.shape[1]
-
-
-def test_real_list_of_hard_puzzles(real_data):
-    puzzles = read_csv(real_data / "sudoku/puzzles5_forum_hardest_1905_11plus.csv.xz")
-    assert len(puzzles) == 48_766
 
 
 @pytest.mark.parametrize("num_aug", [0, 3])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
 
 from trm.checkpoint import PRETRAINED
 from trm.errors import UserError
@@ -46,7 +45,9 @@ def test_the_cheapest_rule_within_the_tolerance():
 
 def test_fixed_depth_between_two_depths_is_a_mixture():
     assert study.fixed_depth_at(FOUR, 2.0) == 0.5
-    assert study.fixed_depth_at(FOUR, 2.25) == pytest.approx(0.25 * 0.75 + 0.75 * 0.5)
+    assert study.mixture_at(FOUR, 2.25).tolist() == [1, 1, 0.25, 0]
+    assert study.mixture_at(FOUR, 2.25).mean() == study.fixed_depth_at(FOUR, 2.25)
+    assert study.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
 
 
 def test_the_permutation_control_knows_nothing():
@@ -58,9 +59,7 @@ def test_the_permutation_control_knows_nothing():
 def test_curve_reaches_both_ends():
     found = study.rule_curve(FOUR, "q_margin")
     few = study.subsample_curve(found, 3)
-    for curve in (found, few):
-        assert curve["mean_steps"].min() == 1.0 and curve["mean_steps"].max() == 3.0
-    assert len(few) == 3
+    assert few["mean_steps"].iloc[[0, -1]].tolist() == [1.0, 3.0] and len(few) == 3
 
 
 def test_calibration_against_a_known_law():
@@ -68,11 +67,8 @@ def test_calibration_against_a_known_law():
     logits = rng.normal(size=4000) * 2
     right = rng.random(4000) < 1 / (1 + np.exp(-logits))
     table, numbers = study.calibration(logits, right)
-    pairs = mannwhitneyu(logits[right], logits[~right]).statistic
-    assert numbers["auroc"] == pytest.approx(pairs / (right.sum() * (~right).sum()))
     assert numbers["ece"] < 0.03 and table["count"].sum() == 4000
-    _, over = study.calibration(logits + 3, right)
-    assert over["ece"] > 0.2
+    assert study.calibration(logits + 3, right)[1]["ece"] > 0.2
     assert np.isnan(study.calibration(logits, np.ones(4000, bool))[1]["auroc"])
 
 
@@ -95,19 +91,10 @@ def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
     check_split({}, Halting.create({"seed": 1}))  # nothing is known of its training
 
 
-def test_a_model_for_puzzles_of_another_size_is_said():
+def test_a_model_that_does_not_fit_or_is_not_there_is_said(tmp_path):
     params = Halting.create({"puzzle": "9x9", "model_path": str(PRETRAINED / "sudoku_6x6")})
     with pytest.raises(UserError, match="is for 36 cells, and puzzles of 9x9 have 81"):
         model_and_training(params)
-
-
-def test_a_mixture_of_two_depths():
-    assert study.mixture_at(FOUR, 2.25).tolist() == [1, 1, 0.25, 0]
-    assert study.mixture_at(FOUR, 2.25).mean() == study.fixed_depth_at(FOUR, 2.25)
-    assert study.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
-
-
-def test_a_folder_without_a_model_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no model"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{}")

@@ -39,14 +39,13 @@ def test_loss_by_hand(kind):
     model, b = make(halting=kind), batch()
     out = model.loss(b)
     losses, halts, states = parts(model, b)
-    if kind == "act":
-        act = (expected_loss(losses, halts) + 0.05 * expected_steps(halts)).mean()
-    elif kind == "ponder":
-        act = (expected_loss(losses, halts) + 0.05 * ponder_kl(halts, 0.2)).mean()
-    else:
+    if kind == "graves":
         weights, cost = graves_weights(halts)
         average = sum(weights[:, t, None, None] * states[t] for t in range(4))
         act = (sequence_loss(model.output_logits(average), b["labels"]) + 0.05 * cost).mean()
+    else:
+        cost = expected_steps(halts) if kind == "act" else ponder_kl(halts, 0.2)
+        act = (expected_loss(losses, halts) + 0.05 * cost).mean()
     torch.testing.assert_close(out.loss, 0.3 * losses.mean() + 0.7 * act)
     torch.testing.assert_close(out.metrics["supervised_loss"], losses.mean().detach())
     torch.testing.assert_close(out.metrics["act_loss"], 0.7 * act.detach())
@@ -66,7 +65,7 @@ def test_halting_learns_from_later_steps_and_states_do_not():
     model, b = make(halting="act", every_step_weight=0.0), batch()
     model.loss(b).loss.backward()
     assert model.q_head.weight.grad.abs().sum() > 0
-    # gradient of the price alone: stopping earlier is cheaper, so every bias gradient is negative (raise it)
+    # gradient of the cost alone: stopping earlier is cheaper, so the bias gradient is negative
     model.zero_grad()
     expected_steps(parts(model, b)[1]).sum().backward()
     assert model.q_head.bias.grad.item() < 0
@@ -74,10 +73,8 @@ def test_halting_learns_from_later_steps_and_states_do_not():
 
 def test_every_batch_begins_anew():
     model = make(halting="act")
-    first = model.loss(batch(seed=1))
-    second = model.loss(batch(seed=2), first.state)
-    alone = model.loss(batch(seed=2))
-    torch.testing.assert_close(second.loss, alone.loss)
+    second = model.loss(batch(seed=2), model.loss(batch(seed=1)).state)
+    torch.testing.assert_close(second.loss, model.loss(batch(seed=2)).loss)
     assert second.state.train_step == 2
 
 

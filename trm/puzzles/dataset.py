@@ -77,18 +77,17 @@ class Splits:
     dropped: int = 0
 
 
-def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
+def read_csv(path: str | Path) -> PuzzleSet:
     """Read `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank; extra columns allowed).
 
-    Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). The shape is that
-    of the first puzzle unless given. Empty lines are skipped.
+    Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). Empty lines are skipped.
 
     Raises:
         PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
     """
     try:
         options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
-        return _joined(pd.read_csv(path, **options), str(path), shape)
+        return _joined(pd.read_csv(path, **options), str(path))
     except FileNotFoundError:
         what = f"no such file; give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
     except UnicodeDecodeError as error:
@@ -96,13 +95,13 @@ def read_csv(path: str | Path, shape: Shape | None = None) -> PuzzleSet:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         what = f"cannot be read to its end ({error}); fetch the file again"
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        what = f"{error}; every line must have the columns of the header"
+        what = f"{str(error).strip()}; every line must have the columns of the header"
     raise PuzzleFileError(f"{path}: {what}")
 
 
-def _joined(tables: Iterable[pd.DataFrame], name: str, shape: Shape | None = None) -> PuzzleSet:
+def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
     """The puzzles of all tables, which are pieces of one file; `name` is what messages call it."""
-    parts, line = [], 2
+    parts, line, shape = [], 2, None
     for table in tables:
         if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
             raise PuzzleFileError(f"{name}, line 2: more columns than the header has; every line must have those")
@@ -260,11 +259,8 @@ def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
     if missing := {"train", "test"} - set(found):
         raise PuzzleFileError(f"hub:{name} has no part {' and '.join(sorted(missing))}, only {', '.join(found)}")
 
-    def part(which: str) -> PuzzleSet:
-        tables = found[which].to_pandas(batch_size=LINES_AT_ONCE, batched=True)
-        return _joined((table.astype(str) for table in tables), f"hub:{name}, {which}")
-
-    return part("train"), part("test")
+    parts = {part: found[part].to_pandas(batch_size=LINES_AT_ONCE, batched=True) for part in ("train", "test")}
+    return tuple(_joined((t.astype(str) for t in tables), f"hub:{name}, {part}") for part, tables in parts.items())
 
 
 class PuzzleBatches:

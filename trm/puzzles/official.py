@@ -1,8 +1,7 @@
 """Weights of the official code (SamsungSAILMontreal/TinyRecursiveModels, models/recursive_reasoning/trm.py) as a `TRM`.
 
-The original's names, without the prefixes of its loss head (`model.`), of its wrapper (`inner.`) and of torch.compile
-(`_orig_mod.`), map one to one. Two things differ in form: the puzzle embedding has `puzzle_emb_ndim` numbers per puzzle,
-padded with zeros to whole tokens; and of the two outputs of `q_head` only the first, "halt", is used.
+The original's names map one to one, without their prefixes. Two things differ in form: the puzzle embedding has
+`puzzle_emb_ndim` numbers per puzzle, padded with zeros to whole tokens; of the two outputs of `q_head` only "halt" is used.
 
     weights = torch.load("step_65104", map_location="cpu", weights_only=True)
     model = from_official(weights, config["arch"] | {"vocab_size": 11, "seq_len": 81})
@@ -29,11 +28,7 @@ class OfficialCheckpointError(UserError):
 
 
 def official_config(config: dict) -> TRMConfig:
-    """The `TRMConfig` of an official configuration (its `arch` block with vocab_size and seq_len).
-
-    Raises:
-        OfficialCheckpointError: a field is missing, or asks for what this model does not have.
-    """
+    """The `TRMConfig` of an official configuration (its `arch` block with vocab_size and seq_len)."""
     if missing := [name for name in REQUIRED if name not in config]:
         raise OfficialCheckpointError(f"official configuration without {', '.join(missing)}")
     mlp = config.get("mlp_t", False)
@@ -54,7 +49,7 @@ def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
     """A `TRM` that computes what the official class computes with these weights, in evaluation mode.
 
     Raises:
-        OfficialCheckpointError: a tensor is missing, left over, or of another shape; the message names it.
+        OfficialCheckpointError: a field or tensor is missing, left over or does not fit; the message names it.
     """
     model = TRM(official_config(config))
     theirs = {re.sub(r"^(_orig_mod\.|model\.|inner\.)+", "", name): value for name, value in state_dict.items()}
@@ -72,5 +67,6 @@ def from_official(state_dict: dict[str, Tensor], config: dict) -> TRM:
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:  # names every tensor that is missing, left over or of another shape
-        raise OfficialCheckpointError(f"not the weights of this configuration: {error}") from None
+        what = " ".join(str(error).split())
+        raise OfficialCheckpointError(f"not the weights of this configuration: {what}") from None
     return model

@@ -26,6 +26,7 @@ PACK_SIZES = {"4x4": (36, 12), "6x6": (14_000, 2_000), "9x9": (5_500, 1_000)}
 class Shape:
     """A Sudoku grid whose boxes have `box_rows` rows and `box_cols` columns (6x6: 2 rows of 3)."""
 
+    name: str  # its key in `SHAPES`
     box_rows: int
     box_cols: int
 
@@ -49,13 +50,8 @@ class Shape:
         """Token ids: pad, blank and the digits."""
         return self.size + 2
 
-    @property
-    def name(self) -> str:
-        """Its key in `SHAPES`, as 6x6."""
-        return f"{self.size}x{self.size}"
 
-
-SHAPES = {"4x4": Shape(2, 2), "6x6": Shape(2, 3), "9x9": Shape(3, 3)}
+SHAPES = {shape.name: shape for shape in (Shape("4x4", 2, 2), Shape("6x6", 2, 3), Shape("9x9", 3, 3))}
 
 
 def tokens(digits: np.ndarray) -> np.ndarray:
@@ -156,9 +152,6 @@ def canonical_form(shape: Shape, questions: np.ndarray, chunk: int = 256) -> np.
 
     "Least" compares the pattern of clues first (read as a binary number), then the digits relabelled in the order in which
     they appear. Labels do not change the pattern, so only the moves that reach the least pattern need relabelling.
-
-    Raises:
-        ValueError: 9x9, which has 3,359,232 moves; see `grid_fingerprint`.
     """
     if shape.size > 6:
         raise ValueError(f"no canonical form for {shape.name}: too many symmetries; use grid_fingerprint")
@@ -383,27 +376,21 @@ def generate(shape: Shape, seed: int, index: int) -> tuple[list[int], list[int]]
 
 def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
     """The lines of a pack, header first: `count` minimal puzzles in order of their index, no two the same up to
-    symmetry (9x9: no two with the same solution grid up to symmetry), the first `test` of them the test part.
-
-    Raises:
-        ValueError: 10,000 puzzles in a row bring nothing new: 4x4 has only 36.
-    """
-    kept, seen, start, fresh = [], set(), 0, 0
+    symmetry (9x9: no two with the same solution grid up to symmetry), the first `test` of them the test part."""
+    kept, start, fresh = {}, 0, 0
     while len(kept) < count:
         if start - fresh > 10_000:
             raise ValueError(f"there seem to be only {len(kept)} minimal {shape.name} puzzles, not {count}")
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
-        questions, answers = (np.array(part, np.uint8) for part in zip(*new, strict=True))
+        questions, answers = (np.array(part, np.uint8) for part in zip(*new))
         keys = grid_fingerprint(shape, answers) if shape.size > 6 else canonical_form(shape, questions)
-        for puzzle, key in zip(new, keys, strict=True):
-            if key.tobytes() not in seen:
-                seen.add(key.tobytes())
-                kept.append(puzzle)
+        for puzzle, key in zip(new, keys):
+            if kept.setdefault(key.tobytes(), puzzle) is puzzle:
                 fresh = start
     lines = ["source,question,answer,rating,split"]
-    for i, puzzle in enumerate(kept[:count]):
-        question, answer = ("".join(map(str, digits)).replace("0", ".") for digits in puzzle)
+    for i, puzzle in enumerate(list(kept.values())[:count]):
+        question, answer = ("".join(map(str, grid)).replace("0", ".") for grid in puzzle)
         split = "test" if i < test else "train"
         lines.append(f"minimal_{shape.name},{question},{answer},{rating(shape, puzzle[0])},{split}")
     return lines
@@ -414,16 +401,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make a pack of Sudoku puzzles with one solution each.")
     parser.add_argument("puzzle", choices=SHAPES, help="shape of the grid")
     parser.add_argument("--out", type=Path, help="file to write (the pack of the package)")
-    parser.add_argument("--count", type=int, help="puzzles to write (as many as the shipped pack)")
-    parser.add_argument("--test", type=int, help="how many of them, from the first, are the test part")
+    parser.add_argument("--sizes", type=int, nargs=2, help="puzzles, and how many, from the first, are the test part")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    count, test = PACK_SIZES[args.puzzle]
     out = args.out or PACKS / f"sudoku_{args.puzzle}.csv.xz"
-    lines = pack_lines(SHAPES[args.puzzle], args.count or count, test if args.test is None else args.test, args.seed)
+    lines = pack_lines(SHAPES[args.puzzle], *(args.sizes or PACK_SIZES[args.puzzle]), args.seed)
     text = "".join(line + "\n" for line in lines)
     out.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
-    print(f"{out}: {len(lines) - 1} puzzles")
 
 
 if __name__ == "__main__":
