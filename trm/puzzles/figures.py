@@ -160,17 +160,6 @@ def stopping_steps(steps: np.ndarray, exact: np.ndarray, difficulty: np.ndarray,
     return tidy(figure)
 
 
-def histograms(steps: dict[str, np.ndarray], max_steps: int) -> Figure:
-    """How many puzzles stop at each step, one panel per threshold. steps: name -> (N,)."""
-    figure, axes = plt.subplots(1, len(steps), figsize=(10, 2.4), sharey=True, squeeze=False)
-    for ax, (name, values) in zip(axes[0], steps.items()):
-        ax.hist(values, np.arange(1, max_steps + 2) - 0.5, color=GREEN)
-        ax.set_xlabel("step")
-        ax.set_title(f"threshold {name}: {values.mean():.1f} steps", fontsize=9)
-    axes[0, 0].set_ylabel("puzzles that stop")
-    return tidy(figure)
-
-
 def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
     """Accuracy against the halting head's probability; the size of a point is the number of answers (bins of fewer than ten
     are left out). tables: name -> table of `trm.puzzles.halting_study.calibration`."""

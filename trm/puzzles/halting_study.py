@@ -4,8 +4,6 @@ A rule is a signal and a threshold (`trm.halting.Rule`). It is compared with *fi
 puzzles, and with the *permutation control*, its own stopping steps shuffled across puzzles, both at equal mean steps.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -70,11 +68,6 @@ def choose_threshold(valid: Evaluation, signal: str, tolerance: float) -> Rule:
 def choose_thresholds(valid: Evaluation, tolerance: float) -> dict[str, Rule]:
     """`choose_threshold` for each of `OWN_SIGNALS` that the evaluation has, by signal."""
     return {signal: choose_threshold(valid, signal, tolerance) for signal in OWN_SIGNALS if signal in valid.signals}
-
-
-def cheapest(valid: Evaluation, rules: Iterable[Rule]) -> Rule:
-    """The rule with the fewest mean steps on the validation puzzles, the first of equals."""
-    return min(rules, key=lambda rule: valid.halted(rule)[1])
 
 
 def fixed_depth_at(evaluation: Evaluation, mean_steps: float) -> float:

@@ -43,8 +43,7 @@ def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
 
 def model_and_training(params) -> tuple[TRM, dict]:
     """The model in `model_path`, or else the one that ships for `puzzle`, on the chapter's device, and how it was trained:
-    training.json beside a shipped one, params.json above one that a run saved, else {}. UserError: there is none, or it is
-    for puzzles of another size."""
+    training.json beside a shipped one, params.json above one that a run saved, else {}."""
     if params.model_path:
         model = load_model(params.model_path, params.device)
         about = Path(params.model_path).resolve().parent / "params.json"
@@ -59,19 +58,14 @@ def model_and_training(params) -> tuple[TRM, dict]:
 
 
 def check_split(training: dict, params) -> None:
-    """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle.
-
-    training: of `model_and_training`. Data from another file, and models of which nothing is known, are not checked.
-
-    Raises:
-        UserError: the same data, split in another way.
-    """
+    """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle: UserError where the same
+    data are split in another way. Other files, and models of which nothing is known (no `training`), are not checked."""
     if not training or Path(params.data_path).name != Path(training["data_path"]).name:
         return
     differ = [name for name in ("seed", "valid_size", "test_size") if getattr(params, name) != training[name]]
-    if differ == ["test_size"] and not params.data_path and params.test_size <= training["test_size"]:
-        return  # the pack has a fixed test part, of which this takes fewer
-    if differ:
+    # the pack has a fixed test part, of which it is safe to take fewer
+    fewer = differ == ["test_size"] and not params.data_path and params.test_size <= training["test_size"]
+    if differ and not fewer:
         right = ", ".join(f"{name} {training[name]}" for name in differ)
         raise UserError(f"the model was trained on a part of these puzzles; give {right}, or another model_path")
 
@@ -191,10 +185,7 @@ def solve_until(
     """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
     noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`). At most `batch_size` examples are at work at a time. The
-    answers are those that `solve` gives at the step where the rule stops, up to rounding.
-
-    Raises:
-        ValueError: no examples, or a signal that is not available ("is_valid" requires `check`).
+    answers are those that `solve` gives at the step where the rule stops, up to rounding. The rule "is_valid" requires `check`.
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
@@ -206,10 +197,8 @@ def solve_until(
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))
         return ActiveBatch.begin(model, inputs[rows], ids, extra)
 
-    waiting = torch.arange(len(inputs), device=inputs.device)
-    rows, waiting = waiting[:batch_size], waiting[batch_size:]
-    batch = begin(rows)
-    done, parts = [], []
+    rows, waiting = torch.arange(len(inputs), device=inputs.device).tensor_split([batch_size])
+    batch, done, parts = begin(rows), [], []
     while len(rows):
         batch, logits, signals = batch.step(model, check)
         stop = rule.halts(signals[rule.signal]) | (batch.steps >= max_steps)
@@ -218,9 +207,8 @@ def solve_until(
         done.append(rows[stop])
         parts.append((logits[stop], batch.steps[stop].long(), {name: value[stop] for name, value in signals.items()}))
         batch, rows = batch.select(~stop), rows[~stop]
-        free = batch_size - len(rows)
-        if len(waiting) and free:
-            fresh, waiting = waiting[:free], waiting[free:]
+        if len(waiting):
+            fresh, waiting = waiting.tensor_split([batch_size - len(rows)])
             batch, rows = batch.concat(begin(fresh)), torch.cat((rows, fresh))
     order = torch.cat(done).argsort()
     logits, steps, signals = zip(*parts)
@@ -269,13 +257,10 @@ class Evaluation:
 
     def metrics(self, part: str) -> dict[str, float]:
         """Accuracies after the last step; mean_steps until the model stops as it was taught, and its accuracy there."""
+        last = {"exact_accuracy": float(self.exact_by_step[-1]), "cell_accuracy": float(self.cells_by_step[-1])}
         halted, mean_steps = self.halted(self.taught)
-        return {
-            f"{part}/exact_accuracy": float(self.exact_by_step[-1]),
-            f"{part}/cell_accuracy": float(self.cells_by_step[-1]),
-            f"{part}/mean_steps": mean_steps,
-            f"{part}/halted_exact_accuracy": halted,
-        }
+        found = last | {"mean_steps": mean_steps, "halted_exact_accuracy": halted}
+        return {f"{part}/{name}": value for name, value in found.items()}
 
 
 def validity_check(shape: Shape) -> Check:
@@ -290,14 +275,10 @@ def validity_check(shape: Shape) -> Check:
 
 def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 512) -> Evaluation:
     """Answers of `model` to all `puzzles` after each of `steps` supervision steps (0: as many as in training)."""
-    device, check = model.embed.device, validity_check(puzzles.shape)
-    inputs, labels = tokens(puzzles.questions), tokens(puzzles.answers)
-    parts = []
-    for start in range(0, len(puzzles), batch_size):
-        part = torch.from_numpy(inputs[start : start + batch_size]).to(device)
-        parts.append(solve(model, part, steps or None, check=check))
+    batches = torch.from_numpy(tokens(puzzles.questions)).to(model.embed.device).split(batch_size)
+    parts = [solve(model, batch, steps or None, check=validity_check(puzzles.shape)) for batch in batches]
     predictions = torch.cat([part.predictions for part in parts]).cpu().numpy()
     signals = {n: torch.cat([part.signals[n] for part in parts]).cpu().numpy() for n in parts[0].signals}
     signals["random"] = np.random.default_rng(len(puzzles)).random(predictions.shape[:2], np.float32)
-    correct = predictions == labels[:, None]
+    correct = predictions == tokens(puzzles.answers)[:, None]
     return Evaluation(predictions, puzzles.questions == 0, correct, signals, TAUGHT[model.config.halting])
