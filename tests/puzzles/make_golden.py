@@ -41,11 +41,8 @@ def main(checkout: str) -> None:
             model.inner.q_head.bias.normal_()
             if config["puzzle_emb_ndim"]:
                 model.inner.puzzle_emb.weights.normal_()
-        batch = {
-            "inputs": torch.randint(0, 7, (3, 6), dtype=torch.int32),
-            "labels": torch.randint(0, 7, (3, 6), dtype=torch.int32),
-            "puzzle_identifiers": torch.tensor([0, 3, 1], dtype=torch.int32),
-        }
+        batch = {name: torch.randint(0, 7, (3, 6), dtype=torch.int32) for name in ("inputs", "labels")}
+        batch["puzzle_identifiers"] = torch.tensor([0, 3, 1], dtype=torch.int32)
         carry = model.initial_carry(batch)
         tensors = {prefix + key.removeprefix("inner."): value for key, value in model.state_dict().items()}
         tensors |= {"inputs": batch["inputs"], "puzzle_ids": batch["puzzle_identifiers"]}
@@ -55,7 +52,6 @@ def main(checkout: str) -> None:
                 tensors[f"logits_{step}"], tensors[f"q_halt_{step}"] = out["logits"], out["q_halt_logits"]
         path = Path(__file__).parent.parent / "golden" / f"official_{name}.safetensors"
         save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata={"config": json.dumps(config)})
-        print(path, path.stat().st_size)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,6 @@ def test_is_solution_finds_any_wrong_cell(pack):
         assert is_solution(puzzles.shape, puzzles.questions * 0, changed)[0] == (digit == puzzles.answers[0, cell])
 
 
-# --- symmetries ---------------------------------------------------------------------------------------------------
-
-
 def test_every_line_order_keeps_the_groups():
     orders = sudoku.line_permutations(6, 2)
     assert len(orders) == 6 * 2**3 == len({tuple(o) for o in orders})
@@ -134,9 +131,6 @@ def test_symmetries_and_hashes_stay_what_they_are(pack):
         found += [hashlib.sha256(part.tobytes()).hexdigest()[:12] for part in (turned, prints)]
     assert int(sudoku.hash_columns(1, 2)) == 8003173803587857272
     assert " ".join(found) == "c41099bfe634 8bc16ac34742 f3c15baa56d1 ecad1abff7d8 075d0a760e88 198f9e72b511"
-
-
-# --- exact solver, generator, packs -------------------------------------------------------------------------------
 
 
 def brute_force(shape, question):

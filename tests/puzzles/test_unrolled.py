@@ -52,15 +52,6 @@ def test_loss_by_hand(kind):
     assert 1 <= out.metrics["mean_steps"] <= 5
 
 
-def test_deep_supervision_alone_and_halting_alone():
-    """Each weight means what it says: with the other at zero, only one term is left."""
-    b = batch()
-    both, deep, act = (make(halting="act", **w).loss(b) for w in ({}, {"act_weight": 0.0}, {"every_step_weight": 0.0}))
-    torch.testing.assert_close(deep.loss, 0.3 * deep.metrics["supervised_loss"])
-    torch.testing.assert_close(act.loss, act.metrics["act_loss"])
-    torch.testing.assert_close(both.loss, deep.loss + act.loss)
-
-
 def test_halting_learns_from_later_steps_and_states_do_not():
     model, b = make(halting="act", every_step_weight=0.0), batch()
     model.loss(b).loss.backward()

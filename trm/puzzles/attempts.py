@@ -1,8 +1,6 @@
 """Restarts: several attempts at a puzzle from different starts, and which of their answers to take.
 
-A start differs by a symmetry (the puzzle is transformed, the answer transformed back) or by noise on the initial z_H. An
-answer is chosen by what the model knows (its confidence, how little its state moves, how often it gave the same answer) or
-by the constraints of the puzzle.
+A start differs by a symmetry (the puzzle is transformed, the answer transformed back) or by noise on the initial z_H.
 """
 
 from dataclasses import dataclass
@@ -79,10 +77,7 @@ def _attempt_once(
 def attempt(
     model: TRM, puzzles: PuzzleSet, tries: int, steps: int, start: str = "symmetry", seed: int = 0, noise: float = 1.0
 ) -> Attempts:
-    """`tries` attempts at every puzzle, of `steps` supervision steps each.
-
-    start: "symmetry" (a random one per attempt) or "noise" (normal, with std `noise`, on the initial z_H).
-    """
+    """`tries` attempts at every puzzle, of `steps` supervision steps each; `noise` is a std, for `start` "noise"."""
     rule = Rule("fixed", steps)
     outs, answers = zip(*(_attempt_once(model, puzzles, i, rule, steps, start, seed, noise) for i in range(tries)))
     answers = np.stack(answers, 1)

@@ -1,7 +1,4 @@
-"""Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation.
-
-One reader for all: the format of Sudoku-Extreme, `source,question,answer,rating`, in which the packs are written too.
-"""
+"""Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation."""
 
 import lzma
 import zlib
@@ -78,7 +75,7 @@ class Splits:
 
 
 def read_csv(path: str | Path) -> PuzzleSet:
-    """Read `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank; extra columns allowed).
+    """Read the format of Sudoku-Extreme, `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank).
 
     Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). Empty lines are skipped.
 
@@ -183,9 +180,6 @@ def load(
         test_size: so many of the test puzzles, the same for every seed; 0: all, where the test part is given.
 
     No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left out.
-
-    Raises:
-        PuzzleFileError: unreadable or wrong data, or fewer puzzles than asked for.
     """
     if puzzle not in SHAPES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")

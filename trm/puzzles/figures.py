@@ -99,7 +99,6 @@ def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
     return tidy(figure)
 
 
-# Style of each rule, in every figure.
 RULES = {
     "fixed": {"color": RED, "label": "fixed depth", "linestyle": "--", "marker": "x", "markersize": 4},
     "q_halt": {"color": GREEN, "label": "halting head"},
@@ -124,17 +123,13 @@ def _log_steps(ax: Axes, largest: float) -> None:
 
 
 def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:
-    """Accuracy against mean steps (columns of `curves`), one line per rule, one panel per label.
-
-    chosen: mean steps and accuracy of the chosen rule, to be marked.
-    """
+    """Accuracy against mean steps, one line per rule, one panel per label; the point `chosen` (steps, accuracy) is marked."""
     labels = list(curves["label"].unique())
     size = (8, 4.2) if len(labels) == 1 else (3.6 * len(labels) + 1.6, 3.6)
     figure, axes = plt.subplots(1, len(labels), figsize=size, squeeze=False)
     for ax, label in zip(axes[0], labels):
         for rule, group in curves[curves["label"] == label].groupby("rule", sort=False):
-            group = group.sort_values("mean_steps")
-            ax.plot(group["mean_steps"], group["accuracy"], **RULES[rule])
+            ax.plot(*group.sort_values("mean_steps")[["mean_steps", "accuracy"]].to_numpy().T, **RULES[rule])
         if chosen:
             ax.plot(*chosen, "o", markersize=10, markerfacecolor="none", color="black", label="chosen on validation")
         ax.set_title(label)
@@ -196,9 +191,8 @@ def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECT
         for ax, start in zip(column, ("symmetry", "noise")):
             ax.plot(means[label, "steps", ""], "x--", color=RED, label="more steps")
             for selection in selections:
-                style = "o:" if selection == "oracle" else "o-"
-                mean = means[label, start, selection]
-                ax.plot(mean, style, markersize=4, label=selection, color=SELECTIONS[selection])
+                style = {"color": SELECTIONS[selection], "linestyle": ":" if selection == "oracle" else "-"}
+                ax.plot(means[label, start, selection], marker="o", markersize=4, label=selection, **style)
             _log_steps(ax, table["compute"].max())
     for ax, start in zip(axes[:, 0], ("other symmetries", "noise on z_H")):
         ax.set_ylabel(f"puzzles solved,\nattempts from {start}")
@@ -234,7 +228,6 @@ def ponder_sweep(table: pd.DataFrame) -> Figure:
     for ax, (column, label) in zip(axes, labels.items()):
         ax.axvspan(1e-4, 5e-3, color="#eeeeee")
         ax.plot(sweep["ponder_coef"], sweep[column], "o", color=BLUE, markersize=4)
-        mean = sweep.groupby("ponder_coef")[column].mean()
-        ax.plot(mean.index, mean, color=BLUE)
+        ax.plot(sweep.groupby("ponder_coef")[column].mean(), color=BLUE)
         ax.set(xscale="log", xlabel="ponder_coef (nats per step)", ylabel=label)
     return tidy(figure)

@@ -135,11 +135,8 @@ def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float
 def compute_curve(
     model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int, more_steps: int, restarts: int
 ) -> pd.DataFrame:
-    """Accuracy against compute of more steps and of more attempts, one row each.
-
-    Columns: label, seed, kind ("steps", "symmetry" or "noise"), selection, tries, steps (of an attempt), compute
-    (supervision steps per puzzle), accuracy, gain over one try of `steps` steps, low and high (its 95 % interval).
-    """
+    """Accuracy against compute (supervision steps per puzzle) of more steps and of more attempts, one row each; gain over one
+    try of `steps` steps, low and high (its 95 % interval). kind: steps, symmetry or noise."""
     exact = evaluate(model, puzzles, more_steps).exact
     found = [("steps", "", 1, depth, exact[:, depth - 1]) for depth in sorted({*_doublings(more_steps), steps})]
     for kind in STARTS:
@@ -172,10 +169,8 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM | Non
 def summary_row(
     label: str, model: TRM, test: Evaluation, answers, rule: Rule, entropy_rule: Rule, seconds, retried: RetryResult
 ) -> dict[str, float | str]:
-    """The numbers of a trained model that chapter 03 discusses, as one row; intervals are 95 %, over the puzzles.
-
-    answers: (N, T) digits, the solutions. seconds: wall time of all test puzzles by "fixed", "rule", "entropy", "retry".
-    """
+    """The numbers of a trained model that chapter 03 discusses, as one row; intervals are 95 %, over the puzzles. answers:
+    (N, T) digits, the solutions. seconds: wall time of all test puzzles by "fixed", "rule", "entropy", "retry"."""
     accuracy, mean_steps = test.halted(rule)
     entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     steps = test.steps(rule)

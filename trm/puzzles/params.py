@@ -15,13 +15,11 @@ ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
 
 # What an arm of chapter 03 changes in the parameters of chapter 04.
-EXPLORE_LESS = {
-    "halt_exploration_prob": 0.5, "halt_exploration_end": 0.0, "halt_exploration_anneal_steps": ALL_STEPS
-}  # fmt: skip
+ANNEALED = dict(halt_exploration_prob=0.5, halt_exploration_end=0.0, halt_exploration_anneal_steps=ALL_STEPS)
 HALTING_ARMS = {
     "q": {"halting": "q"},
     "q_continue": {"halting": "q_continue"},
-    "annealed": {"halting": "q", **EXPLORE_LESS},
+    "annealed": {"halting": "q", **ANNEALED},
     "depth": {"halting": "q", "depth_curriculum": CGAR},
     "act": {"halting": "act"},
     "act_alone": {"halting": "act", "every_step_weight": 0.0, "act_weight": 1.0},

@@ -82,8 +82,6 @@ def is_solution(shape: Shape, questions: np.ndarray, answers: np.ndarray) -> np.
     return good
 
 
-# --- symmetries ---------------------------------------------------------------------------------------------------
-#
 # A symmetry relabels the digits and moves the cells: it permutes the bands, the rows within each band, the stacks and the
 # columns within each stack, and, where boxes are square, may transpose. It maps solutions to solutions.
 
@@ -98,7 +96,7 @@ def line_permutations(lines: int, per_group: int) -> np.ndarray:
 
 
 def random_numbers(shape: Shape) -> int:
-    """How many uniform numbers describe one symmetry: rows, columns, a swap of the two orders, one key per digit."""
+    """How many uniform numbers pick one symmetry: rows, columns, a swap of the two orders, one key per digit."""
     return 3 + shape.size
 
 
@@ -172,9 +170,6 @@ def canonical_form(shape: Shape, questions: np.ndarray, chunk: int = 256) -> np.
     return result
 
 
-# --- hashes -------------------------------------------------------------------------------------------------------
-
-
 def _mix(x: np.ndarray) -> np.ndarray:
     """splitmix64's finaliser: scrambles uint64 numbers, one to one."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -227,9 +222,6 @@ def _line_hash(grid: np.ndarray, per_group: int) -> np.ndarray:
     for _ in range(3):  # sums of hashes stand for multisets
         colour = hash_columns(colour, (hash_columns(edges, colour[:, None, :]) * other).sum(2, dtype=np.uint64))
     return hash_columns(colour).sum(1, dtype=np.uint64)
-
-
-# --- exact solver and generator -----------------------------------------------------------------------------------
 
 
 class Solver:

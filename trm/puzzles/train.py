@@ -37,9 +37,8 @@ SCALED = ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_int
 def make_model(params: TrmTrain, data: Splits) -> TRM:
     """The TRM that `params` describe, for the puzzles in `data`; its initial weights depend on `params.seed` alone."""
     torch.manual_seed(params.seed)
-    shape = data.train.shape
     kind = UnrolledTRM if params.halting in UNROLLED else TRM
-    return kind(TRMConfig.of(params, vocab_size=shape.vocab_size, seq_len=shape.cells))
+    return kind(TRMConfig.of(params, data.train.shape.vocab_size, data.train.shape.cells))
 
 
 def count_flops(params: TrmTrain) -> dict[str, int]:
@@ -78,10 +77,8 @@ def supervision_arm(params: DeepSupervision, arm: str, seed: int) -> TrmTrain:
 
 
 def halting_arm(params: Halting, arm: str, seed: int) -> TrmTrain:
-    """An arm of chapter 03 ("act:5e-3" sets `ponder_coef`), with the compute of "q".
-
-    Arms that unroll all supervision steps take as many times fewer examples per batch; steps are scaled for the others.
-    """
+    """An arm of chapter 03 ("act:5e-3" sets `ponder_coef`), with the compute of "q": fewer examples per batch where all
+    supervision steps are unrolled, fewer or more steps for the others."""
     name, _, coef = arm.partition(":")
     changes = dict(HALTING_ARMS[name.strip()])
     if coef:
@@ -121,8 +118,7 @@ def train_arms(
     keys = [(name, seed) for seed in range(params.num_seeds) for name in arm_names(params.arms)]
     all_params = {key: arm(params, *key) for key in keys}  # checked before any is trained
     for (name, seed), own in all_params.items():
-        result = train_and_test(run, f"{name}-{seed}", own, data)
-        if result is None:
+        if (result := train_and_test(run, f"{name}-{seed}", own, data)) is None:
             return
         result.arm = name
         yield result
