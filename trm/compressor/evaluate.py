@@ -31,7 +31,7 @@ class StateErrors:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, back: Tensor) -> None:
-        """Accumulate a batch."""
+        """Accumulate a batch of states and reconstructions."""
         x, back = x.detach().double().cpu(), back.detach().double().cpu()
         centred, centred_back = x - self.mean, back - self.mean
         error = (back - x).square().sum(1)
@@ -54,9 +54,8 @@ class StateErrors:
     def metrics(self) -> dict[str, float]:
         """The metrics."""
         s, D = self.sums, len(self.mean)
-        variance, variance_back = (
-            (s[two] - s[one].square() / self.n).sum() for one, two in (("x", "xx"), ("back", "bb"))
-        )
+        variance = (s["xx"] - s["x"].square() / self.n).sum()
+        variance_back = (s["bb"] - s["back"].square() / self.n).sum()
         rms = (s["energy"] / self.n).sqrt()
         found = {
             "mse": s["error"] / self.n / D,
@@ -73,10 +72,9 @@ class StateErrors:
 
 
 class OutputErrors:
-    """Sums over the model's logits from the states and from their reconstructions; `metrics` are:
+    """Sums over the model's logits from the states and from their reconstructions; `metrics`, means over positions, are:
 
-    kl, KL(p(x) || p(x^)) in nats; top1_agreement, share of positions with the same most likely token; ce_change, the change
-    of the cross-entropy of the next token, in nats. All are means over positions.
+    kl, KL(p(x) || p(x^)) in nats; top1_agreement, share with the same most likely token; ce_change, of the next token, in nats.
     """
 
     def __init__(self):
@@ -109,16 +107,11 @@ def following_tokens(batch: dict[str, np.ndarray]) -> np.ndarray:
 
 @torch.no_grad()
 def evaluate(
-    compressor: Callable[[Tensor], Tensor],
-    batches: Iterable[dict[str, np.ndarray]],
-    mean: Tensor,
-    reader: StateReader,
-    outputs: bool = True,
+    compressor: Callable, batches: Iterable[dict[str, np.ndarray]], mean: Tensor, reader: StateReader, outputs=True
 ) -> dict[str, float]:
-    """All metrics of a compressor on batches of `trm.compressor.states.StateBatches` with their states.
+    """All metrics of a compressor, states (N, D) -> (N, D), on batches of `trm.compressor.states.StateBatches` with states.
 
-    compressor: states (N, D) -> (N, D). outputs: also the metrics of the model's output, where it has a head; from states
-    below the last layer the layers above compute it.
+    outputs: also those of the model's output, where it has a head; layers above the states compute it.
     """
     outputs = outputs and reader.head is not None
     of_states, of_outputs = StateErrors(mean), OutputErrors()
@@ -127,36 +120,22 @@ def evaluate(
         x = torch.from_numpy(batch["states"])[mask].to(reader.device)
         back = compressor(x)
         of_states.add(x, back)
-        if outputs:
-            both = (
-                (reader.lm_head(x), reader.lm_head(back)) if reader.last else _logits(reader, batch, mask, compressor)
-            )
-            of_outputs.add(*both, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
+        if not outputs:
+            continue
+        if reader.last:
+            logits = [reader.lm_head(x), reader.lm_head(back)]
+        else:
+            ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
+            where = mask[..., None].to(reader.device)
+            change = lambda x, where=where: torch.where(where, compressor(x), x)  # noqa: E731
+            logits = [reader.logits(ids, attention, how)[mask] for how in (None, change)]
+        of_outputs.add(*logits, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
     return of_states.metrics() | (of_outputs.metrics() if outputs else {})
 
 
-def _logits(reader: StateReader, batch, mask: Tensor, compressor: Callable) -> tuple[Tensor, Tensor]:
-    """Logits (N, V) of the model, and those with the states of the positions that count replaced."""
-    ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
-    where = mask.to(reader.device)
-
-    def change(states: Tensor) -> Tensor:
-        changed = states.clone()
-        changed[where] = compressor(states[where])
-        return changed
-
-    return reader.logits(ids, attention)[where], reader.logits(ids, attention, change)[where]
-
-
-def excess_error(rows: pd.DataFrame, stage: str = "1a") -> pd.Series:
-    """mse of the tied compressor over that of the optimum, less 1, on the test text of `stage`, for each K."""
-    rows = rows[(rows["trained"] == stage) & (rows["text"] == stage)]
-    mse = rows.pivot_table(index="K", columns="arm", values="mse")
-    return mse["tied"] / mse["optimum"] - 1
-
-
 def chapter_metrics(rows: pd.DataFrame, K: int, stage: str) -> dict[str, float | list]:
-    """The metrics of chapter 01: compressor/<metric>_<arm>, lists over the sizes, and test/<metric>_<arm> at size K."""
+    """The metrics of chapter 01: compressor/<metric>_<arm>, lists over the sizes; test/<metric>_<arm>, at size K; and
+    compressor/pca_excess_max, the largest mse of the tied compressor over that of the optimum, less 1."""
     here = rows[(rows["trained"] == stage) & (rows["text"] == stage)]
     found: dict[str, float | list] = {"compressor/sizes": sorted(int(size) for size in here["K"].unique())}
     for metric in [name for name in ("mse", "cosine_similarity", "kl", "top1_agreement") if name in here]:
@@ -164,5 +143,6 @@ def chapter_metrics(rows: pd.DataFrame, K: int, stage: str) -> dict[str, float |
         found |= {f"compressor/{metric}_{arm}": table[arm].tolist() for arm in table}
         found |= {f"test/{metric}_{arm}": float(table.loc[K, arm]) for arm in table if K in table.index}
     if "tied" in here["arm"].unique():
-        found["compressor/pca_excess_max"] = float(excess_error(rows, stage).max())
+        mse = here.pivot_table(index="K", columns="arm", values="mse")
+        found["compressor/pca_excess_max"] = float((mse["tied"] / mse["optimum"] - 1).max())
     return found

@@ -34,8 +34,7 @@ METRICS = {
 def shapes(T: int, D: int, K: int) -> Figure:
     """Shapes of a sequence of T states before, in and after compression; heights to scale."""
     figure, ax = plt.subplots(figsize=(8, 2.4))
-    tall = {"hidden states": D, "compressed": K, "reconstruction": D}
-    for place, (name, size) in enumerate(tall.items()):
+    for place, (name, size) in enumerate((("hidden states", D), ("compressed", K), ("reconstruction", D))):
         height = max(size / D, 0.06)
         ax.add_patch(plt.Rectangle((3 * place, -height / 2), 1.6, height, facecolor="#dde6f0", edgecolor="#1f4e79"))
         ax.text(3 * place + 0.8, 0.62, f"{name}\n[B, {T}, {size}]", ha="center", va="bottom", fontsize=9)
@@ -73,13 +72,11 @@ def trade_off(table: pd.DataFrame) -> Figure:
     for ax, (metric, label) in zip(panels.flat, metrics.items()):
         lines |= _panel(ax, table, metric)
         ax.set_title(label, fontsize=10)
-        if metric in ("mse", "kl"):
-            ax.set_yscale("log")
+        ax.set_yscale("log" if metric in ("mse", "kl") else "linear")
     for ax in panels.flat[len(metrics) :]:
         ax.set_visible(False)
-    tidy(figure)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3, "frameon": False, "fontsize": 9}
-    figure.legend(lines.values(), lines.keys(), **below)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 3}
+    tidy(figure).legend(lines.values(), lines.keys(), frameon=False, fontsize=9, **place)
     return figure
 
 
@@ -96,7 +93,7 @@ def answers(table: pd.DataFrame, plain: float | None = None) -> Figure:
 
 def _panel(ax, table: pd.DataFrame, metric: str) -> dict:
     """Draw `metric` against K; returns the line of each name."""
-    sizes, lines = sorted(table["K"].unique()), {}
+    lines = {}
     for arm, (colour, line, marker, name) in ARMS.items():
         found = table[(table["arm"] == arm) & table[metric].notna()].groupby("K")[metric].agg(["mean", "std"])
         if len(found):
@@ -104,12 +101,11 @@ def _panel(ax, table: pd.DataFrame, metric: str) -> dict:
             bar = found["std"].fillna(0)
             lines[name] = ax.errorbar(found.index, found["mean"], bar, markersize=4, capsize=2, **style)
     ax.set(xlabel="K, numbers per compressed state")
-    _mark_sizes(ax, sizes)
+    _mark_sizes(ax, sorted(table["K"].unique()))
     return lines
 
 
 def _mark_sizes(ax, sizes: Sequence[int]) -> None:
-    """A logarithmic axis of x with a tick at each size."""
     ax.set(xscale="log")
     ax.set_xticks(list(sizes), [str(K) for K in sizes])
     ax.xaxis.set_minor_locator(NullLocator())

@@ -12,7 +12,6 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from trm.compressor.optimum import LogitMetric, SecondMoment
@@ -22,29 +21,13 @@ from trm.protocol import StepOutput
 KINDS = ("tied", "affine", "linear", "nonlinear")
 
 
-class CompressorParams(BaseModel):
-    """The parameters of a chapter that define a compressor."""
-
-    d_compressed: int = Field(32, ge=1, description="size K of the compressed state")
-    expansion: float = Field(2.0, gt=0, description="inner width of the MLPs of nonlinear, in D")
-
-
 class Compressor(nn.Module, PyTorchModelHubMixin):
-    """See the top of this file. config.json holds the arguments.
+    """A compressor of one of `KINDS` from D = hidden_size to K = d_compressed; config.json holds the arguments.
 
-    Args:
-        hidden_size: D.
-        d_compressed: K.
-        kind: one of `KINDS`.
-        expansion: inner width of the MLPs as a multiple of D.
-
-    Raises:
-        UserError: K is not 1 to D, or an unknown kind.
+    expansion: inner width of the MLPs as a multiple of D.
     """
 
-    def __init__(
-        self, hidden_size: int, d_compressed: int, kind: str = "tied", expansion: float = CompressorParams().expansion
-    ):
+    def __init__(self, hidden_size: int, d_compressed: int, kind: str = "tied", expansion: float = 2.0):
         super().__init__()
         if kind not in KINDS:
             raise UserError(f"no compressor {kind!r}; there are {', '.join(KINDS)}")
@@ -57,20 +40,15 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
             self.own_decoder = nn.Parameter(self.encoder.detach().T.clone())
         if kind == "nonlinear":
             inner = int(expansion * hidden_size)
-            self.before = _mlp(hidden_size, inner, d_compressed)
-            self.after = _mlp(d_compressed, inner, hidden_size)
+            self.before, self.after = _mlp(hidden_size, inner, d_compressed), _mlp(d_compressed, inner, hidden_size)
         self.read_states: Callable[[Tensor, Tensor], Tensor] | None = None  # for batches without states
-        self.lm_head: Callable[[Tensor], Tensor] | None = (
-            None  # states -> logits: set to train on the KL of the outputs
-        )
+        self.lm_head: Callable[[Tensor], Tensor] | None = None  # states -> logits: to train on the KL of the outputs
 
     @staticmethod
     def check_size(hidden_size: int, d_compressed: int) -> None:
         """Raise UserError unless 1 <= K <= D."""
         if not 1 <= d_compressed <= hidden_size:
-            raise UserError(
-                f"d_compressed {d_compressed} is not between 1 and the size of the hidden states, {hidden_size}"
-            )
+            raise UserError(f"d_compressed {d_compressed} is not between 1 and the size of the states, {hidden_size}")
 
     @property
     def decoder(self) -> Tensor:
@@ -86,8 +64,7 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
     def decompress(self, z: Tensor) -> Tensor:
         """(..., K) -> (..., D)."""
         x = z @ self.decoder.T
-        if self.kind == "nonlinear":
-            x = x + self.after(z)
+        x = x + self.after(z) if self.kind == "nonlinear" else x
         return x if self.bias is None else x + self.bias
 
     def forward(self, batch, state: None = None, detail: bool = False):
@@ -99,9 +76,8 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
         """Mean squared error per element; where `lm_head` is set, KL(p(x) || p(x^)) of its outputs per position, in nats.
 
-        batch: mask (B, T), the positions that count; positions (B,), whose sum divides the loss, so that the mean over the
-        processes of a training is the mean over all positions; states (B, T, D), or input_ids and attention (B, T), from
-        which `read_states` computes them.
+        batch: mask (B, T); positions (B,), whose sum divides the loss, so that the mean over processes is that over positions;
+        states (B, T, D), or input_ids and attention (B, T), from which `read_states` computes them.
         """
         states = batch["states"] if "states" in batch else self.read_states(batch["input_ids"], batch["attention"])
         states = states[batch["mask"]].float()  # (N, D)
@@ -117,22 +93,20 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
         return StepOutput(loss, None, metrics | {"total_loss": loss.detach()})
 
     @torch.no_grad()
-    def set_linear(self, encoder: Tensor, decoder: Tensor | None = None, bias: Tensor | None = None) -> Self:
-        """Set the encoder (K, D), and the decoder (D, K) and the bias (D,) where this kind has them."""
-        self.encoder.copy_(encoder)
-        if self.own_decoder is not None:
-            self.own_decoder.copy_(encoder.T if decoder is None else decoder)
-        if self.bias is not None and bias is not None:
-            self.bias.copy_(bias)
-        return self
-
     def set_optimum(self, moment: SecondMoment, metric: LogitMetric | None = None) -> Self:
         """Set the linear optimum for the states in `moment`: of the mean square, or, with `metric`, of the output
         distribution (only for kinds with two matrices)."""
         if metric is not None:
-            return self.set_linear(*metric.best(moment.matrix(centred=True), self.d_compressed), moment.mean)
-        _, vectors = moment.eigen(centred=self.kind != "tied")
-        return self.set_linear(vectors[: self.d_compressed], None, moment.mean)
+            encoder, decoder = metric.best(moment.matrix(centred=True), self.d_compressed)
+        else:
+            encoder = moment.eigen(centred=self.kind != "tied")[1][: self.d_compressed]
+            decoder = encoder.T
+        self.encoder.copy_(encoder)
+        if self.own_decoder is not None:
+            self.own_decoder.copy_(decoder)
+        if self.bias is not None:
+            self.bias.copy_(moment.mean)
+        return self
 
 
 def _mlp(size: int, inner: int, out: int) -> nn.Sequential:

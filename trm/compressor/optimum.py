@@ -9,10 +9,13 @@ from torch import Tensor
 
 from trm.errors import UserError
 
-NOT_FINITE = (
-    "batch {batch} of the hidden states holds a number that is not finite{where}; check that the model is complete and its "
-    "precision wide enough (bfloat16 instead of float16)"
-)
+
+def require_finite(total: Tensor, batch: int) -> None:
+    """Raise UserError unless `total`, a sum over the states of a batch, is finite."""
+    if not torch.isfinite(total).all():  # far quicker than to look at every number
+        raise UserError(
+            f"batch {batch} of the hidden states holds a number that is not finite; use a wider `precision`"
+        )
 
 
 class SecondMoment:
@@ -25,16 +28,10 @@ class SecondMoment:
         self.products = torch.zeros(dim, dim, dtype=torch.float64)
 
     def add(self, states: Tensor) -> None:
-        """Accumulate states (N, D).
-
-        Raises:
-            UserError: a state is not finite; the message names its batch.
-        """
+        """Accumulate states (N, D); UserError where one is not finite."""
         x = states.detach().to("cpu", torch.float64)
         total = x.sum(0)
-        if not torch.isfinite(total).all():  # far quicker than to look at every number
-            row = int((~torch.isfinite(x)).any(1).nonzero()[0])
-            raise UserError(NOT_FINITE.format(batch=self.batches, where=f" (its row {row})"))
+        require_finite(total, self.batches)
         self.batches += 1
         self.count += len(x)
         self.total += total
@@ -53,33 +50,11 @@ class SecondMoment:
         return found - torch.outer(self.mean, self.mean) if centred else found
 
     def eigen(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """(values (D,), vectors (D, D), one per row), the largest first.
-
-        Raises:
-            UserError: no states were added.
-        """
+        """(values (D,), vectors (D, D), one per row), the largest first."""
         if not self.count:
             raise UserError("no hidden states were read: the texts hold no token that counts")
         values, vectors = torch.linalg.eigh(self.matrix(centred))
         return values.flip(0).clamp_min(0), vectors.flip(1).T.contiguous()
-
-    def bound(self, centred: bool = False) -> Tensor:
-        """The least mean squared error per element for K = 0, 1, ..., D: (D + 1,)."""
-        values, _ = self.eigen(centred)
-        return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)]) / len(values)
-
-    def error(self, encoder: Tensor, decoder: Tensor, bias: Tensor | None = None) -> float:
-        """Mean squared error per element of x -> decoder encoder (x - bias) + bias on these states.
-
-        encoder (K, D), decoder (D, K), bias (D,) or None.
-        """
-        D = len(self.total)
-        lost = torch.eye(D, dtype=torch.float64) - decoder.double() @ encoder.double()
-        second = self.matrix(centred=False)
-        if bias is not None:
-            b, m = bias.double(), self.mean
-            second = second - torch.outer(b, m) - torch.outer(m, b) + torch.outer(b, b)
-        return float((lost @ second * lost).sum().detach() / D)
 
 
 class LogitMetric:
@@ -103,7 +78,7 @@ class LogitMetric:
         self.products.addmm_(pulled.T, pulled)
 
     def matrix(self, ridge: float = 1e-4) -> Tensor:
-        """F (D, D), with `ridge` times its mean eigenvalue added to the diagonal, so that it is invertible."""
+        """F (D, D), with `ridge` times its mean eigenvalue added to the diagonal."""
         head = self.head.double()
         found = ((head.T * self.probability) @ head - self.products).cpu() / max(self.count, 1)
         return found + ridge * found.trace() / len(found) * torch.eye(len(found), dtype=torch.float64)

@@ -4,18 +4,17 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trm.compressor.model import CompressorParams
 from trm.params import Params, Training, arm_names
 
 COMPRESSORS = ("tied", "untied", "affine", "nonlinear", "task_aware")
 
 
-class Compression(CompressorParams, Training):
+class Compression(Training):
     """Chapter 01: compress the hidden states of a language model."""
 
     COMPUTED_BY: ClassVar[str] = "trm.compressor.train"
     RUN_FOLDERS: ClassVar[tuple[str, ...]] = ("compressors", "states")
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Params.NOT_IN_RUN_ID | {"use_wandb", "cache", "cache_dir"}
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = Params.NOT_IN_RUN_ID | {"cache", "cache_dir"}
 
     lm: str = Field("", description="language model, hub name or path, or package:NAME; empty: the one that ships")
     layer: int = Field(-1, description="layer of the states: 1 is the first block, -1 the input of the output head")
@@ -33,10 +32,9 @@ class Compression(CompressorParams, Training):
     max_seq_length: int = Field(128, ge=2, description="most tokens of a sequence")
     skip_first: int = Field(1, ge=0, description="first tokens of each sequence to leave out")
     cache: bool = Field(True, description="cache the states on disk; else they are computed each epoch")
-    cache_dir: str = Field(
-        "", description="folder of the cache, shared by runs; empty: this run's folder, until it ends"
-    )
-
+    cache_dir: str = Field("", description="folder of the cache, shared by runs; empty: this run's, until it ends")
+    d_compressed: int = Field(32, ge=1, description="size K of the compressed state")
+    expansion: float = Field(2.0, gt=0, description="inner width of the MLPs of nonlinear, in D")
     sweep_d_values: str = Field(
         "4, 8, 16, 32, 64", description="sizes K of the trade-off curve; empty: d_compressed alone"
     )
@@ -52,52 +50,36 @@ class Compression(CompressorParams, Training):
     checkpoint_interval: int = Field(0, ge=0, description="steps between checkpoints; 0: an epoch")
     early_stopping: bool = Field(True, description="stop after early_stopping_patience epochs without gain")
     early_stopping_patience: int = Field(3, ge=1, description="early-stopping patience, in evaluations")
-    use_wandb: bool = Field(False, description="the same as log_with wandb")
     problems: int = Field(64, ge=1, description="arithmetic problems to answer with compressed states")
 
     @field_validator("sweep_d_values")
     @classmethod
     def _sizes(cls, value: str) -> str:
-        try:
-            sizes = [int(part) for part in value.split(",") if part.strip()]
-        except ValueError:
-            raise ValueError("give whole numbers separated by commas, such as 4, 8, 16") from None
-        if any(size < 1 for size in sizes) or len(set(sizes)) < len(sizes):
-            raise ValueError("each size must be at least 1, and be named once")
+        sizes = arm_names(value)
+        if not all(size.isdecimal() and int(size) for size in sizes) or len(set(map(int, sizes))) < len(sizes):
+            raise ValueError("give different whole numbers from 1, separated by commas, such as 4, 8, 16")
         return value
 
     @field_validator("arms")
     @classmethod
     def _known_compressors(cls, value: str) -> str:
         for arm in arm_names(value):
-            if arm not in COMPRESSORS:
-                raise ValueError(f"no compressor {arm!r}; there are {', '.join(COMPRESSORS)}")
-            if arm_names(value).count(arm) > 1:
-                raise ValueError(f"compressor {arm!r} is named twice")
+            if arm not in COMPRESSORS or arm_names(value).count(arm) > 1:
+                raise ValueError(f"no compressor {arm!r}, or named twice; there are {', '.join(COMPRESSORS)}")
         return value
 
     @property
     def sizes(self) -> list[int]:
         """The sizes K to compare, smallest first."""
-        return sorted(int(part) for part in self.sweep_d_values.split(",") if part.strip()) or [self.d_compressed]
+        return sorted(map(int, arm_names(self.sweep_d_values))) or [self.d_compressed]
 
     @property
     def stages(self) -> list[str]:
         """The stages, in order."""
         return ["1a", "1b"] if self.stage == "both" else [self.stage]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _wandb(cls, values: dict) -> dict:
-        chosen = str(values.get("use_wandb", False)).strip().lower() in ("true", "t", "1", "yes", "y", "on")
-        if chosen and values.get("log_with", "none") not in ("none", "wandb"):
-            raise ValueError(
-                "parameter 'use_wandb' = True contradicts 'log_with', which names another tracker; choose one"
-            )
-        return values | ({"log_with": "wandb"} if chosen else {})
-
     @model_validator(mode="after")
     def _starts_somewhere(self) -> Self:
         if self.init_from and self.stage != "1b":
-            raise ValueError("parameter 'init_from' is the start of stage 1b; give stage 1b with it")
+            raise ValueError("parameter 'init_from' requires stage 1b")
         return self

@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from trm.compressor.optimum import NOT_FINITE
+from trm.compressor.optimum import require_finite
 from trm.errors import UserError
 from trm.language.text import shuffled
 from trm.losses import pad
@@ -31,45 +31,22 @@ def digest(sequences: Sequences) -> str:
     return found.hexdigest()[:16]
 
 
-def padded(sequences: Sequences, pad_id: int, skip_first: int = 0) -> dict[str, np.ndarray]:
-    """Token ids (B, T) int64, `attention` (B, T) bool, and `mask` (B, T) bool: the positions that count."""
-    attention = pad([np.ones(len(sequence), bool) for sequence in sequences], False)
-    mask = attention.copy()
-    mask[:, :skip_first] = False
-    return {"input_ids": pad(sequences, pad_id).astype(np.int64), "attention": attention, "mask": mask}
-
-
 class StateBatches:
-    """step -> batch: input_ids, attention, mask (B, T); `positions` (B,), each the number of positions that count in the
-    batch over B; and states (B, T, D) float32 where they are cached (else each process reads those of its own rows).
+    """step -> batch (order: `trm.language.text.shuffled`): input_ids, attention (B, T); mask (B, T), the positions that count;
+    positions (B,), their number over B; states (B, T, D) float32 from `store`, without which each process reads its own.
 
-    Sequences come once per epoch in an order drawn from (seed, epoch) (`trm.language.text.shuffled`).
-
-    Args:
-        sequences: token ids.
-        read: (ids (B, T), attention (B, T)) -> states (B, T, D).
-        store: states that are cached.
-
-    Raises:
-        UserError: no sequence has a position that counts.
+    read: (ids (B, T), attention (B, T)) -> states (B, T, D).
     """
 
     def __init__(
-        self,
-        sequences: Sequences,
-        read: Callable[[Tensor, Tensor], Tensor],
-        batch_size: int,
-        pad_id: int,
-        skip_first: int = 0,
-        seed: int = 0,
-        store: "StateStore | None" = None,
+        self, sequences: Sequences, read: Callable, batch_size: int, pad_id: int, skip_first=0, seed=0, store=None
     ):
         self.sequences = [s for s in sequences if len(s) > skip_first]
         if not self.sequences:
             raise UserError(f"the texts hold no sequence of more than {skip_first} tokens (skip_first)")
         self.read, self.store = read, store
-        self.batch_size, self.seed = batch_size, seed
-        self.pad_id, self.skip_first = pad_id, skip_first
+        self.batch_size, self.pad_id = batch_size, pad_id
+        self.skip_first, self.seed = skip_first, seed
         self.epoch_steps = -(-len(self.sequences) // batch_size)
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
@@ -78,38 +55,34 @@ class StateBatches:
 
     def _of(self, rows: Sequence[int], read: bool) -> dict[str, np.ndarray]:
         """The batch of the sequences `rows`; states that are not cached are computed only if `read`."""
-        batch = padded([self.sequences[row] for row in rows], self.pad_id, self.skip_first)
-        batch["positions"] = np.full(len(rows), batch["mask"].sum() / len(rows), np.float32)
+        sequences = [self.sequences[row] for row in rows]
+        ids, attention = pad(sequences, self.pad_id).astype(np.int64), pad([[True] * len(s) for s in sequences], False)
+        mask = attention.copy()
+        mask[:, : self.skip_first] = False
+        positions = np.full(len(rows), mask.sum() / len(rows), np.float32)
+        batch = {"input_ids": ids, "attention": attention, "mask": mask, "positions": positions}
         if self.store is not None:
-            states = np.zeros((*batch["mask"].shape, self.store.dim), np.float32)
+            states = np.zeros((*mask.shape, self.store.dim), np.float32)
             for place, row in enumerate(rows):
                 kept = self.store.of(row)
                 states[place, self.skip_first : self.skip_first + len(kept)] = kept
             batch["states"] = states
         elif read:
-            ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
-            batch["states"] = self.read(ids, attention).float().cpu().numpy()
+            batch["states"] = self.read(torch.from_numpy(ids), torch.from_numpy(attention)).float().cpu().numpy()
         return batch
 
     def in_order(self) -> Iterator[dict[str, np.ndarray]]:
-        """Every sequence once, batch by batch, with its states.
-
-        Raises:
-            UserError: a state that counts is not finite; the message names its batch.
-        """
+        """Every sequence once, batch by batch, with its states; UserError where one that counts is not finite."""
         for first in range(0, len(self.sequences), self.batch_size):
-            batch = self._of(range(first, min(first + self.batch_size, len(self.sequences))), read=True)
-            if self.store is None and not np.isfinite(batch["states"][batch["mask"]].sum(dtype=np.float64)):
-                raise UserError(NOT_FINITE.format(batch=first // self.batch_size, where=""))
+            batch = self._of(range(len(self.sequences))[first : first + self.batch_size], read=True)
+            if self.store is None:
+                total = torch.tensor(batch["states"][batch["mask"]].sum(dtype=np.float64))
+                require_finite(total, first // self.batch_size)
             yield batch
 
 
 class StateStore:
-    """States on disk, one row per position that counts, memory-mapped: states.npy (N, D) float32, and starts.json.
-
-    Raises:
-        UserError: the folder holds none, or not those of `about`.
-    """
+    """States on disk, one row per position that counts, memory-mapped: states.npy (N, D) float32, and starts.json."""
 
     def __init__(self, folder: Path, about: dict | None = None):
         try:
@@ -117,11 +90,9 @@ class StateStore:
             self.states = np.load(folder / "states.npy", mmap_mode="r", allow_pickle=False)
             self.starts, kept = facts["starts"], facts["about"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder} holds no cached hidden states ({error}); remove it to compute them again"
-            ) from None
+            raise UserError(f"{folder} holds no cached states ({error}); remove it to compute them again") from None
         if about is not None and kept != about:
-            raise UserError(f"{folder} holds hidden states of something else; remove it to compute them again")
+            raise UserError(f"{folder} holds states of something else; remove it to compute them again")
         self.dim = self.states.shape[1]
 
     def of(self, sequence: int) -> np.ndarray:
@@ -130,7 +101,7 @@ class StateStore:
 
     @staticmethod
     def place(cache_dir: str, default: Path, about: dict) -> Path:
-        """The folder for states of `about`: below `cache_dir`, named by a hash of `about`, or `default` where that is empty."""
+        """The folder for states of `about`: below `cache_dir`, named by a hash of `about`, or `default` without one."""
         if not cache_dir:
             return default
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
@@ -138,19 +109,15 @@ class StateStore:
 
     @classmethod
     def find_or_write(cls, folder: Path, batches: StateBatches, about: dict) -> "StateStore":
-        """The store in `folder`, or a new one where there is none; raises what reading and `write` do."""
-        return cls(folder, about) if (folder / "starts.json").exists() else cls.write(folder, batches, about)
-
-    @classmethod
-    def write(cls, folder: Path, batches: StateBatches, about: dict) -> "StateStore":
-        """Write the states of all sequences of `batches` into `folder`, one batch at a time.
+        """The store in `folder`; where there is none, the states of all sequences of `batches` are written into it.
 
         Raises:
-            UserError: the disk is full; the partial file is removed.
+            UserError: the folder holds other states, a state is not finite, or the disk is full.
         """
+        if (folder / "starts.json").exists():
+            return cls(folder, about)
         folder.mkdir(parents=True, exist_ok=True)
-        lengths = [len(s) - batches.skip_first for s in batches.sequences]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+        starts = [0, *accumulate(len(sequence) - batches.skip_first for sequence in batches.sequences)]
         temporary, out, row = folder / f".states.{os.getpid()}.tmp", None, 0
         try:
             for batch in batches.in_order():
@@ -162,9 +129,8 @@ class StateStore:
             out.flush()
             os.replace(temporary, folder / "states.npy")
             write_atomically(folder / "starts.json", json.dumps({"about": about, "starts": starts}))
-        except BaseException as error:  # Ctrl-C too: states may fill a disk
-            temporary.unlink(missing_ok=True)
-            if not isinstance(error, OSError):
-                raise
+        except OSError as error:
             raise UserError(f"the hidden states could not be written to {folder} ({error}); free some space") from error
+        finally:  # after Ctrl-C too: states may fill a disk
+            temporary.unlink(missing_ok=True)
         return cls(folder, about)

@@ -32,16 +32,12 @@ TRAINED = {"tied": "tied", "untied": "linear", "affine": "affine", "nonlinear": 
 
 @dataclass
 class StateSums:
-    """The sums of one pass over states: second moment, Fisher information of the head (None without one), seconds."""
+    """The sums of one pass over states, their mean (D,), and the Fisher information of the head (None without one)."""
 
     moment: SecondMoment
     metric: LogitMetric | None
+    mean: Tensor
     seconds: float
-
-    @property
-    def mean(self) -> Tensor:
-        """(D,), float32: the mean predictor."""
-        return self.moment.mean.float()
 
 
 @dataclass
@@ -54,25 +50,20 @@ class StageStates:
 
 
 def read_stage(params: Compression, run: Run, reader: StateReader, tokenizer, stage: str) -> StageStates:
-    """The states of the texts of a stage ("1a" ordinary text, "1b" thoughts), cached on disk where `cache`, and their sums.
-
-    Raises:
-        UserError: a size larger than the states, no text, a state that is not finite.
-    """
+    """The states of the texts of a stage ("1a" ordinary text, "1b" thoughts), cached on disk where `cache`, and their sums."""
     for K in (*params.sizes, params.d_compressed):
         Compressor.check_size(reader.hidden_size, K)
     longest = getattr(reader.model.config, "max_position_embeddings", None) or params.max_seq_length
     if params.max_seq_length > longest:
-        raise UserError(f"max_seq_length {params.max_seq_length} exceeds the {longest} tokens that the model can read")
+        raise UserError(f"max_seq_length {params.max_seq_length} exceeds the model's {longest} tokens")
     path, thinking = (params.text_path, False) if stage == "1a" else (params.cot_path, True)
     counts = {"train": params.num_samples, "valid": params.eval_samples, "test": params.eval_samples}
     texts = read_sequences(tokenizer, path, counts, params.max_seq_length, params.text_column, params.seed, thinking)
     batches, weights = {}, weights_digest(reader.model) if params.cache else ""
     with PartialState(cpu=params.device == "cpu").main_process_first():  # the first writes, the others find it
         for part, of in texts.items():
-            batches[part] = StateBatches(
-                of, reader.states, params.batch_size, tokenizer.pad_token_id, params.skip_first, params.seed
-            )
+            given = params.batch_size, tokenizer.pad_token_id, params.skip_first, params.seed
+            batches[part] = StateBatches(of, reader.states, *given)
             if params.cache:
                 about = {"lm": params.lm, "weights": weights, "layer": reader.layer, "precision": params.precision}
                 about |= {"tokens": digest(of), "skip_first": params.skip_first}
@@ -94,11 +85,7 @@ def remove_states(run: Run) -> None:
 
 
 def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> StateSums:
-    """Read the states once and keep only their sums.
-
-    Raises:
-        UserError: a state is not finite; the message names its batch.
-    """
+    """Read the states once and keep only their sums."""
     started, moment = time.perf_counter(), SecondMoment(reader.hidden_size)
     metric = LogitMetric(reader.head.weight) if reader.last and reader.head is not None else None
     for batch in batches:
@@ -106,16 +93,12 @@ def one_pass(batches: Iterable[dict[str, np.ndarray]], reader: StateReader) -> S
         moment.add(states)
         if metric is not None:
             metric.add(reader.lm_head(states))
-    return StateSums(moment, metric, time.perf_counter() - started)
+    return StateSums(moment, metric, moment.mean.float(), time.perf_counter() - started)
 
 
 def closed_form(arm: str, K: int, sums: StateSums, expansion: float = 2.0) -> Compressor:
     """The best linear compressor for an arm: the top K directions of the second moment (tied, optimum), of the covariance
-    (affine, nonlinear, pca), or of the covariance weighted by the Fisher information of the head (task_aware).
-
-    Raises:
-        UserError: task_aware without a head, or K beyond 1 to D.
-    """
+    (affine, nonlinear, pca), or of the covariance weighted by the Fisher information of the head (task_aware)."""
     aware = arm.startswith("task_aware")
     if aware and sums.metric is None:
         raise UserError("task_aware requires a model with a head, and the layer that the head reads (-1)")
@@ -131,9 +114,6 @@ def train(
     The best of all evaluations, the one before training included, is written to stage1a_best or stage1b_best. tied, untied
     and affine start from random weights, nonlinear and task_aware from their closed forms, and all of them in stage 1b from
     stage1a_best of the same size.
-
-    Raises:
-        UserError: stage 1b without its 1a checkpoint, or what `closed_form` raises.
     """
     home, stage = f"compressors/{arm}/d{K}", f"stage{states.stage}"
     mean = states.sums.mean.to(reader.device)
@@ -191,11 +171,7 @@ def train_all(
 
 
 def check_first_stage(params: Compression, run: Run, reader: StateReader) -> None:
-    """Check, before anything is read, that stage 1b alone finds all compressors of stage 1a that it starts from.
-
-    Raises:
-        UserError: one is missing, or is of another kind or size.
-    """
+    """Raise UserError, before anything is read, where stage 1b alone does not find the compressors that it starts from."""
     if params.stage == "1b":
         for K in params.sizes:
             for arm in usable_arms(params, reader):
@@ -214,24 +190,14 @@ def _start(params: Compression, run: Run, states: StageStates, arm: str, K: int)
 
 
 def _first_stage(params: Compression, run: Run, arm: str, K: int, D: int) -> Compressor:
-    """stage1a_best of an arm and size: below `init_from` (or that folder itself), else of this run."""
+    """stage1a_best of an arm and size, of the run `init_from`, else of this run."""
     home = Path(params.init_from).expanduser() if params.init_from else run.dir
-    places = [home / "compressors" / arm / f"d{K}" / "stage1a_best", home]
-    found = next((place for place in places if (place / "model.safetensors").exists()), None)
-    if found is None:
-        raise UserError(
-            f"stage 1b starts from the compressor of stage 1a, and {home} holds no compressors/{arm}/d{K}/stage1a_best; "
-            "run with `-p stage 1a` first and give its folder as init_from, or choose `-p stage both`"
-        )
-    try:
-        compressor = load_pretrained(Compressor, found)
-    except UserError as error:
-        raise UserError(f"{error}; give the folder of a run of stage 1a as init_from") from None
+    found = home / "compressors" / arm / f"d{K}" / "stage1a_best"
+    if not found.exists():
+        raise UserError(f"stage 1b starts from {found}; give the folder of a run of stage 1a as init_from")
+    compressor = load_pretrained(Compressor, found)
     if (compressor.kind, *compressor.encoder.shape) != (TRAINED[arm], K, D):
-        raise UserError(
-            f"{found} holds a compressor of kind {compressor.kind} from {compressor.encoder.shape[1]} to "
-            f"{compressor.d_compressed} numbers; it must be {TRAINED[arm]}, from {D} to {K}"
-        )
+        raise UserError(f"{found} is not a compressor of kind {TRAINED[arm]}, from {D} to {K} numbers")
     return compressor
 
 
@@ -249,15 +215,13 @@ def closed_arms(sums: StateSums) -> list[str]:
 def evaluation_row(
     trained: StageStates, text: StageStates, reader: StateReader, arm: str, K: int, compressor: Callable
 ) -> dict:
-    """A table's row: a compressor from the states of one stage, evaluated on the test part of another (or the same), centred
-    by the mean of the latter."""
-    mean = text.sums.mean.to(reader.device)
-    found = evaluate(compressor, text.batches["test"].in_order(), mean, reader)
+    """Row of a table: a compressor of the stage `trained` on the test part of `text`, centred by the mean of the latter."""
+    found = evaluate(compressor, text.batches["test"].in_order(), text.sums.mean.to(reader.device), reader)
     return {"trained": trained.stage, "text": text.stage, "arm": arm, "K": K} | found
 
 
 def closed_rows(params: Compression, reader: StateReader, trained: StageStates, text: StageStates) -> list[dict]:
-    """Rows of every closed form at every size, and of the mean predictor (arm "mean"), repeated at every size."""
+    """Rows of every closed form, and of the mean predictor (arm "mean"), at every size."""
     mean = trained.sums.mean.to(reader.device)
     of_mean = evaluation_row(trained, text, reader, "mean", 0, lambda x: mean.expand_as(x))
     rows = []
@@ -272,7 +236,6 @@ def closed_rows(params: Compression, reader: StateReader, trained: StageStates, 
 def generate_with_compression(
     lm, tokenizer, reader: StateReader, compressor: Callable | None, problems: list[Problem], thinking: bool
 ) -> Generations:
-    """Greedy completions of `problems` with each state of the language model, those of the first tokens too, sent through
-    `compressor` (None: unchanged)."""
+    """Greedy completions of `problems` with every state of the language model sent through `compressor` (None: unchanged)."""
     with reader.replaced(compressor):
         return generate_greedy(lm, tokenizer, problems, thinking)
