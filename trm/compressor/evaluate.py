@@ -120,17 +120,19 @@ def evaluate(
         x = torch.from_numpy(batch["states"])[mask].to(reader.device)
         back = compressor(x)
         of_states.add(x, back)
-        if not outputs:
-            continue
-        if reader.last:
-            logits = [reader.lm_head(x), reader.lm_head(back)]
-        else:
-            ids, attention = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))
-            where = mask[..., None].to(reader.device)
-            change = lambda x, where=where: torch.where(where, compressor(x), x)  # noqa: E731
-            logits = [reader.logits(ids, attention, how)[mask] for how in (None, change)]
-        of_outputs.add(*logits, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
+        if outputs:
+            logits = [reader.lm_head(part) for part in (x, back)] if reader.last else _logits(reader, batch, compressor)
+            of_outputs.add(*logits, torch.from_numpy(following_tokens(batch))[mask].to(reader.device))
     return of_states.metrics() | (of_outputs.metrics() if outputs else {})
+
+
+def _logits(reader: StateReader, batch: dict[str, np.ndarray], compressor: Callable) -> list[Tensor]:
+    """Logits (N, V) of the model, and those with the states of the positions that count replaced."""
+    ids, attention, mask = (
+        torch.from_numpy(batch[name]).to(reader.device) for name in ("input_ids", "attention", "mask")
+    )
+    changed = reader.logits(ids, attention, lambda x: torch.where(mask[..., None], compressor(x), x))
+    return [reader.logits(ids, attention)[mask], changed[mask]]
 
 
 def chapter_metrics(rows: pd.DataFrame, K: int, stage: str) -> dict[str, float | list]:

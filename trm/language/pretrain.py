@@ -9,11 +9,12 @@ without a chain. The card of `reasoning_lm_early`, which chapter 08 starts from,
 
 import json
 import sys
+from collections import defaultdict
 from itertools import islice
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from transformers import SmolLM3ForCausalLM
 
 from trm.errors import show_user_errors_plainly
@@ -48,25 +49,17 @@ class ReasoningLM(Training):
     checkpoint_interval: int = Field(500, ge=1, description="steps between checkpoints")
     early_stopping_patience: int = Field(1, ge=0, description="evaluations without gain before stopping; 0: off")
 
-    @model_validator(mode="after")
-    def _steps_in_order(self) -> Self:
-        if self.min_steps > self.max_problem_steps:
-            raise ValueError(
-                f"parameter 'min_steps' = {self.min_steps} must not exceed max_problem_steps = {self.max_problem_steps}"
-            )
-        return self
-
 
 def accuracies(lm, tokenizer, some: list[Problem]) -> dict[str, float]:
     """Accuracies "thinking", "no_thinking", and by number of steps "thinking/4", ..."""
     found = {}
     for name, thinking in (("thinking", True), ("no_thinking", False)):
-        answers = generate_greedy(lm, tokenizer, some, thinking).answers
-        right = [(len(problem.steps), answer == problem.answer) for answer, problem in zip(answers, some)]
-        found[name] = sum(r for _, r in right) / len(right)
-        for steps in sorted({n for n, _ in right}):
-            part = [r for n, r in right if n == steps]
-            found[f"{name}/{steps}"] = sum(part) / len(part)
+        written = generate_greedy(lm, tokenizer, some, thinking)
+        right = defaultdict(list)
+        for answer, problem in zip(written.answers, some):
+            right[len(problem.steps)].append(answer == problem.answer)
+        found[name] = written.accuracy(some)
+        found |= {f"{name}/{steps}": sum(part) / len(part) for steps, part in sorted(right.items())}
     return found
 
 
@@ -78,10 +71,8 @@ def card(params: ReasoningLM, metrics: dict[str, float], parameters: int) -> str
         for end in sorted(ends, key=lambda end: int(end.strip("/") or 0))
     ]
     flags = "".join(f" -p {k} {v}" for k, v in params.changed().items() if k in params.result_values())
-    template = (SHIPPED_LM / "card_template.md").read_text(encoding="utf-8")
-    return template.format(
-        p=params, parameters=parameters, rows="\n".join(rows), step=metrics["model/step"], flags=flags
-    )
+    given = {"parameters": parameters, "rows": "\n".join(rows), "step": metrics["model/step"], "flags": flags}
+    return (SHIPPED_LM / "card_template.md").read_text(encoding="utf-8").format(p=params, **given)
 
 
 def train(params: ReasoningLM) -> Run:
@@ -89,18 +80,16 @@ def train(params: ReasoningLM) -> Run:
     run, tokenizer = Run(params, "reasoning_lm"), make_tokenizer()
     model = CausalLM(smollm3(tokenizer, params.hidden_size, params.num_layers, params.seed))
     steps = params.min_steps, params.max_problem_steps
-    valid, test = (
-        list(islice(problems(part, params.seed, *steps), size))
-        for part, size in (("valid", params.valid_size), ("test", params.test_size))
-    )
+    valid = list(islice(problems("valid", params.seed, *steps), params.valid_size))
+    test = list(islice(problems("test", params.seed, *steps), params.test_size))
     batches = ReasoningBatches(tokenizer, params.batch_size, params.seed, *steps, params.question_weight)
 
     def evaluate(model: CausalLM) -> dict[str, float]:
         found = accuracies(model.lm, tokenizer, valid)
         return {f"valid/{name}": found[name] for name in ("thinking", "no_thinking")}
 
-    show = Progress(params.max_steps)
-    trainer = Trainer(model, batches, params, run, evaluate, monitor=("valid/thinking",), show=show)
+    monitor, show = ("valid/thinking",), Progress(params.max_steps)
+    trainer = Trainer(model, batches, params, run, evaluate, monitor=monitor, show=show)
     metrics = trainer.fit()
     if not trainer.paused and run.main:
         save(params, run, metrics, test)

@@ -1,4 +1,4 @@
-"""Texts from a local file, a data set of the hub (streamed) or the generator of stories, as token sequences; split by document.
+"""Texts from a file, a data set of the hub (streamed) or the generator of stories, as token sequences; split by document.
 
 Plain text (.txt, also .xz or .gz): each document begins with a line `### name`, or, without such lines, ends at an empty line.
 JSON lines (.jsonl, also .xz or .gz): one document per line.
@@ -25,10 +25,6 @@ SHORTEST, TOGETHER = 8, 16  # tokens of a sequence; documents that are read in t
 PARTS = {"test": 9, "valid": 8}  # of every ten documents the last is for test, the one before it for validation
 
 
-class TextError(UserError):
-    """A source of texts that cannot be used; the message names it, the line and the fix."""
-
-
 def documents(source: str, column: str = "") -> Iterator[list[str]]:
     """The documents of `source`, each a list of texts (mostly one).
 
@@ -38,7 +34,7 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
             of texts (one document) or a list of messages with `content` (one text).
 
     Raises:
-        TextError: no such source, unreadable, a line that is not JSON, no such field, or no text at all.
+        UserError: a source that cannot be used; the message names it, the line and the fix.
     """
     empty = True
     for place, document in records(source):
@@ -47,15 +43,11 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
             empty = False
             yield texts
     if empty:
-        raise TextError(f"{source}: holds no text")
+        raise UserError(f"{source}: holds no text")
 
 
 def records(source: str, split: str = "train") -> Iterator[tuple[str, Any]]:
-    """(place, record) of each record in `source` (see `documents`): an object per JSON line, a text per document.
-
-    Raises:
-        TextError: no such source, unreadable, or a line that is not JSON.
-    """
+    """(place, record) of each record in `source` (see `documents`): an object per JSON line, a text per document."""
     if source.startswith("hub:"):
         return _of_hub(source.removeprefix("hub:"), split)
     return _of_file(Path(source).expanduser())
@@ -68,17 +60,15 @@ def _of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
     try:
         for i, row in enumerate(load_dataset(name, config or None, split=split, streaming=True)):
             yield f"hub:{name}, row {i}", row
-    except UserError:
-        raise
     except Exception as error:  # datasets, the hub's client and the network each raise their own
-        raise TextError(f"hub:{name} could not be read ({error}); check the name and the network") from error
+        raise UserError(f"hub:{name} could not be read ({error}); check the name and the network") from error
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
     opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
     kind = path.with_suffix("").suffix if opener is not open else path.suffix
     if kind not in (".txt", ".jsonl"):
-        raise TextError(f"{path}: give a .txt or .jsonl file (also .xz, .gz), or hub:NAME")
+        raise UserError(f"{path}: give a .txt or .jsonl file (also .xz, .gz), or hub:NAME")
     number = 0
     try:
         with opener(path, "rt", encoding="utf-8") as file:
@@ -89,11 +79,9 @@ def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
                 if line.strip():
                     yield f"{path}, line {number}", json.loads(line)
     except json.JSONDecodeError as error:
-        raise TextError(f"{path}, line {number}: is not JSON ({error}); fix or remove it") from None
-    except FileNotFoundError:
-        raise TextError(f"{path}: no such file") from None
+        raise UserError(f"{path}, line {number}: is not JSON ({error}); fix or remove it") from None
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
-        raise TextError(f"{path}: cannot be read to its end ({error})") from None
+        raise UserError(f"{path}: cannot be read to its end ({error})") from None
 
 
 def _split_documents(file) -> Iterator[str]:
@@ -112,10 +100,10 @@ def _split_documents(file) -> Iterator[str]:
 
 def _field(row: Any, column: str, place: str) -> list[str]:
     if not isinstance(row, dict):
-        raise TextError(f"{place}: is not an object with fields such as text")
+        raise UserError(f"{place}: is not an object with fields such as text")
     name = column or next((name for name in COLUMNS if name in row), "")
     if name not in row:
-        raise TextError(f"{place}: no field {column or ' nor '.join(COLUMNS)}; it has {', '.join(row)}")
+        raise UserError(f"{place}: no field {column or ' nor '.join(COLUMNS)}; it has {', '.join(row)}")
     value = row[name]
     if isinstance(value, str):
         return [value]
@@ -123,7 +111,7 @@ def _field(row: Any, column: str, place: str) -> list[str]:
         return ["\n".join(str(part["content"]) for part in value)]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
-    raise TextError(f"{place}: the field {name} is not a text, a list of texts or a list of messages")
+    raise UserError(f"{place}: the field {name} is not a text, a list of texts or a list of messages")
 
 
 def part_of(found: Iterator[list[str]], part: str) -> Iterator[str]:
@@ -168,15 +156,9 @@ def read_sequences(
 
     path, column: of `documents`, split by document. An empty path: stories drawn with `seed`, with their chains of thought
     where `thinking`, split by problem.
-
-    Raises:
-        UserError: a part is empty, or stories for a tokenizer that lacks their tokens.
     """
     if not path and len(tokenizer.encode("<think>", add_special_tokens=False)) != 1:
-        raise UserError(
-            "the generator's texts are written in the tokens of the model that ships; with another model give texts: "
-            "text_path, and cot_path or `-p stage 1a`"
-        )
+        raise UserError("only the shipped model reads the shipped texts; with another give text_path (and cot_path)")
     encode, found = partial(tokenizer.encode, add_special_tokens=bool(path), verbose=False), {}
     for part, count in counts.items():
         if path:
@@ -185,10 +167,7 @@ def read_sequences(
             texts = (prompt(p, thinking) + completion(p, thinking) for p in problems(part, seed))
         found[part] = sequences(texts, encode, length, count)
         if not found[part]:
-            raise UserError(
-                f"{path}: no sequence of {SHORTEST} tokens for {part}; of every ten documents the last is for test, the one "
-                "before it for valid: give at least ten"
-            )
+            raise UserError(f"{path}: no sequence of {SHORTEST} tokens for {part}; give at least ten documents")
     return found
 
 
