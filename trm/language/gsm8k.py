@@ -22,10 +22,7 @@ CALCULATION = re.compile(rf"<<({NUMBER})([-+*/])({NUMBER})=({NUMBER})>>")  # of 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question, its chain of thought and its answer.
-
-    calculations: (total before, operation, number, total) of each step, as the chain writes them. steps: their number.
-    """
+    """A problem; calculations are (total before, operation, number, total) of each step, as the chain writes them."""
 
     question: str
     chain: str

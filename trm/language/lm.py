@@ -3,22 +3,14 @@
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    SmolLM3Config,
-    SmolLM3ForCausalLM,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, SmolLM3Config, SmolLM3ForCausalLM
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from trm.checkpoint import PRETRAINED
@@ -32,7 +24,7 @@ BATCH_SIZE = 250  # problems that are answered at once
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f")  # names in transformers
 
 
-def load_lm(name: str = "", precision: str = "float32") -> tuple[nn.Module, PreTrainedTokenizerFast]:
+def load_lm(name: str = "", precision: str = "float32") -> tuple:
     """A model and its tokenizer; a causal language model where `name` is one, else the bare encoder.
 
     name: on the hub, or a path; "package:NAME" for one in a Python package with `get_model_path()`; empty: the one that ships.
@@ -60,7 +52,7 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple[nn.Module, PreT
     return model.eval(), tokenizer
 
 
-def smollm3(tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int, seed: int) -> SmolLM3ForCausalLM:
+def smollm3(tokenizer, hidden_size: int, num_layers: int, seed: int) -> SmolLM3ForCausalLM:
     """SmolLM3's architecture with random weights: heads of size 32, half as many for keys, SwiGLU of 8/3."""
     torch.manual_seed(seed)
     heads = max(hidden_size // 32, 1)
@@ -102,7 +94,7 @@ class CausalLM(nn.Module):
 
 @dataclass(frozen=True)
 class Generations:
-    """Completions of problems: their texts, the answers read from them (None: no answer), their numbers of tokens."""
+    """Completions of problems: texts, the answers read from them (None: no answer), numbers of tokens."""
 
     texts: list[str]
     answers: list[int | None]
@@ -156,7 +148,7 @@ class StateReader:
 
     @property
     def device(self) -> torch.device:
-        """The device of the model."""
+        """That of the model."""
         return self.model.device
 
     @torch.no_grad()
@@ -194,12 +186,8 @@ class StateReader:
             changed = change(states.float()).to(states.dtype)
             return (changed, *out[1:]) if isinstance(out, tuple) else changed
 
-        handle = self.module.register_forward_hook(put) if change else None
-        try:
+        with self.module.register_forward_hook(put) if change else nullcontext():
             yield
-        finally:
-            if handle:
-                handle.remove()
 
     def lm_head(self, states: Tensor) -> Tensor:
         """Logits (N, V) of states (N, D) of the last layer; UserError where the head alone does not give the logits."""

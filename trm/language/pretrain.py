@@ -1,10 +1,8 @@
 """Training of the small language model that ships, on arithmetic word problems with and without a chain of thought.
 
-    python -m trm.language.pretrain                    # trains it: outputs/reasoning_lm/<run id>/model
     python -m trm.language.pretrain -p max_steps 20    # any parameter, as in a chapter
 
-Training stops at the first evaluation without gain in accuracy with thinking: trained for longer, the model learns to answer
-without a chain. The card of `reasoning_lm_early`, which chapter 08 starts from, names the command that makes that one.
+Training stops at the first evaluation without gain with thinking: trained longer, the model learns to answer without a chain.
 """
 
 import json

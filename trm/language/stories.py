@@ -39,10 +39,7 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A story of `start` objects and what happens to them.
-
-    steps: (operation, number) each: "+" or "-" with 1 to 20, or "*" with 2. words: seed of names, objects and sentences.
-    """
+    """A story of `start` objects and steps (operation, number): "+" or "-" with 1 to 20, or "*" with 2; `words`: its seed."""
 
     start: int
     steps: tuple[tuple[str, int], ...]
@@ -89,17 +86,12 @@ class Problem:
 
 
 def problems(split: str, seed: int, min_steps: int = 2, max_steps: int = 6) -> Iterator[Problem]:
-    """An endless stream of problems of one part; the number of steps is uniform from min_steps to max_steps.
-
-    Equal arguments give equal problems. No problem occurs in two parts (`Problem.split`).
-
-    Raises:
-        UserError: unknown part, or not 1 <= min_steps <= max_steps.
-    """
-    if split not in SPLITS:
-        raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    if not 1 <= min_steps <= max_steps:
-        raise UserError(f"min_steps {min_steps}, max_steps {max_steps}: it requires 1 <= min_steps <= max_steps")
+    """An endless stream of problems of one part, the same for equal arguments; their number of steps is uniform from
+    min_steps to max_steps. No problem occurs in two parts (`Problem.split`)."""
+    if split not in SPLITS or not 1 <= min_steps <= max_steps:
+        raise UserError(
+            f"no problems of {split!r} ({', '.join(SPLITS)}) with min_steps {min_steps}, max_steps {max_steps}"
+        )
     draw = random.Random(f"{split} {seed}")
     while True:
         length = draw.randint(min_steps, max_steps)
@@ -122,8 +114,6 @@ def _draw(draw: random.Random, length: int) -> Problem:
     return Problem(start, tuple(steps), draw.getrandbits(32))
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------
-
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<think>", "</think>", "/think", "/no_think")
 # As in SmolLM3: the mode is in the prompt; without thinking the chain is empty.
 CHAT_TEMPLATE = (
@@ -144,15 +134,13 @@ def completion(problem: Problem, thinking: bool) -> str:
 
 
 def read_answer(text: str) -> int | None:
-    """The answer in a completion: the whole number after the last `</think>` (or the beginning) up to `<eos>` (or the end);
-    None where there is none."""
+    """The answer in a completion: the whole number after the last `</think>`, up to `<eos>`; None where there is none."""
     answer = text.split("<eos>")[0].split("</think>")[-1].strip()
     return int(answer) if re.fullmatch(r"-?\d{1,9}", answer) else None
 
 
-def make_tokenizer(vocab_size: int = 600, texts: int = 20_000) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on `texts` problems: each of their words and numbers is one token, and any other
-    text can be encoded, byte by byte in the worst case. Deterministic."""
+def make_tokenizer(texts: int = 20_000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on `texts` problems: each of their words and numbers is one token."""
     tokenizer = Tokenizer(models.BPE())
     words = Regex(r" ?\d{1,2}| ?[A-Za-z]+|\s+|[^\sA-Za-z\d]")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -160,26 +148,20 @@ def make_tokenizer(vocab_size: int = 600, texts: int = 20_000) -> PreTrainedToke
     )
     tokenizer.decoder = decoders.ByteLevel()
     corpus = (f"{p.question} {p.chain}{p.answer}" for p in islice(problems("train", 0, 2, 9), texts))
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
-    )
+    options = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=list(SPECIAL), **options)
     tokenizer.train_from_iterator(corpus, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>",
-        extra_special_tokens=list(SPECIAL[3:]), padding_side="left",
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", padding_side="left",
+        extra_special_tokens=list(SPECIAL[3:]), chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
 
 
 def to_learn(rows: Sequence[tuple[list[int], list[int]]], pad_id: int, question_weight: float) -> dict[str, np.ndarray]:
     """Arrays for training on rows (prompt, completion) of token ids, padded on the right to the longest row.
 
-    Returns:
-        input_ids, labels (`IGNORE_INDEX` after the end), weights (1 in the completion, `question_weight` in the prompt):
-        (B, T) each; places (B, M): the positions whose next token has a weight, in order, and others after them where a row
-        has fewer than M.
+    input_ids, labels (`IGNORE_INDEX` after the end), weights (1 in the completion, `question_weight` in the prompt): (B, T);
+    places (B, M): the positions whose next token has a weight, in order, and others after them in a row with fewer than M.
     """
     tokens = [prompt_ids + completion_ids for prompt_ids, completion_ids in rows]
     weights = [[question_weight] * len(given) + [1] * len(written) for given, written in rows]
@@ -189,9 +171,7 @@ def to_learn(rows: Sequence[tuple[list[int], list[int]]], pad_id: int, question_
     return {"input_ids": pad(tokens, pad_id), "labels": pad(tokens, IGNORE_INDEX), "weights": weights, "places": places}
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, some: Sequence[Problem], thinking: Sequence[bool]
-) -> list[tuple[list[int], list[int]]]:
+def encode(tokenizer, some: Sequence[Problem], thinking: Sequence[bool]) -> list[tuple[list[int], list[int]]]:
     """(prompt, completion) of each problem as token ids, with its chain where `thinking` is true."""
     texts = ([of(p, t) for p, t in zip(some, thinking)] for of in (prompt, completion))
     return list(zip(*(tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)))
@@ -201,9 +181,7 @@ def encode(
 class ReasoningBatches:
     """step -> arrays (`to_learn`) of new problems of the training part: a pure function of (seed, step).
 
-    Args:
-        thinking: rows that contain their chain: "half" (every other row), "all" or "none".
-        alike: all problems of a batch have the same number of steps, which saves padding.
+    thinking: rows with their chain: "half" (every other), "all" or "none". alike: all problems of a batch have as many steps.
     """
 
     tokenizer: PreTrainedTokenizerFast

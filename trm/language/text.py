@@ -1,7 +1,7 @@
 """Texts from a file, a data set of the hub (streamed) or the generator of stories, as token sequences; split by document.
 
-Plain text (.txt, also .xz or .gz): each document begins with a line `### name`, or, without such lines, ends at an empty line.
-JSON lines (.jsonl, also .xz or .gz): one document per line.
+Files: .jsonl, a document per line, or .txt, where each document begins with a line `### name`, or, without such lines, ends at
+an empty line; both also packed (.xz, .gz).
 """
 
 import gzip
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trm.errors import UserError
 from trm.language.stories import completion, problems, prompt
 
-COLUMNS = ("text", "question", "generations")  # fields that may hold the text, in order of preference
+COLUMNS = ("text", "question", "generations")  # fields that may hold the text
 SHORTEST, TOGETHER = 8, 16  # tokens of a sequence; documents that are read in turn
 PARTS = {"test": 9, "valid": 8}  # of every ten documents the last is for test, the one before it for validation
 
@@ -28,10 +28,8 @@ PARTS = {"test": 9, "valid": 8}  # of every ten documents the last is for test, 
 def documents(source: str, column: str = "") -> Iterator[list[str]]:
     """The documents of `source`, each a list of texts (mostly one).
 
-    Args:
-        source: a path, "hub:NAME" or "hub:NAME:CONFIG" (its split train, streamed).
-        column: field of JSON lines or of the data set; empty: the first of `COLUMNS` that exists. It may hold a text, a list
-            of texts (one document) or a list of messages with `content` (one text).
+    source: a path, "hub:NAME" or "hub:NAME:CONFIG" (its split train, streamed). column: field of JSON lines or of the data
+    set; empty: the first of `COLUMNS`. It may hold a text, a list of texts, or a list of messages with `content` (one text).
 
     Raises:
         UserError: a source that cannot be used; the message names it, the line and the fix.
@@ -127,10 +125,8 @@ def part_of(found: Iterator[list[str]], part: str) -> Iterator[str]:
 
 
 def sequences(texts: Iterator[str], encode: Callable[[str], list[int]], length: int, count: int) -> list[np.ndarray]:
-    """`count` sequences (fewer if the texts end) of at most `length` token ids, int32, one from each text in turn.
-
-    `TOGETHER` texts are read at a time, so that one book does not supply them all. A rest shorter than `SHORTEST` is dropped.
-    """
+    """`count` sequences (fewer if the texts end) of at most `length` token ids, int32, one from each of `TOGETHER` texts in
+    turn, so that one book does not supply them all. A rest shorter than `SHORTEST` is dropped."""
 
     def pieces(text: str) -> Iterator[np.ndarray]:
         ids = np.array(encode(text[: 16 * length * count]), np.int32)  # no more of a book is needed
