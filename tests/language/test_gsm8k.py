@@ -4,7 +4,6 @@ import gzip
 import json
 import lzma
 from fractions import Fraction
-from pathlib import Path
 
 import datasets
 import pytest
@@ -19,10 +18,7 @@ CLIPS = {
 
 
 def rows(count, first=0):
-    return [
-        {"question": f"Question {i}?", "answer": f"It is <<{i}+1={i + 1}>>{i + 1}.\n#### {i + 1}"}
-        for i in range(first, first + count)
-    ]
+    return [{"question": f"Question {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(first, first + count)]
 
 
 def folder_of(path, **parts):
@@ -41,17 +37,11 @@ def folder_of(path, **parts):
         ("**18**", 18), ("$18$", 18), ("50%", 50), ("18.00", 18), ("0.5", Fraction(1, 2)), ("12 apples and 3", 3),
         ("3, and then 4, so", 4), ("step2 has 7 of them", 7), ("007", 7), ("no number", None), ("", None),
         ("#### none, of 5", 5), ("#### ", None), ("\\boxed{}", None), (".5", Fraction(1, 2)),
-        ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2)),
+        ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2)), ("1/0", 1), ("5/00", 5), ("9" * 5000, None),
     ],
 )  # fmt: skip
 def test_the_number_that_a_text_ends_with(text, number):
     assert read_number(text) == number
-
-
-def test_awkward_numbers_do_not_raise():
-    """Nothing is divided by zero, and Python makes no int of more than 4300 digits, which a model may write."""
-    for text in ("1/0", "0/0", "5/00", "9" * 5000):
-        read_number(text)
 
 
 def test_an_exercise_is_its_question_its_chain_without_calculations_its_answer_and_its_steps(tmp_path):
@@ -61,23 +51,15 @@ def test_an_exercise_is_its_question_its_chain_without_calculations_its_answer_a
     assert found.calculations == (("48", "/", "2", "24"), ("48", "+", "24", "72"))
 
 
-def calculations(tmp_path, *written, end="#### 1,000"):
-    answer = " ".join(f"so <<{one}>>" for one in written)
-    (found,) = exercises(folder_of(tmp_path, test=[{"question": "?", "answer": f"{answer}\n{end}"}]), "test")
-    return found
-
-
 def test_calculations_are_those_of_two_numbers(tmp_path):
-    found = calculations(
-        tmp_path, "1,200*2=2400", "100-50-30=20", "2.5*4=10", "(3+4)*2=14", "10--3=13", "-5+3=-2", "7=7"
-    )
-    numbers = [("1,200", "*", "2", "2400"), ("2.5", "*", "4", "10"), ("10", "-", "-3", "13"), ("-5", "+", "3", "-2")]
+    written = ["1,200*2=2400", "100-50-30=20", "20*.2=4", "(3+4)*2=14", "10--3=13", "-5+3=-2", "7=7"]
+    answers = [" ".join(f"so <<{one}>>" for one in written), "None."]
+    test = [{"question": answer, "answer": f"{answer}\n#### 1,000"} for answer in answers]
+    found, none = exercises(folder_of(tmp_path, test=test), "test")
+    numbers = [("1,200", "*", "2", "2400"), ("20", "*", ".2", "4"), ("10", "-", "-3", "13"), ("-5", "+", "3", "-2")]
     assert found.calculations == tuple(numbers)
     assert found.steps == 7 and found.answer == "1000" and "<" not in found.chain
-    found = calculations(tmp_path, "20*.2=4", "2-1=1")  # a number may begin with its point
-    assert found.calculations == (("20", "*", ".2", "4"), ("2", "-", "1", "1"))
-    found = calculations(tmp_path)
-    assert found.calculations == () and found.steps == 1
+    assert none.calculations == () and none.steps == 1
 
 
 def test_of_the_training_part_every_tenth_problem_is_for_validation(tmp_path):
@@ -98,8 +80,7 @@ def test_what_stands_there_twice_is_taken_once(tmp_path):
 
 
 def test_a_single_file_is_cut_into_three_parts(tmp_path):
-    where = folder_of(tmp_path, train=rows(50))
-    file = str(next(Path(where).glob("train.jsonl*")))
+    file = folder_of(tmp_path, train=rows(50)) + "/train.jsonl"
     parts = {part: {one.question for one in exercises(file, part)} for part in ("train", "valid", "test")}
     assert {part: len(found) for part, found in parts.items()} == {"train": 40, "valid": 5, "test": 5}
     assert len(set.union(*parts.values())) == 50
@@ -109,8 +90,8 @@ def test_a_single_file_is_cut_into_three_parts(tmp_path):
 def test_a_file_may_be_packed_and_named_itself(end, opener, tmp_path):
     with opener(tmp_path / f"train{end}", "wt") as file:
         file.write(json.dumps(CLIPS) + "\n\n")
-    assert [one.answer for one in exercises(str(tmp_path), "train")] == ["72"]
-    assert [one.answer for one in exercises(str(tmp_path / f"train{end}"), "train")] == ["72"]
+    for source in (tmp_path, tmp_path / f"train{end}"):
+        assert [one.answer for one in exercises(str(source), "train")] == ["72"]
 
 
 def test_the_hub_is_asked_for_the_part(monkeypatch):
@@ -131,10 +112,8 @@ def test_the_hub_is_asked_for_the_part(monkeypatch):
     [
         ('{"question": "?", "answer', "is not JSON"),
         ('["?", "#### 3"]', "it requires the fields question and answer"),
-        ('{"question": "?"}', "it requires the fields question and answer"),
         ('{"question": "?", "answer": 3}', "it requires the fields question and answer"),
         ('{"question": "?", "answer": "It is 3."}', "does not end with ####"),
-        ('{"question": "?", "answer": "It is 3.\\n#### "}', "does not end with ####"),
         ('{"question": "?", "answer": "It is 3.\\n#### three"}', "does not end with ####"),
     ],
 )
@@ -146,24 +125,20 @@ def test_a_line_that_is_no_problem_is_named(line, message, tmp_path):
     assert f"{tmp_path / 'train.jsonl'}, line 3:" in str(error.value)
 
 
-def test_where_no_problems_are_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"holds no train\.jsonl"):
-        list(exercises(str(tmp_path), "train"))
-    where = folder_of(tmp_path, train=rows(3))
-    with pytest.raises(UserError, match=r"holds no test\.jsonl"):
-        list(exercises(where, "test"))
-    with pytest.raises(UserError, match="no such file"):
-        list(exercises(str(tmp_path / "elsewhere.jsonl"), "train"))
-    (tmp_path / "train.jsonl").write_text("\n")
-    with pytest.raises(UserError, match="holds no problem"):
-        list(exercises(where, "train"))
+@pytest.mark.parametrize(
+    "source, part, message",
+    [("", "test", r"holds no test\.jsonl"), ("/no.jsonl", "train", "No such file"), ("", "train", "holds no problem")],
+)
+def test_where_no_problems_are_is_said(source, part, message, tmp_path):
+    where = folder_of(tmp_path, train=[])
+    with pytest.raises(UserError, match=message):
+        list(exercises(where + source, part))
 
 
 def test_the_real_problems_are_all_there_and_no_question_is_in_two_parts(real_data):
     folder = str(real_data / "gsm8k")
     found = {part: list(exercises(folder, part)) for part in ("train", "valid", "test")}
-    assert len(found["train"]) + len(found["valid"]) == 7473 and len(found["test"]) == 1319
-    assert len(found["valid"]) == 747
+    assert {part: len(some) for part, some in found.items()} == {"train": 6726, "valid": 747, "test": 1319}
     questions = [{one.question for one in part} for part in found.values()]
     assert sum(map(len, questions)) == len(set.union(*questions)) == 7473 + 1319
     for one in found["test"]:

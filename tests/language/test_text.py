@@ -10,7 +10,7 @@ import pytest
 
 from trm.errors import UserError
 from trm.language.stories import completion, make_tokenizer, problems, prompt
-from trm.language.text import TextError, documents, part_of, read_sequences, sequences, shuffled
+from trm.language.text import documents, part_of, read_sequences, sequences, shuffled
 
 
 def test_works_and_paragraphs(tmp_path):
@@ -23,19 +23,13 @@ def test_works_and_paragraphs(tmp_path):
 @pytest.mark.parametrize("opener, ending", [(open, ""), (gzip.open, ".gz"), (lzma.open, ".xz")])
 def test_lines_of_json(tmp_path, opener, ending):
     path = tmp_path / f"a.jsonl{ending}"
-    rows = [
-        {"text": "one"},
-        {"text": ["two", " ", "three"]},
-        {"text": [{"role": "user", "content": "four"}, {"content": "five"}]},
-    ]
+    texts = ["one", ["two", " ", "three"], [{"role": "user", "content": "four"}, {"content": "five"}]]
     with opener(path, "wt") as file:
-        file.write("\n".join(map(json.dumps, rows)) + "\n\n")
+        file.write("\n".join(json.dumps({"text": text}) for text in texts) + "\n\n")
     assert list(documents(str(path))) == [["one"], ["two", "three"], ["four\nfive"]]
-
-
-def test_the_field_may_be_named(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"question": "q", "answer": "a"}\n')
+    path.unlink()
+    with opener(path, "wt") as file:
+        file.write('{"question": "q", "answer": "a"}\n')
     assert list(documents(str(path))) == [["q"]] and list(documents(str(path), "answer")) == [["a"]]
 
 
@@ -46,22 +40,18 @@ def test_the_field_may_be_named(tmp_path):
         ("a.jsonl", '{"body": "x"}\n', "line 1: no field text nor question nor generations; it has body"),
         ("a.jsonl", '{"text": 3}\n', "line 1: the field text is not a text"),
         ("a.jsonl", "[1, 2]\n", "line 1: is not an object with fields"),
-        ("a.jsonl", "null\n", "line 1: is not an object with fields"),
         ("a.jsonl", "\n", "holds no text"),
         ("a.txt", " \n\n", "holds no text"),
         ("a.csv", "x", r"give a .txt or .jsonl file"),
         ("a.txt.xz", "no xz", "cannot be read to its end"),
+        ("a.txt", None, "No such file"),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TextError, match=message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
         list(documents(str(tmp_path / name)))
-
-
-def test_missing_files():
-    with pytest.raises(TextError, match="no such file"):
-        list(documents("nowhere.txt"))
 
 
 def test_parts_share_no_document():
@@ -107,17 +97,15 @@ def test_sequences_of_a_file_by_part(tmp_path):
     assert {part: len(ids) for part, ids in found.items()} == {"train": 8, "valid": 1, "test": 1}
     assert found["test"][0][0] == 1 and "".join(map(chr, found["test"][0][1:])) == "Document 9 of a file."
     path.write_text("\n\n".join(f"Here is document {i} of a few." for i in range(3)))
-    with pytest.raises(UserError, match="no sequence of 8 tokens for valid; .* give at least ten"):
+    with pytest.raises(UserError, match="no sequence of 8 tokens for valid; give at least ten"):
         read_sequences(Characters(), str(path), counts, 50)
-    with pytest.raises(UserError, match="with another model give texts: text_path"):
+    with pytest.raises(UserError, match="with another give text_path"):
         read_sequences(Characters(), "", counts, 50)
 
 
 def test_stories_are_sequences_too():
-    tokenizer = make_tokenizer(texts=500)
-    plain, thinking = (
-        read_sequences(tokenizer, "", {"train": 5}, 99, seed=3, thinking=t)["train"] for t in (False, True)
-    )
-    drawn = list(islice(problems("train", 3), 5))
-    for found, chain in ((plain, False), (thinking, True)):
-        assert [tokenizer.decode(ids) for ids in found] == [prompt(p, chain) + completion(p, chain) for p in drawn]
+    tokenizer, drawn = make_tokenizer(texts=500), list(islice(problems("train", 3), 5))
+    for thinking in (False, True):
+        found = read_sequences(tokenizer, "", {"train": 5}, 99, seed=3, thinking=thinking)["train"]
+        expected = [prompt(p, thinking) + completion(p, thinking) for p in drawn]
+        assert [tokenizer.decode(ids) for ids in found] == expected

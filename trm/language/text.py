@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from trm.errors import UserError
 from trm.language.stories import completion, problems, prompt
@@ -30,9 +29,6 @@ def documents(source: str, column: str = "") -> Iterator[list[str]]:
 
     source: a path, "hub:NAME" or "hub:NAME:CONFIG" (its split train, streamed). column: field of JSON lines or of the data
     set; empty: the first of `COLUMNS`. It may hold a text, a list of texts, or a list of messages with `content` (one text).
-
-    Raises:
-        UserError: a source that cannot be used; the message names it, the line and the fix.
     """
     empty = True
     for place, document in records(source):
@@ -72,8 +68,7 @@ def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
         with opener(path, "rt", encoding="utf-8") as file:
             if kind == ".txt":
                 yield from ((str(path), text) for text in _split_documents(file))
-                return
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(file, 1):  # of .txt nothing is left
                 if line.strip():
                     yield f"{path}, line {number}", json.loads(line)
     except json.JSONDecodeError as error:
@@ -140,13 +135,7 @@ def sequences(texts: Iterator[str], encode: Callable[[str], list[int]], length: 
 
 
 def read_sequences(
-    tokenizer: PreTrainedTokenizerBase,
-    path: str,
-    counts: dict[str, int],
-    length: int,
-    column="",
-    seed=0,
-    thinking=False,
+    tokenizer, path: str, counts: dict[str, int], length: int, column="", seed=0, thinking=False
 ) -> dict[str, list[np.ndarray]]:
     """Sequences of at most `length` token ids: part -> at most `counts[part]` of them.
 
