@@ -1,12 +1,10 @@
 """Hidden states in batches and on disk: the same numbers whichever way, nothing of pads, little memory."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from trm.compressor.states import StateBatches, StateStore, padded
+from trm.compressor.states import StateBatches, StateStore
 from trm.errors import UserError
 
 SEQUENCES = [[5, 6, 7], [8, 9], [1, 2, 3, 4, 5], [4, 4], [3]]
@@ -24,10 +22,10 @@ def make(**options):
 
 
 def test_padding_by_hand():
-    batch = padded([[7, 8, 9], [5]], pad_id=0, skip_first=1)
-    assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 0, 0]]
-    assert batch["attention"].tolist() == [[True, True, True], [True, False, False]]
-    assert batch["mask"].tolist() == [[False, True, True], [False, False, False]]
+    batch = next(make().in_order())
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch["attention"].tolist() == [[True, True, True], [True, True, False]]
+    assert batch["mask"].tolist() == [[False, True, True], [False, True, False]]
 
 
 def test_every_sequence_once_an_epoch_in_an_order_that_changes():
@@ -38,24 +36,17 @@ def test_every_sequence_once_an_epoch_in_an_order_that_changes():
     assert all(sorted(order) == [1, 4, 5, 8] for order in firsts) and len(set(firsts)) > 1
     assert (batches(5)["input_ids"] == make()(5)["input_ids"]).all()
     batch = batches(5)
-    assert (
-        batch["positions"].sum() == batch["mask"].sum() and "states" not in batch
-    )  # the trainer's processes read them
+    assert batch["positions"].sum() == batch["mask"].sum()
+    assert "states" not in batch  # the trainer's processes read them
 
 
-def test_kept_states_are_the_same_states(tmp_path):
-    live = make()
-    live.store = None
-    kept = make(store=StateStore.write(tmp_path / "s", make(), {"lm": "x"}))
-    for a, b in zip(live.in_order(), kept.in_order()):
+def test_cached_states_are_the_same_states_and_are_found_again(tmp_path):
+    store = StateStore.find_or_write(tmp_path / "s", make(), {"lm": "x"})
+    for a, b in zip(make().in_order(), make(store=store).in_order()):
         assert (a["mask"] == b["mask"]).all() and np.isfinite(b["states"]).all()
         np.testing.assert_array_equal(a["states"][a["mask"]], b["states"][b["mask"]])
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["starts.json", "states.npy"]
-    assert StateStore(tmp_path / "s", {"lm": "x"}).of(2)[:, 0].tolist() == [2, 3, 4, 5]
-
-
-def test_a_store_gives_the_trainer_its_states_and_is_found_again(tmp_path):
-    store = StateStore.find_or_write(tmp_path / "s", make(), {"lm": "x"})
+    assert store.of(2)[:, 0].tolist() == [2, 3, 4, 5]
     batch = make(store=store)(3)
     wanted = read(*(torch.from_numpy(batch[name]) for name in ("input_ids", "attention"))).numpy()
     assert (batch["states"][batch["mask"]] == wanted[batch["mask"]]).all()
@@ -65,15 +56,14 @@ def test_a_store_gives_the_trainer_its_states_and_is_found_again(tmp_path):
 
 
 def test_damaged_or_foreign_stores_are_named(tmp_path):
-    StateStore.write(tmp_path / "s", make(), {"lm": "x"})
-    with pytest.raises(UserError, match="hidden states of something else"):
+    StateStore.find_or_write(tmp_path / "s", make(), {"lm": "x"})
+    with pytest.raises(UserError, match="states of something else"):
         StateStore(tmp_path / "s", {"lm": "y"})
+    whole = (tmp_path / "s" / "starts.json").read_text()
     (tmp_path / "s" / "states.npy").write_bytes((tmp_path / "s" / "states.npy").read_bytes()[:100])
-    with pytest.raises(UserError, match="holds no cached hidden states"):
-        StateStore(tmp_path / "s")
-    for broken in ([], [1], {"starts": [0]}):
-        (tmp_path / "s" / "starts.json").write_text(json.dumps(broken))
-        with pytest.raises(UserError, match="holds no cached hidden states"):
+    for facts in (whole, "[]", "[1]", '{"starts": [0]}'):
+        (tmp_path / "s" / "starts.json").write_text(facts)
+        with pytest.raises(UserError, match="holds no cached states"):
             StateStore(tmp_path / "s")
 
 
