@@ -121,8 +121,8 @@ def test_the_task_aware_optimum_loses_least_as_the_metric_counts(states, moment)
 
     for K in (1, 4):
         best = metric.best(covariance, K)
-        pca = Compressor(D, K, "affine").set_optimum(moment)
-        assert cost(*best) < cost(pca.encoder.detach(), pca.decoder.detach())
+        pca = Compressor(D, K, "affine").set_optimum(moment).encoder.detach()
+        assert cost(*best) < cost(pca, pca.T)
         for seed in range(5):
             nudge = torch.randn(K, D, generator=torch.Generator().manual_seed(seed)).double() * 0.01
             assert cost(best[0] + nudge, best[1]) > cost(*best)
@@ -140,5 +140,3 @@ def test_what_is_not_finite_is_named_with_its_batch(states):
     moment.add(states[:10])
     with pytest.raises(UserError, match="batch 1 of the hidden states .* not finite"):
         moment.add(torch.where(states[:10] == states[4, 2], torch.nan, states[:10]))
-    with pytest.raises(UserError, match="no hidden states were read"):
-        SecondMoment(D).eigen(False)

@@ -27,7 +27,6 @@ class StateErrors:
 
     def __init__(self, mean: Tensor):
         self.mean = mean.detach().double().cpu()
-        self.n = 0
         self.sums: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, back: Tensor) -> None:
@@ -36,6 +35,7 @@ class StateErrors:
         centred, centred_back = x - self.mean, back - self.mean
         error = (back - x).square().sum(1)
         new = {
+            "n": len(x),
             "error": error.sum(),
             "relative": (error.sqrt() / x.norm(dim=1).clamp_min(1e-12)).sum(),
             "cosine": F.cosine_similarity(x, back, dim=1).sum(),
@@ -48,24 +48,23 @@ class StateErrors:
             "bb": centred_back.square().sum(0),
             "energy": x.square().sum(0),
         }
-        self.n += len(x)
         self.sums = {name: self.sums.get(name, 0) + value for name, value in new.items()}
 
     def metrics(self) -> dict[str, float]:
         """The metrics."""
-        s, D = self.sums, len(self.mean)
-        variance = (s["xx"] - s["x"].square() / self.n).sum()
-        variance_back = (s["bb"] - s["back"].square() / self.n).sum()
-        rms = (s["energy"] / self.n).sqrt()
+        s, D, n = self.sums, len(self.mean), self.sums["n"]
+        variance = (s["xx"] - s["x"].square() / n).sum()
+        variance_back = (s["bb"] - s["back"].square() / n).sum()
+        rms = (s["energy"] / n).sqrt()
         found = {
-            "mse": s["error"] / self.n / D,
-            "cosine_similarity": s["cosine"] / self.n,
-            "relative_error": s["relative"] / self.n,
+            "mse": s["error"] / n / D,
+            "cosine_similarity": s["cosine"] / n,
+            "relative_error": s["relative"] / n,
             "variance_ratio": variance_back / variance.clamp_min(1e-12),
             "r2": 1 - s["error"] / s["mean_error"].clamp_min(1e-12),
-            "centred_cosine": s["centred_cosine"] / self.n,
-            "mean_mse": s["mean_error"] / self.n / D,
-            "mean_cosine": s["mean_cosine"] / self.n,
+            "centred_cosine": s["centred_cosine"] / n,
+            "mean_mse": s["mean_error"] / n / D,
+            "mean_cosine": s["mean_cosine"] / n,
             "outlier_energy": s["energy"][rms > OUTLIER * rms.median()].sum() / s["energy"].sum().clamp_min(1e-12),
         }
         return {name: float(value) + 0.0 for name, value in found.items()}
@@ -78,24 +77,21 @@ class OutputErrors:
     """
 
     def __init__(self):
-        self.n = self.known = 0
-        self.sums = {"kl": 0.0, "top1_agreement": 0.0, "ce_change": 0.0}
+        self.sums = np.zeros(5)
 
     def add(self, real: Tensor, back: Tensor, following: Tensor) -> None:
         """Accumulate logits (N, V) of both and the next tokens (N,), `IGNORE_INDEX` where there is none."""
         real, back = real.detach().float().log_softmax(-1), back.detach().float().log_softmax(-1)
-        self.n += len(real)
-        self.sums["kl"] += float(F.kl_div(back, real, log_target=True, reduction="sum"))
-        self.sums["top1_agreement"] += float((real.argmax(-1) == back.argmax(-1)).sum())
         known = following != IGNORE_INDEX
-        self.known += int(known.sum())
+        kl = F.kl_div(back, real, log_target=True, reduction="sum")
+        agree = (real.argmax(-1) == back.argmax(-1)).sum()
         after, before = (F.nll_loss(logs[known], following[known], reduction="sum") for logs in (back, real))
-        self.sums["ce_change"] += float(after - before)
+        self.sums += [float(part) for part in (kl, agree, after - before, len(real), known.sum())]
 
     def metrics(self) -> dict[str, float]:
         """The metrics."""
-        counts = {"kl": self.n, "top1_agreement": self.n, "ce_change": self.known}
-        return {name: total / max(counts[name], 1) for name, total in self.sums.items()}
+        kl, agree, change, n, known = self.sums.tolist()
+        return {"kl": kl / n, "top1_agreement": agree / n, "ce_change": change / max(known, 1)}
 
 
 def following_tokens(batch: dict[str, np.ndarray]) -> np.ndarray:

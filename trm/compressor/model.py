@@ -50,11 +50,6 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
         if not 1 <= d_compressed <= hidden_size:
             raise UserError(f"d_compressed {d_compressed} is not between 1 and the size of the states, {hidden_size}")
 
-    @property
-    def decoder(self) -> Tensor:
-        """The linear map back: (D, K)."""
-        return self.encoder.T if self.own_decoder is None else self.own_decoder
-
     def compress(self, states: Tensor) -> Tensor:
         """(..., D) -> (..., K)."""
         x = states if self.bias is None else states - self.bias
@@ -63,7 +58,7 @@ class Compressor(nn.Module, PyTorchModelHubMixin):
 
     def decompress(self, z: Tensor) -> Tensor:
         """(..., K) -> (..., D)."""
-        x = z @ self.decoder.T
+        x = z @ (self.encoder if self.own_decoder is None else self.own_decoder.T)
         x = x + self.after(z) if self.kind == "nonlinear" else x
         return x if self.bias is None else x + self.bias
 

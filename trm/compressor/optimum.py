@@ -51,8 +51,6 @@ class SecondMoment:
 
     def eigen(self, centred: bool) -> tuple[Tensor, Tensor]:
         """(values (D,), vectors (D, D), one per row), the largest first."""
-        if not self.count:
-            raise UserError("no hidden states were read: the texts hold no token that counts")
         values, vectors = torch.linalg.eigh(self.matrix(centred))
         return values.flip(0).clamp_min(0), vectors.flip(1).T.contiguous()
 

@@ -109,12 +109,8 @@ def closed_form(arm: str, K: int, sums: StateSums, expansion: float = 2.0) -> Co
 def train(
     params: Compression, run: Run, reader: StateReader, states: StageStates, arm: str, K: int
 ) -> ArmResult | None:
-    """Train a compressor on the states of a stage in compressors/ARM/dK/ of `run`; None if `time_limit` paused it.
-
-    The best of all evaluations, the one before training included, is written to stage1a_best or stage1b_best. tied, untied
-    and affine start from random weights, nonlinear and task_aware from their closed forms, and all of them in stage 1b from
-    stage1a_best of the same size.
-    """
+    """Train a compressor on the states of a stage; None if `time_limit` paused it. The best of all evaluations, including the
+    one before training (`_start`), is written to compressors/ARM/dK/stage1a_best or stage1b_best of `run`."""
     home, stage = f"compressors/{arm}/d{K}", f"stage{states.stage}"
     mean = states.sums.mean.to(reader.device)
     lm_head = reader.lm_head if arm == "task_aware" else None
@@ -149,12 +145,11 @@ def train(
 
     own = {"stage": states.stage, "arms": arm, "d_compressed": K, "sweep_d_values": "", "init_from": ""}
     result = train_arm(run, stage, params.model_copy(update=own), make_trainer, keep_best, within=home)
-    if result is None:
-        return None
-    if run.main:
+    if result and run.main:
         for leftover in ("checkpoints", "best"):
             shutil.rmtree(result.folder / leftover, ignore_errors=True)
-    result.model = load_pretrained(Compressor, run.dir / home / f"{stage}_best", reader.device)
+    if result:
+        result.model = load_pretrained(Compressor, run.dir / home / f"{stage}_best", reader.device)
     return result
 
 
@@ -164,8 +159,7 @@ def train_all(
     """Train every arm at every size, in turn; ends early where `time_limit` pauses one."""
     for K in sizes:
         for arm in usable_arms(params, reader):
-            trained = train(params, run, reader, states, arm, K)
-            if trained is None:
+            if (trained := train(params, run, reader, states, arm, K)) is None:
                 return
             yield arm, K, trained
 
@@ -179,14 +173,13 @@ def check_first_stage(params: Compression, run: Run, reader: StateReader) -> Non
 
 
 def _start(params: Compression, run: Run, states: StageStates, arm: str, K: int) -> Compressor:
-    """The compressor before training."""
+    """The compressor before training: random, or the closed form of nonlinear and task_aware; in stage 1b that of 1a."""
     torch.manual_seed(params.seed)
     D = len(states.sums.moment.total)
     if states.stage == "1b":
         return _first_stage(params, run, arm, K, D)
-    if arm in ("nonlinear", "task_aware"):
-        return closed_form(arm, K, states.sums, params.expansion)
-    return Compressor(D, K, TRAINED[arm])
+    closed = arm in ("nonlinear", "task_aware")
+    return closed_form(arm, K, states.sums, params.expansion) if closed else Compressor(D, K, TRAINED[arm])
 
 
 def _first_stage(params: Compression, run: Run, arm: str, K: int, D: int) -> Compressor:
