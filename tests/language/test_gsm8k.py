@@ -100,16 +100,15 @@ def test_the_hub_is_asked_for_the_part(monkeypatch):
         ('{"question": "?", "answer', "is not JSON"),
         ('["?", "#### 3"]', "it requires the fields question and answer"),
         ('{"question": "?", "answer": 3}', "it requires the fields question and answer"),
-        ('{"question": "?", "answer": "It is 3."}', "does not end with ####"),
-        ('{"question": "?", "answer": "It is 3.\\n#### three"}', "does not end with ####"),
+        ('{"question": "?", "answer": "It is 3."}', "the answer does not end with ####"),
+        ('{"question": "?", "answer": "It is 3.\\n#### three"}', "the answer does not end with ####"),
     ],
 )
 def test_a_line_that_is_no_problem_is_named(line, message, tmp_path):
     good = json.dumps(CLIPS)
     (tmp_path / "train.jsonl").write_text(f"{good}\n\n{line}\n{good}\n")
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=f"{tmp_path}/train.jsonl, line 3: {message}"):
         list(exercises(str(tmp_path), "train"))
-    assert f"{tmp_path / 'train.jsonl'}, line 3:" in str(error.value)
 
 
 @pytest.mark.parametrize(

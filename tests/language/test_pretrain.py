@@ -40,12 +40,9 @@ def test_the_card_says_what_was_measured(folder):
 def test_a_model_is_made_tested_and_described(tmp_path):
     small = {"hidden_size": 32, "num_layers": 1, "batch_size": 8, "max_steps": 6, "eval_interval": 2, "log_interval": 2}
     small |= {"valid_size": 4, "test_size": 8, "early_stopping_patience": 0, "output_dir": str(tmp_path)}
-    run = train(ReasoningLM.create(small))
+    train(ReasoningLM.create(small))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["train/steps"] == 6 and metrics["model/step"] == 2  # nothing was learned: the first is the best
     assert 0 <= metrics["test/thinking"] <= 1
     said = (tmp_path / "model" / "README.md").read_text()
     assert "-p hidden_size 32" in said and "-p max_steps 6" in said
-    lm, tokenizer = load_lm(str(run.dir / "model"))
-    asked = list(islice(problems("test", 0), 3))
-    assert len(generate_greedy(lm, tokenizer, asked, thinking=False).texts) == 3
