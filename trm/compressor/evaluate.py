@@ -102,9 +102,7 @@ def following_tokens(batch: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @torch.no_grad()
-def evaluate(
-    compressor: Callable, batches: Iterable[dict[str, np.ndarray]], mean: Tensor, reader: StateReader, outputs=True
-) -> dict[str, float]:
+def evaluate(compressor, batches: Iterable[dict], mean: Tensor, reader: StateReader, outputs=True) -> dict[str, float]:
     """All metrics of a compressor, states (N, D) -> (N, D), on batches of `trm.compressor.states.StateBatches` with states.
 
     outputs: also those of the model's output, where it has a head; layers above the states compute it.
@@ -125,7 +123,7 @@ def evaluate(
 def _logits(reader: StateReader, batch: dict[str, np.ndarray], compressor: Callable) -> list[Tensor]:
     """Logits (N, V) of the model, and those with the states of the positions that count replaced."""
     ids, attention, mask = (
-        torch.from_numpy(batch[name]).to(reader.device) for name in ("input_ids", "attention", "mask")
+        torch.from_numpy(batch[key]).to(reader.device) for key in ("input_ids", "attention", "mask")
     )
     changed = reader.logits(ids, attention, lambda x: torch.where(mask[..., None], compressor(x), x))
     return [reader.logits(ids, attention)[mask], changed[mask]]

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from trm.compressor.params import Compression
 from trm.compressor.states import StateBatches, StateStore, digest
 from trm.errors import UserError
 from trm.language.lm import Generations, StateReader, generate_greedy, weights_digest
-from trm.language.stories import Problem
 from trm.language.text import read_sequences
 from trm.params import arm_names
 from trm.run import Run
@@ -153,10 +152,8 @@ def train(
     return result
 
 
-def train_all(
-    params: Compression, run: Run, reader: StateReader, states: StageStates, sizes: list[int]
-) -> Iterator[tuple[str, int, ArmResult]]:
-    """Train every arm at every size, in turn; ends early where `time_limit` pauses one."""
+def train_all(params: Compression, run: Run, reader: StateReader, states: StageStates, sizes: list[int]) -> Iterator:
+    """Train every arm at every size in turn, yielding (arm, K, `ArmResult`); ends early where `time_limit` pauses one."""
     for K in sizes:
         for arm in usable_arms(params, reader):
             if (trained := train(params, run, reader, states, arm, K)) is None:
@@ -205,9 +202,7 @@ def closed_arms(sums: StateSums) -> list[str]:
     return [arm for arm in CLOSED if sums.metric is not None or arm != "task_aware_closed"]
 
 
-def evaluation_row(
-    trained: StageStates, text: StageStates, reader: StateReader, arm: str, K: int, compressor: Callable
-) -> dict:
+def evaluation_row(trained: StageStates, text: StageStates, reader: StateReader, arm: str, K: int, compressor) -> dict:
     """Row of a table: a compressor of the stage `trained` on the test part of `text`, centred by the mean of the latter."""
     found = evaluate(compressor, text.batches["test"].in_order(), text.sums.mean.to(reader.device), reader)
     return {"trained": trained.stage, "text": text.stage, "arm": arm, "K": K} | found
@@ -226,9 +221,7 @@ def closed_rows(params: Compression, reader: StateReader, trained: StageStates, 
     return rows
 
 
-def generate_with_compression(
-    lm, tokenizer, reader: StateReader, compressor: Callable | None, problems: list[Problem], thinking: bool
-) -> Generations:
+def generate_with_compression(lm, tokenizer, reader: StateReader, compressor, problems, thinking: bool) -> Generations:
     """Greedy completions of `problems` with every state of the language model sent through `compressor` (None: unchanged)."""
     with reader.replaced(compressor):
         return generate_greedy(lm, tokenizer, problems, thinking)
