@@ -55,9 +55,7 @@ def spectrum(spectra: dict[str, np.ndarray], sizes: Sequence[int]) -> Figure:
         right.plot(K, 100 * np.cumsum(values) / values.sum(), label=label)
     top = max(values.max() for values in spectra.values())
     left.set(xscale="log", yscale="log", xlabel="direction", ylabel="variance", ylim=(top * 1e-6, top * 2))
-    right.set(xlabel="directions kept, K", ylabel="variance kept (%)")
-    for K in sizes:
-        right.axvline(K, color="#dddddd", linewidth=0.8, zorder=0)
+    right.set(ylabel="variance kept (%)")
     _mark_sizes(right, sizes)
     left.legend(fontsize=8, frameon=False)
     return tidy(figure)
@@ -97,16 +95,14 @@ def _panel(ax, table: pd.DataFrame, metric: str) -> dict:
     for arm, (colour, line, marker, name) in ARMS.items():
         found = table[(table["arm"] == arm) & table[metric].notna()].groupby("K")[metric].agg(["mean", "std"])
         if len(found):
-            style = {"color": colour, "marker": marker or None, "linestyle": line or "none", "linewidth": 1.3}
-            bar = found["std"].fillna(0)
-            lines[name] = ax.errorbar(found.index, found["mean"], bar, markersize=4, capsize=2, **style)
-    ax.set(xlabel="K, numbers per compressed state")
+            style = {"color": colour, "marker": marker, "linestyle": line, "linewidth": 1.3, "markersize": 4}
+            lines[name] = ax.errorbar(found.index, found["mean"], found["std"].fillna(0), capsize=2, **style)
     _mark_sizes(ax, sorted(table["K"].unique()))
     return lines
 
 
 def _mark_sizes(ax, sizes: Sequence[int]) -> None:
-    ax.set(xscale="log")
+    ax.set(xscale="log", xlabel="K, numbers per compressed state")
     ax.set_xticks(list(sizes), [str(K) for K in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -114,14 +110,13 @@ def _mark_sizes(ax, sizes: Sequence[int]) -> None:
 def stages(rows: pd.DataFrame, labels: dict[str, str], arm: str = "pca") -> Figure:
     """Share of variance lost on each kind of text by a compressor fitted on each, against K. labels: stage -> its texts."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 2.9), sharey=True)
-    sizes = sorted(rows["K"].unique())
     for ax, (text, name) in zip(panels, labels.items()):
         for (trained, label), colour in zip(labels.items(), ("#4477aa", "#c0392b")):
             part = rows[(rows["arm"] == arm) & (rows["trained"] == trained) & (rows["text"] == text)].sort_values("K")
             ax.plot(part["K"], 1 - part["r2"], marker="o", markersize=4, color=colour, label=f"fitted on {label}")
-        ax.set(yscale="log", xlabel="K, numbers per compressed state")
+        ax.set(yscale="log")
         ax.set_title(f"states of {name}", fontsize=10)
-        _mark_sizes(ax, sizes)
+        _mark_sizes(ax, sorted(rows["K"].unique()))
     panels[0].set_ylabel("variance lost (share)")
     panels[0].legend(fontsize=8, frameon=False)
     return tidy(figure)
