@@ -6,8 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 from trm.errors import UserError
-from trm.scaling import experiments, pareto
-from trm.scaling import figures as scaling_plots
+from trm.scaling import experiments, figures, pareto
 from trm.scaling.experiments import error_odds
 from trm.scaling.laws import study
 from trm.stats import compare, read_table
@@ -67,55 +66,41 @@ def test_equal_configurations_count_once():
 
 def test_every_case_of_the_suites_belongs_to_an_experiment_of_the_name():
     suites = read_sweeps()
-    groups = {"exp05": ["exp05", "exp05 aug"]}
-    for group in [f"exp{i:02}" for i in range(1, 11)]:
-        chosen = [e for e in experiments.EXPERIMENTS if e.name in groups.get(group, [group])]
-        cases = pd.DataFrame({"case": suites["scaling_research"].cases_of(group)})
-        assert sum(len(e.of(cases)) for e in chosen) == len(cases), group
-    tn = next(e for e in experiments.EXPERIMENTS if e.name == "tn_sweep")
-    assert set(tn.of(pd.DataFrame({"case": list(suites["tpu_quickstart"].cases)}))["case"]) == set(
-        suites["tpu_quickstart"].cases_of("tn_sweep")
-    )
+    for suite, group in [("scaling_research", f"exp{i:02}") for i in range(1, 11)] + [("tpu_quickstart", "tn_sweep")]:
+        chosen = [e for e in experiments.EXPERIMENTS if e.name.split()[0] == group]
+        cases = pd.DataFrame({"case": list(suites[suite].cases)})
+        assert {case for e in chosen for case in e.of(cases)["case"]} == set(suites[suite].cases_of(group)), group
 
 
-def test_tables_are_read_and_bad_ones_refused(tmp_path):
-    good = tmp_path / "good.csv"
-    runs({"exp01a": [0.5], "exp01b": [0.6]}).to_csv(good, index=False)
-    assert len(experiments.read_runs([good, good])) == 4
-    for change, message in (
-        ({"test/exact_accuracy": 1.5}, r"bad.csv, line 2: test/exact_accuracy = 1.5 cannot be right"),
-        ({"flops/training": np.nan}, r"bad.csv, line 2: flops/training = .*nan.* cannot be right"),
-        ({"test/puzzles": 0}, r"bad.csv, line 2: test/puzzles = 0 cannot be right"),
-        ({"L_cycles": "x"}, r"bad.csv, line 2: L_cycles = x cannot be right"),
-    ):
-        runs({"exp01a": [0.5]}, **change).to_csv(tmp_path / "bad.csv", index=False)
-        with pytest.raises(UserError, match=message):
-            experiments.read_runs([tmp_path / "bad.csv"])
-    runs({"exp01a": [0.5]}).head(0).to_csv(tmp_path / "bad.csv", index=False)
-    with pytest.raises(UserError, match="bad.csv: no runs after the header"):
+def test_tables_are_read(tmp_path):
+    runs({"exp01a": [0.5], "exp01b": [0.6]}).to_csv(tmp_path / "good.csv", index=False)
+    assert len(experiments.read_runs([tmp_path / "good.csv"] * 2)) == 4
+
+
+@pytest.mark.parametrize("text, message", [
+    (runs({"exp01a": [0.5]}, **{"test/exact_accuracy": 1.5}), "bad.csv, line 2: test/exact_accuracy = 1.5 cannot be right"),
+    (runs({"exp01a": [0.5]}, **{"flops/training": np.nan}), "bad.csv, line 2: flops/training = .*nan.* cannot be right"),
+    (runs({"exp01a": [0.5]}, **{"test/puzzles": 0}), "bad.csv, line 2: test/puzzles = 0 cannot be right"),
+    (runs({"exp01a": [0.5]}, L_cycles="x"), "bad.csv, line 2: L_cycles = x cannot be right"),
+    (runs({"exp01a": [0.5]}).head(0), "bad.csv: no runs after the header"),
+    (pd.DataFrame({"case": ["a"], "seed": [1]}), "bad.csv: no column sweep, run_id"),
+    (None, "bad.csv: cannot be read"),
+])  # fmt: skip
+def test_bad_tables_are_refused(tmp_path, text, message):
+    if text is not None:
+        text.to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(UserError, match=message):
         experiments.read_runs([tmp_path / "bad.csv"])
-    (tmp_path / "bad.csv").write_text("case,seed\na,1\n")
-    with pytest.raises(UserError, match="bad.csv: no column sweep, run_id"):
-        experiments.read_runs([tmp_path / "bad.csv"])
-    with pytest.raises(UserError, match="none.csv: cannot be read"):
-        experiments.read_runs([tmp_path / "none.csv"])
-    with pytest.raises(UserError, match="no table"):
-        experiments.read_runs([])
 
 
-def test_figures_show_what_is_there():
+def test_figures_draw():
     table = runs({f"exp02{c}": [0.5 + i / 20, 0.52 + i / 20] for i, c in enumerate("abcdef")})
-    found = experiments.present(table)
-    [panel] = [ax for ax in scaling_plots.axes_of(table, found).axes if ax.get_visible()]
-    assert panel.get_title() == "2 · latent steps" and panel.get_xlabel() == "L_cycles"
+    [panel] = [ax for ax in figures.axes_of(table, experiments.present(table)).axes if ax.get_visible()]
     assert [t.get_text() for t in panel.get_xticklabels()] == list("123456")
     x, y = table["L_cycles"].to_numpy(float), error_odds(table[experiments.ACCURACY], table[experiments.ITEMS])
-    [panel] = scaling_plots.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"]).axes
-    assert len(panel.get_yticklabels()) > 1 and panel.get_xscale() == panel.get_yscale() == "log"
-    by_cost = table.assign(error=1 - table[experiments.ACCURACY])
-    args = (by_cost, "case", "flops/training", "error")
-    [panel] = scaling_plots.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))}).axes
-    assert [t.get_text() for t in panel.texts][0].startswith("exp02a (100%)")
+    figures.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"])
+    args = (table.assign(error=1 - table[experiments.ACCURACY]), "case", "flops/training", "error")
+    figures.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))})
 
 
 def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
@@ -131,14 +116,9 @@ def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
         return study(part[x].to_numpy(float), y, resamples=10)
 
     law, row = fitted("model/parameters", "exp01.")
-    assert (
-        f"floor, {law.params['E']:.3f}, lies above the odds that the widest model reaches, {row['observed']:.3f}"
-        in text
-    )
-    assert (
-        f"exponent of {law.params['alpha']:.1f}" in text
-        and f"misses it by {row['log_error']:.0%}".replace("%", " %") in text
-    )
+    floor, observed = law.params["E"], row["observed"]
+    assert f"floor, {floor:.3f}, lies above the odds that the widest model reaches, {observed:.3f}" in text
+    assert f"exponent of {law.params['alpha']:.1f}" in text and f"misses it by {100 * row['log_error']:.0f} %" in text
     law, row = fitted("L_cycles", "exp02.")
     assert "the floor is above" in row["doubts"] and "alpha is hardly" in row["doubts"]
     assert fitted("H_cycles", "exp03.")[0].form == "constant"

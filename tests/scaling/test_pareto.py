@@ -1,4 +1,4 @@
-"""Pareto: fronts against the definition point by point, ties, invariances, and membership against all resamples."""
+"""Pareto: fronts against the definition point by point, ties, and membership against all resamples."""
 
 import itertools
 
@@ -30,39 +30,11 @@ def test_front_against_the_definition(points):
     assert on_front(points) == by_definition(points)
 
 
-def test_front_of_many_points_against_the_definition():
-    points = np.random.default_rng(0).random((300, 2))
-    assert on_front(points) == by_definition(points.tolist())
-
-
 def test_ties():
     assert on_front([(1, 2), (1, 2), (2, 1), (2, 1)]) == [True] * 4  # copies are on it together
     assert on_front([(1, 2), (1, 1)]) == [False, True]  # equal cost: the smaller error
     assert on_front([(2, 1), (1, 1)]) == [False, True]  # equal error: the cheaper
     assert on_front([(1, 1), (1, 2), (0, 3), (0, 3), (2, 1)]) == [True, False, True, True, False]
-
-
-@settings(max_examples=100, deadline=None)
-@given(POINTS)
-def test_front_is_invariant_to_rising_transforms(points):
-    moved = [(c**3 + 2 * c + 7, 2.0**e) for c, e in points]
-    assert on_front(moved) == on_front(points)
-
-
-@settings(max_examples=100, deadline=None)
-@given(POINTS, st.integers(0, 24), st.integers(0, 3), st.integers(1, 3), st.booleans())
-def test_a_dominated_point_changes_nothing(points, which, more, better, swap):
-    cost, error = points[which % len(points)]
-    worse = (cost + better, error + more) if swap else (cost + more, error + better)
-    assert on_front([*points, worse]) == [*on_front(points), False]
-
-
-@settings(max_examples=50, deadline=None)
-@given(POINTS, st.randoms(use_true_random=False))
-def test_order_does_not_matter(points, random):
-    order = random.sample(range(len(points)), len(points))
-    front = on_front(points)
-    assert on_front([points[i] for i in order]) == [front[i] for i in order]
 
 
 def test_degenerate_arrays():
@@ -73,9 +45,6 @@ def test_degenerate_arrays():
         pareto.non_dominated([1, np.nan], [1, 2])
     with pytest.raises(UserError, match=r"both be \(n,\)"):
         pareto.non_dominated([1, 2], [1])
-
-
-# --- configurations -------------------------------------------------------------------------------------------------
 
 
 def table(**arms):
@@ -89,18 +58,8 @@ def test_front_of_means():
     front = pareto.front(runs, "arm")
     assert front.index.tolist() == ["quick", "poor", "slow"] and front["on_front"].tolist() == [True, False, True]
     assert front["cost"].tolist() == [1, 6, 9] and front["error"].tolist() == pytest.approx([0.5, 0.6, 0.2])
-    assert front["error_std"].tolist() == pytest.approx([0.1, 0.02**0.5, 0.02**0.5]) and front["n"].tolist() == [
-        3,
-        2,
-        2,
-    ]
-
-
-def test_configurations_of_several_columns_some_empty():
-    runs = table(a=[(1, 0.5)], b=[(2, 0.3)], c=[(2, 0.6)]).assign(ponder_coef=[np.nan, 0.1, 0.1])
-    front = pareto.front(runs, ["arm", "ponder_coef"])
-    assert front["on_front"].tolist() == [True, True, False]
-    assert pareto.membership(runs, ["arm", "ponder_coef"], resamples=5).tolist() == [1, 1, 0]
+    assert front["error_std"].tolist() == pytest.approx([0.1, 0.02**0.5, 0.02**0.5])
+    assert front["n"].tolist() == [3, 2, 2]
 
 
 def test_equal_costs_stay_equal_whatever_the_number_of_seeds():
@@ -133,9 +92,8 @@ def test_membership_against_all_resamples():
 
 
 def test_membership_repeats_and_keeps_the_order_of_the_front():
-    rng = np.random.default_rng(1)
-    runs = table(**{f"arm{i}": [(10 - i, e) for e in rng.normal(0.5 + 0.02 * i, 0.05, 3)] for i in range(6)})
-    one, two = (pareto.membership(runs, "arm", resamples=50, seed=s) for s in (0, 0))
+    runs = table(late=[(9, 0.1), (9, 0.3)], poor=[(5, 0.5), (7, 0.7)], quick=[(1, 0.4), (1, 0.5), (1, 0.6)])
+    one, two = (pareto.membership(runs, "arm", resamples=50, seed=0) for _ in range(2))
     pd.testing.assert_series_equal(one, two)
     assert one.index.equals(pareto.front(runs, "arm").index) and one.iloc[0] == 1  # nothing is cheaper
 
@@ -144,9 +102,5 @@ def test_what_has_no_front():
     runs = table(a=[(1, 0.5), (1, np.nan)])
     with pytest.raises(UserError, match="error is not a finite number in 1 of 2 runs"):
         pareto.front(runs, "arm")
-    with pytest.raises(UserError, match="no column flops"):
-        pareto.membership(runs, "arm", cost="flops")
-    with pytest.raises(UserError, match="resamples must be 1 or more"):
-        pareto.membership(table(a=[(1, 0.5)]), "arm", resamples=0)
     with pytest.raises(UserError, match="a seed is there twice"):
         pareto.front(runs.fillna(0.5).assign(seed=0), "arm")

@@ -190,7 +190,8 @@ def test_other_ways_to_train_are_the_same_too(tmp_path, data, way):
 def test_a_compile_after_the_warm_up_names_the_shape_that_changed(capsys):
     watch = CompileWatch()
     for step, rows in enumerate((16, 16, 8)):
-        with watch.during(("step", False), step, lambda rows=rows: {"inputs": (rows, 37)}):
+        with watch.during(("step", False), step) as shapes:
+            shapes["inputs"] = (rows, 37)
             kept = torch.zeros(rows, 37).to(torch_xla.device()) * 3
             torch_xla.sync()
         assert kept.shape == (rows, 37)

@@ -1,7 +1,6 @@
-"""The experiments of the two suites as tables of runs: what varies in each, and whether it matters more than the seed.
+"""The experiments of the two suites: what varies in each, and whether it matters more than the seed.
 
-A table has one row per run: columns sweep, case, seed, run_id, the parameters, and the metrics; it is what
-`trm sweep results NAME --csv FILE` writes.
+Tables are those of `trm sweep results NAME --csv FILE`: one row per run, with sweep, case, seed, run_id, parameters, metrics.
 """
 
 from collections.abc import Sequence
@@ -17,22 +16,21 @@ from trm.errors import UserError
 from trm.stats import compare_all, read_table
 
 ACCURACY, ITEMS, COST = "test/exact_accuracy", "test/puzzles", "flops/training"
-# Columns that a table must have, and the limits of columns of numbers; sizes are checked where a table has them.
-COUNTS = {ITEMS: (1, np.inf), "model/parameters": (1, np.inf), "train/puzzles": (1, np.inf)}
-NUMBERS = COUNTS | {ACCURACY: (0, 1), COST: (0, np.inf), "flops/answer": (0, np.inf)}
+# Columns of numbers that a table must have, and their limits; sizes are checked where a table has them.
+NUMBERS = {ITEMS: (1, np.inf), "model/parameters": (1, np.inf), "train/puzzles": (1, np.inf), ACCURACY: (0, 1),
+           COST: (0, np.inf), "flops/answer": (0, np.inf)}  # fmt: skip
 NEEDED = ["sweep", "case", "seed", "run_id", *NUMBERS]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Cases that differ along one axis. cases: a pattern of their names; x: the column that varies ("" for cases that are
-    kinds, not sizes); label: of the axis, with its unit."""
+    """Cases that differ along one axis."""
 
     name: str
     title: str
-    cases: str
-    x: str = ""
-    label: str = ""
+    cases: str  # pattern of their names
+    x: str = ""  # the column that varies; "" for cases that are kinds, not sizes
+    label: str = ""  # of the axis, with its unit
 
     def of(self, runs: pd.DataFrame) -> pd.DataFrame:
         """Its rows of a table of runs."""
@@ -93,15 +91,13 @@ def axis_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns one row per experiment: best and worst case by mean accuracy, their difference in points, the standard deviation
     over seeds (pooled over the cases, in points), the share of the variance that the cases explain beyond chance (omega
-    squared; 0 at least), and p of a one-way analysis of variance (Fisher; assumes normal errors of equal spread). NaN where
-    no case has two runs that differ.
+    squared; 0 at least), and p of a one-way analysis of variance. NaN where no case has two runs that differ.
     """
     rows = {}
-    # Omega squared by hand: statsmodels' anova_lm gives neither it nor NaN without spread, and is longer to call.
     for experiment in present(runs):
         part = experiment.of(runs)
-        cases = part.groupby("case")[ACCURACY]
-        means, values = cases.agg(lambda of_case: of_case.to_numpy().mean()), part[ACCURACY]
+        cases, values = part.groupby("case")[ACCURACY], part[ACCURACY]
+        means = cases.agg(lambda of_case: of_case.to_numpy().mean())
         within, freedom = ((values - cases.transform("mean")) ** 2).sum(), len(values) - len(means)
         total = ((values - values.mean()) ** 2).sum()
         noise, p, explained = within / freedom if freedom else np.nan, np.nan, np.nan
@@ -118,11 +114,7 @@ def axis_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def against_baseline(runs: pd.DataFrame, experiment: Experiment, baseline: str) -> pd.DataFrame:
     """Every case of an experiment against `baseline`, paired by seed and corrected for their number (`stats.compare_all`), in
-    points of accuracy; and FLOPs, the training compute as a multiple of the baseline's.
-
-    Raises:
-        UserError: the experiment has no runs of `baseline`.
-    """
+    points of accuracy; and FLOPs, the training compute as a multiple of the baseline's."""
     part = experiment.of(runs)
     flops = part.groupby("case")[COST].mean()
     table = compare_all(part.assign(**{ACCURACY: 100 * part[ACCURACY]}), ACCURACY, baseline, key="case")
@@ -130,20 +122,18 @@ def against_baseline(runs: pd.DataFrame, experiment: Experiment, baseline: str) 
 
 
 def configurations(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs with every distinct configuration once, under the first of its names: cases of a sweep whose parameters are
-    equal but for the seed are one. (Where a table holds no parameters, cases of different names are different.)"""
+    """Runs with every distinct configuration once, under the first of its names: cases of a sweep whose parameters are equal
+    but for the seed are one."""
     known = {"sweep", "case", "cell", "seed", "state", "run_id", "code"}
     parameters = [name for name in runs if "/" not in name and name not in known] or ["case", "cell"]
     keys = runs[["sweep", *parameters]].map(repr).agg("\0".join, axis=1)
-    return runs.assign(case=runs.groupby(keys)["case"].transform("first"))[
-        ~runs.assign(key=keys).duplicated(["key", "seed"])
-    ]
+    again = runs.assign(key=keys).duplicated(["key", "seed"])
+    return runs.assign(case=runs.groupby(keys)["case"].transform("first"))[~again]
 
 
 def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """The y to fit, positive and unbounded: (wrong + 1/2) / (right + 1/2) of an accuracy (0 to 1) over `items` test items.
-
-    accuracy, items (n,) -> (n,). Their log is the empirical logit, whose half counts remove most of its bias (Haldane 1956).
+    """The y to fit, positive and unbounded: (wrong + 1/2) / (right + 1/2) of accuracies (n,) from 0 to 1 over `items` test
+    items. Their log is the empirical logit, whose half counts remove most of its bias (Haldane 1956).
 
     Raises:
         UserError: an accuracy outside 0..1, fewer than one item.
@@ -156,22 +146,18 @@ def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
     return (items * (1 - accuracy) + 0.5) / (items * accuracy + 0.5)
 
 
-def summarise(runs: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
-    """Mean, std (n - 1; NaN for one) and n of a metric over the rows of each configuration, in order of appearance.
-
-    runs: one row per run. by: the columns that make a configuration; a column "seed" may then appear but once in each.
+def summarise(runs: pd.DataFrame, by: str, metric: str) -> pd.DataFrame:
+    """Mean, std (n - 1; NaN for one) and n of a metric over the runs of each configuration (column `by`), in order of
+    appearance.
 
     Raises:
-        UserError: a column is missing, a value is no finite number, a seed is there twice.
+        UserError: a value is no finite number, or a seed is there twice for a configuration.
     """
-    by = [by] if isinstance(by, str) else list(by)
-    if missing := [name for name in (*by, metric) if name not in runs]:
-        raise UserError(f"no column {', '.join(missing)} in the runs; there are {', '.join(map(str, runs.columns))}")
     if bad := int((~np.isfinite(pd.to_numeric(runs[metric], errors="coerce"))).sum()):
         raise UserError(f"{metric} is not a finite number in {bad} of {len(runs)} runs; leave failed runs out")
-    if "seed" in runs and runs.duplicated([*by, "seed"]).any():
-        raise UserError(f"a seed is there twice for the same {', '.join(by)}: a run counts once")
-    groups = runs.groupby(by if len(by) > 1 else by[0], sort=False, dropna=False)[metric]
+    if runs.duplicated([by, "seed"]).any():
+        raise UserError(f"a seed is there twice for the same {by}: a run counts once")
+    groups = runs.groupby(by, sort=False)[metric]
     # Rounding can carry a mean outside its values; then configurations of equal cost would no longer be equal.
     mean = groups.mean().clip(groups.min(), groups.max())
     return pd.DataFrame({"mean": mean, "std": groups.std(), "n": groups.size()})

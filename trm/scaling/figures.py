@@ -61,9 +61,7 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
 
 def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequence[str]) -> Figure:
     """Error odds against one size on logarithmic axes, one panel per study, with the form that the runs support.
-
-    studies: title -> (x (n,), y (n,), the fit).
-    """
+    studies: title -> (x (n,), y (n,), the fit)."""
     figure, panels = _panels(len(studies), min(len(studies), 2), 4.6, 3.1, "unsolved : solved (odds)")
     for ax, label, (title, (x, y, law)) in zip(panels, labels, studies.items()):
         ax.scatter(x, y, color=DOT, s=16, zorder=2)
@@ -78,11 +76,8 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequenc
 
 
 def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
-    """Error against cost, one panel per cost: every configuration, the front as a line, and its members named with the share
-    of resamples in which they stay on it.
-
-    fronts: label of the cost -> what `pareto.front` and `pareto.membership` return.
-    """
+    """Error against cost, one panel per cost: every configuration, the front as a line, and its members named with their
+    share. fronts: label of the cost -> what `pareto.front` and `pareto.membership` return."""
     figure, panels = _panels(len(fronts), len(fronts), 4.7, 3.8, "unsolved test puzzles (%)")
     for ax, (label, (table, share)) in zip(panels, fronts.items()):
         on = table[table["on_front"]]

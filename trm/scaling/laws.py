@@ -7,10 +7,11 @@ Three forms of y > 0 in one variable x > 0, or in two (model size N and data D),
     power law    y = E + A x^-alpha               y = E + A N^-alpha + B D^-beta     (alpha, beta from 0 to 10)
 
 The last is Chinchilla's (arXiv 2203.15556, approach 3), and so is the fit: Huber's loss of the residuals of log y, summed (as
-arXiv 2404.10102 advises) and minimised by L-BFGS from a grid of starts. Accuracy is never fitted: fit a loss, or
-`experiments.error_odds`, whose log is logit(error). Rows are runs, taken as independent. All logs are natural.
+arXiv 2404.10102 advises) and minimised by L-BFGS from a grid of starts. Of accuracies, fit `experiments.error_odds`. Rows are
+runs, taken as independent. All logs are natural.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,9 @@ from scipy import optimize, special
 from trm.errors import UserError
 
 FORMS = ("constant", "log-linear", "power law")  # from the simplest
-NAMES = {  # parameters, by form and number of variables
-    ("constant", 1): ["E"],
-    ("constant", 2): ["E"],
-    ("log-linear", 1): ["a", "b"],
-    ("log-linear", 2): ["a", "b", "c"],
-    ("power law", 1): ["E", "A", "alpha"],
-    ("power law", 2): ["E", "A", "B", "alpha", "beta"],
-}
+# Parameters by form and number of variables.
+NAMES = {("constant", 1): ["E"], ("log-linear", 1): ["a", "b"], ("power law", 1): ["E", "A", "alpha"], ("constant", 2): ["E"],
+         ("log-linear", 2): ["a", "b", "c"], ("power law", 2): ["E", "A", "B", "alpha", "beta"]}  # fmt: skip
 DELTA = 1e-3  # where Huber's loss turns from square to straight, in log y
 STEEPEST = 10.0  # bound of alpha and beta: beyond it the law is a step between two sizes
 DEEPEST = 7.0  # a term e^-7 of the smallest y counts as gone; further down the gradient would vanish
@@ -39,19 +35,13 @@ MISSED = 0.2  # error of a held-out size, in log, above which a form has failed
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted form.
-
-    Attributes:
-        theta: (p,) what was searched: logs of E, A, B, then exponents, with log x counted from `centre` (k,).
-        loss: sum of Huber's losses of the residuals of log y, in units of delta^2.
-        runs: n.
-    """
+    """A fitted form."""
 
     form: str
-    theta: np.ndarray
-    centre: np.ndarray
-    loss: float
-    runs: int
+    theta: np.ndarray  # (p,) what was searched: logs of E, A, B, then exponents, with log x counted from `centre`
+    centre: np.ndarray  # (k,)
+    loss: float  # sum of Huber's losses of the residuals of log y, in units of delta^2
+    runs: int  # n
     delta: float
 
     @property
@@ -77,8 +67,7 @@ class Fit:
 
         -2 log likelihood + 2 q + 2 q (q + 1) / (n - q - 1), q = parameters + 1 for the scale tau; infinite where
         n <= q + 1. The likelihood is the one that the Huber fit maximises: residuals of log y with density
-        exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above. (By a sum of squares one
-        outlier could decide, and a form could lose to one that it contains.)
+        exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above.
         """
         n, q = self.runs, len(self.theta) + 1
         loss = max(self.loss, n * (SPREAD / self.delta) ** 2 / 2)
@@ -121,7 +110,7 @@ def _starts(z: np.ndarray, log_y: np.ndarray, form: str) -> list[np.ndarray]:
     starts = []
     for floor in (0.02, 0.5, 0.9):  # E as a share of the smallest y; the terms divide what is left in the middle
         rest = np.log(max(np.exp(np.median(log_y) - low) - floor, 0.01) / k) + low
-        for exponents in np.stack(np.meshgrid(*[[0.1, 0.4, 1.5]] * k), -1).reshape(-1, k):
+        for exponents in itertools.product([0.1, 0.4, 1.5], repeat=k):
             starts.append(np.array([np.log(floor) + low, *[rest] * k, *exponents]))
     return starts
 
@@ -130,16 +119,13 @@ def _search(starts: list[np.ndarray], z: np.ndarray, log_y: np.ndarray, form: st
     """(loss, theta) of the best of the searches."""
     k = z.shape[1]
     bounds = [(log_y.min() - DEEPEST, None)] * (1 + k) + [(0.0, STEEPEST)] * k if form == "power law" else None
-    options = {"ftol": 1e-12, "gtol": 1e-9, "maxiter": 400, "maxls": 50}
-    found = [
-        optimize.minimize(objective, t, (z, log_y, form, delta), "L-BFGS-B", jac=True, bounds=bounds, options=options)
-        for t in starts
-    ]
+    settings = {"jac": True, "bounds": bounds, "options": {"ftol": 1e-12, "gtol": 1e-9, "maxiter": 400, "maxls": 50}}
+    found = [optimize.minimize(objective, t, (z, log_y, form, delta), "L-BFGS-B", **settings) for t in starts]
     best = min(found, key=lambda result: result.fun)
     return best.fun, best.x
 
 
-def checked(x: ArrayLike, y: ArrayLike, delta: float = DELTA) -> tuple[np.ndarray, np.ndarray]:
+def checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """x (n, k) and y (n,) as arrays that can be fitted."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     x = x[:, None] if x.ndim == 1 else x
@@ -150,8 +136,6 @@ def checked(x: ArrayLike, y: ArrayLike, delta: float = DELTA) -> tuple[np.ndarra
             raise UserError(f"{name} is not finite in {np.sum(~np.isfinite(values))} places; leave failed runs out")
         if not (values > 0).all():
             raise UserError(f"{name} must be positive, not {values.min():g}; of an accuracy, fit its error_odds")
-    if not 0 < delta < np.inf:
-        raise UserError(f"delta must be positive, not {delta}")
     return x, y
 
 
@@ -178,11 +162,9 @@ def fit(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELT
     """The law of a form that is nearest to the runs. x (n,) or (n, 2) for N and D, y (n,), all positive.
 
     Raises:
-        UserError: an unknown form, values that are no positive numbers, or too few points (see `too_few`).
+        UserError: values that are no positive numbers, or too few points (see `too_few`).
     """
-    if form not in FORMS:
-        raise UserError(f"no form {form!r}; there are {', '.join(FORMS)}")
-    x, y = checked(x, y, delta)
+    x, y = checked(x, y)
     if reason := too_few(x, form):
         raise UserError(reason)
     centre = np.log(x).mean(0)
@@ -196,15 +178,13 @@ def bootstrap(
 ) -> pd.DataFrame:
     """Percentile intervals of the parameters of `law` (Efron): n of the n runs are drawn with replacement and fitted again.
 
-    Each search starts from `law` itself, with terms that had vanished raised a little so that they can come back; draws
-    with too few points are rejected. Returns one row per parameter: estimate, low, high. Same seed, same intervals.
+    Each search starts from `law`, with terms that had vanished raised a little so that they can come back; draws with too few
+    points are rejected. Returns one row per parameter: estimate, low, high. Same seed, same intervals.
 
     Raises:
-        UserError: bad values, `coverage` not between 0 and 1, or hardly a draw of the runs has enough points.
+        UserError: bad values, or hardly a draw of the runs has enough points.
     """
     x, y = checked(x, y)
-    if not 0 < coverage < 1 or resamples < 1:
-        raise UserError(f"coverage must lie between 0 and 1 and resamples be 1 or more, not {coverage} and {resamples}")
     z, log_y, rng = np.log(x) - law.centre, np.log(y), np.random.default_rng(seed)
     start = law.theta.copy()
     if law.form == "power law":
@@ -225,38 +205,37 @@ def bootstrap(
     return pd.concat([pd.Series(law.params, name="estimate"), limits], axis=1)
 
 
-def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELTA) -> dict[str, float]:
-    """What a fit without the largest point (all runs at the largest x, or at the largest N D) predicts for it.
-
-    Returns predicted and observed y (geometric means over these runs), and log_error = log(predicted / observed).
+def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law") -> dict[str, float]:
+    """What a fit without the largest point (all runs at the largest x, or at the largest N D) predicts for it: predicted and
+    observed y (geometric means over these runs), and log_error = log(predicted / observed).
 
     Raises:
         UserError: bad values, or too few points are left.
     """
-    x, y = checked(x, y, delta)
+    x, y = checked(x, y)
     size = np.log(x).sum(1)
     out = size > size.max() - 1e-9
     if out.all():
         raise UserError("there is one size only, so none can be held out")
-    predicted = float(np.log(fit(x[~out], y[~out], form, delta).predict(x[out])).mean())
+    predicted = float(np.log(fit(x[~out], y[~out], form).predict(x[out])).mean())
     observed = float(np.log(y[out]).mean())
     return {"predicted": np.exp(predicted), "observed": np.exp(observed), "log_error": predicted - observed}
 
 
 def study(
-    x: ArrayLike, y: ArrayLike, coverage: float = 0.95, resamples: int = 1000, seed: int = 0, delta: float = DELTA
+    x: ArrayLike, y: ArrayLike, coverage: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[Fit, dict[str, Any]]:
     """The form that runs support: the simplest within 2 of the lowest AICc, with intervals and the largest size held out.
 
-    A power law is fitted where the distinct points outnumber its parameters by two (5 in one variable, 7 in two), log-linear
-    from 3 (4); AICc requires three runs more than parameters as well. x (n,) or (n, 2), y (n,); the others as in `bootstrap`.
+    A power law is fitted where the distinct points outnumber its parameters by two, log-linear by one, and where there are
+    the three runs more than parameters that AICc requires. x (n,) or (n, 2), y (n,); the others as in `bootstrap`.
 
     Returns the fit and a row for a table: form, runs, AICc behind (of the forms with a higher one), parameters with their
     intervals (the log-linear ones where no trend is supported), predicted, observed and log_error of the held-out size, and
     doubts: why the form is not called a law. A law has none.
     """
-    x, y = checked(x, y, delta)
-    fits, doubts, row = {"constant": fit(x, y, "constant", delta)}, [], {}
+    x, y = checked(x, y)
+    fits, doubts = {"constant": fit(x, y, "constant")}, []
     for form, spare in (("log-linear", 1), ("power law", 2)):
         needed = len(NAMES[form, x.shape[1]]) + 3
         reason = too_few(x, form, spare)
@@ -265,27 +244,27 @@ def study(
         if reason:
             doubts.append(reason)
         else:
-            fits[form] = fit(x, y, form, delta)
-    aicc = {form: found.aicc for form, found in fits.items()}
-    behind = {form: value - min(aicc.values()) for form, value in aicc.items()}
+            fits[form] = fit(x, y, form)
+    lowest = min(found.aicc for found in fits.values())
+    behind = {form: found.aicc - lowest for form, found in fits.items()}
     best = next(found for form, found in fits.items() if not behind[form] > 2)
+    row = {"form": best.form, "runs": len(y)}
     row["AICc behind"] = ", ".join(f"{form} {gap:.1f}" for form, gap in behind.items() if gap > 0)
+    shown = best
     if best.form == "constant":
         doubts.insert(0, "no trend")
-    shown = fits.get("log-linear") if best.form == "constant" else best
-    intervals = bootstrap(shown, x, y, coverage, resamples, seed) if shown else pd.DataFrame()
-    for r in intervals.itertuples():
+        shown = fits.get("log-linear")
+    for r in bootstrap(shown, x, y, coverage, resamples, seed).itertuples() if shown else ():
         row[r.Index] = f"{r.estimate:.3g} ({r.low:.3g} to {r.high:.3g})"
         if r.Index in ("alpha", "beta") and (r.high - r.low > r.estimate or r.high > STEEPEST / 2):
             doubts.append(f"{r.Index} is hardly determined")
-    point = np.unique(x, axis=0, return_inverse=True)[1].ravel()
-    lowest = np.exp(pd.Series(np.log(y)).groupby(point).mean().min())
-    if best.form == "power law" and best.params["E"] > lowest:
-        doubts.append(f"the floor is above an observed mean, {lowest:.3g}")
+    least = np.exp(pd.DataFrame(x).assign(log_y=np.log(y)).groupby(list(range(x.shape[1])))["log_y"].mean().min())
+    if best.form == "power law" and best.params["E"] > least:
+        doubts.append(f"the floor is above an observed mean, {least:.3g}")
     try:
-        row |= hold_out(x, y, best.form, delta)
+        row |= hold_out(x, y, best.form)
         if abs(row["log_error"]) > MISSED:
             doubts.append("the held-out size is missed")
     except UserError as reason:
         doubts.append(f"nothing was held out: {reason}")
-    return best, {"form": best.form, "runs": len(y), **row, "doubts": "; ".join(doubts)}
+    return best, row | {"doubts": "; ".join(doubts)}

@@ -10,7 +10,7 @@ from trm.params import Params
 class ScalingLaws(Params):
     """Chapter 10: what the runs of a sweep show about scaling. Nothing is trained."""
 
-    COMPUTED_BY: ClassVar[str] = "trm.scaling.pareto"
+    COMPUTED_BY: ClassVar[str] = "trm.scaling.chapter"
 
     results: str = Field(
         "", description="tables of `trm sweep results --csv`, separated by commas; empty: the committed ones"

@@ -1,11 +1,8 @@
 """Pareto: which configurations are worth their cost, and how sure that is with a few seeds.
 
-Cost (training or test FLOPs, network applications, seconds) and error are both to be as small as possible. A point is
-*dominated* if another is no worse in both and better in one; the front is what no other point dominates. Equal points do not
-dominate each other: copies are on the front together or not at all.
+A point is *dominated* if another is no worse in cost and error and better in one; the front is what no other point dominates.
+Copies are on the front together or not at all.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,37 +34,30 @@ def non_dominated(cost: ArrayLike, error: ArrayLike) -> np.ndarray:
     return on_front
 
 
-def front(runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error: str = "error") -> pd.DataFrame:
-    """One row per configuration, cheapest first: cost and error (means over its runs), error_std, n and on_front.
-
-    runs: one row per run, with a column `seed` where there is one. by: the columns that make a configuration. cost, error:
-    the names of the columns, in any units. Raises as `summarise` does.
-    """
+def front(runs: pd.DataFrame, by: str, cost: str = "cost", error: str = "error") -> pd.DataFrame:
+    """One row per configuration (column `by` of runs), cheapest first: cost and error (means over its runs), error_std, n and
+    on_front. cost, error: names of columns, in any units. Raises as `summarise` does."""
     costs, errors = summarise(runs, by, cost), summarise(runs, by, error)
-    table = pd.DataFrame({"cost": costs["mean"], "error": errors["mean"], "error_std": errors["std"], "n": errors["n"]})
+    table = errors.rename(columns={"mean": "error", "std": "error_std"}).assign(cost=costs["mean"])
     return table.assign(on_front=non_dominated(table["cost"], table["error"])).sort_values("cost", kind="stable")
 
 
 def membership(
-    runs: pd.DataFrame, by: str | Sequence[str], cost: str = "cost", error: str = "error", resamples: int = 1000, seed=0
+    runs: pd.DataFrame, by: str, cost: str = "cost", error: str = "error", resamples: int = 1000, seed: int = 0
 ) -> pd.Series:
     """How often each configuration is on the front when its seeds are drawn again: shares from 0 to 1, cheapest first.
 
     In every resample each configuration draws n of its n runs with replacement (cost and error of a run together), and the
     front is that of the new means, whose distance from the old one is stretched by sqrt(n / (n - 1)), since a draw from few
-    runs spreads too little. A configuration with one run is not drawn again. A share is no confidence: the cheapest is
-    always on the front, and with three seeds chance alone can give another a high one. Same seed, same shares.
+    runs spreads too little. A configuration with one run is not drawn again. Same seed, same shares.
     """
-    if resamples < 1:
-        raise UserError(f"resamples must be 1 or more, not {resamples}")
     table, rng = front(runs, by, cost, error), np.random.default_rng(seed)
     means = []  # of each configuration, (R, 2)
-    for _, group in runs.groupby([by] if isinstance(by, str) else list(by), sort=False, dropna=False):
+    for _, group in runs.groupby(by, sort=False):
         values = group[[cost, error]].to_numpy(dtype=float)  # (n, 2)
         n, middle = len(values), values.mean(0).clip(values.min(0), values.max(0))
         drawn = values[rng.integers(n, size=(resamples, n))]  # (R, n, 2)
         drawn_mean = drawn.mean(1).clip(drawn.min(1), drawn.max(1))  # as in `summarise`, equal costs stay equal
         means.append(middle + (drawn_mean - middle) * np.sqrt(n / max(n - 1, 1)))
     share = np.mean([non_dominated(*sample.T) for sample in np.stack(means, 1)], axis=0)
-    cheapest = np.argsort(summarise(runs, by, cost)["mean"], kind="stable")  # the order of `table`
-    return pd.Series(share[cheapest], table.index, name="probability")
+    return pd.Series(share, runs[by].unique(), name="probability")[table.index]

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -19,20 +18,8 @@ from trm.run import ROOT, Run
 SMALL = {"log_interval": 1, "prefetch": 2, "compute_gradient_stats": False}
 # On emulated devices programs are not optimised: that costs more than it brings.
 EMULATED = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "TF_CPP_MIN_LOG_LEVEL": "2"}
-KEPT = ("xla/devices", "xla/compiles", "xla/compiles_after_warmup")
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far the same training differs between the processor, one XLA device and several."""
-
-    trainings: tuple[str, ...]
-    devices: int
-    steps: int
-    max_abs: float  # largest difference of a loss between any two
-    max_relative: float
-    compiles: int
-    compiles_after_warmup: int
+KEPT = ["step", "train/total_loss", "train/grad_norm", "train/halted"]  # of the history
+COUNTS = ("xla/devices", "xla/compiles", "xla/compiles_after_warmup")  # of the metrics
 
 
 def torch_xla_is_here() -> bool:
@@ -45,8 +32,8 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
 
     pjrt_device: CPU (devices that the processor emulates) or TPU (real ones).
 
-    Returns one row per training and step: training, backend, xla/devices, step, train/total_loss, train/grad_norm,
-    train/halted, xla/compiles, xla/compiles_after_warmup, pjrt_device, torch_xla (its version) and date.
+    Returns one row per training and step: training, backend, step, train/total_loss, train/grad_norm, train/halted,
+    xla/devices, xla/compiles, xla/compiles_after_warmup, pjrt_device, torch_xla (its version) and date.
 
     Raises:
         UserError: a training failed; the message has its last lines.
@@ -62,14 +49,12 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
         _train(folder, backend, count, steps, pjrt_device)
         metrics = json.loads((folder / "metrics.json").read_text())
         records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-        table = pd.DataFrame([r for r in records if "train/total_loss" in r])
-        table = table[["step", "train/total_loss", "train/grad_norm", "train/halted"]]
+        table = pd.DataFrame([r for r in records if "train/total_loss" in r])[KEPT]
         table.insert(0, "training", name)
         table.insert(1, "backend", backend)
-        tables.append(table.assign(**{key: metrics.get(key) for key in KEPT}))
-    return pd.concat(tables, ignore_index=True).assign(
-        pjrt_device=pjrt_device, torch_xla=version("torch_xla"), date=date.today().isoformat()
-    )
+        tables.append(table.assign(**{key: metrics.get(key) for key in COUNTS}))
+    about = {"pjrt_device": pjrt_device, "torch_xla": version("torch_xla"), "date": date.today().isoformat()}
+    return pd.concat(tables, ignore_index=True).assign(**about)
 
 
 def _train(folder: Path, backend: str, devices: int, steps: int, pjrt_device: str) -> None:
@@ -87,21 +72,20 @@ def _train(folder: Path, backend: str, devices: int, steps: int, pjrt_device: st
 
 def losses(measured: pd.DataFrame) -> pd.DataFrame:
     """The loss of each training (columns) at each step (index)."""
-    names = list(dict.fromkeys(measured["training"]))
-    return measured.pivot(index="step", columns="training", values="train/total_loss")[names]
+    table = measured.pivot(index="step", columns="training", values="train/total_loss")
+    return table[measured["training"].unique()]
 
 
-def parity(measured: pd.DataFrame) -> Parity:
-    """How far the trainings in a table of `compare` differ."""
+def parity(measured: pd.DataFrame) -> pd.Series:
+    """How far the trainings in a table of `compare` differ: trainings, devices, steps, max_abs and max_relative (the largest
+    difference of a loss between any two), compiles, compiles_after_warmup."""
     table = losses(measured)
     spread = table.max(axis=1) - table.min(axis=1)
     several = measured[measured["xla/devices"] == measured["xla/devices"].max()].iloc[0]
-    return Parity(
-        trainings=tuple(table.columns),
-        devices=int(several["xla/devices"]),
-        steps=len(table),
-        max_abs=float(spread.max()),
-        max_relative=float((spread / table.abs().min(axis=1)).max()),
-        compiles=int(several["xla/compiles"]),
-        compiles_after_warmup=int(measured["xla/compiles_after_warmup"].max()),
-    )
+    found = {
+        "trainings": tuple(table.columns), "devices": int(several["xla/devices"]), "steps": len(table),
+        "max_abs": float(spread.max()), "max_relative": float((spread / table.abs().min(axis=1)).max()),
+        "compiles": int(several["xla/compiles"]),
+        "compiles_after_warmup": int(measured["xla/compiles_after_warmup"].max()),
+    }  # fmt: skip
+    return pd.Series(found)

@@ -10,7 +10,7 @@ from trm.params import Params
 class TpuScaling(Params):
     """Chapter 09: the suites on a TPU slice, by arithmetic; and the same training on XLA devices, measured."""
 
-    COMPUTED_BY: ClassVar[str] = "trm.tpu.suites"
+    COMPUTED_BY: ClassVar[str] = "trm.tpu.chapter"
 
     slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-64", description="TPU slice to plan for")
     compare_slice: Literal["v4-8", "v4-16", "v4-64"] = Field("v4-8", description="a second slice, for comparison")

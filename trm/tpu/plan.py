@@ -1,9 +1,8 @@
 """What a training would need of a TPU slice, by arithmetic from its configuration: nothing here is measured.
 
-FLOPs are those of `trm.model`. Memory counts what every chip holds whole (weights, gradients, moments, averaged weights) and,
-for its own rows, the recursion's state and what the backward pass keeps, for which the real network is run on tensors without
-memory. Traffic counts the operands of the matrix products, all else being taken as fused into them. Not counted: XLA's own
-temporaries, the host.
+FLOPs are those of `trm.model`. Memory is what a chip holds whole and, for its own rows, the recursion's state and what the
+backward pass keeps. Traffic is the operands of the matrix products; all else is taken as fused into them. Not counted: XLA's
+own temporaries.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
 
 from trm.halting import UNROLLED
 from trm.layers import inner_width
@@ -33,8 +31,6 @@ class Slice:
 
     name: str
     topology: tuple[int, int, int]  # chips along x, y and z
-    chips_per_host: int = 4
-    cores_per_chip: int = 2
     peak_flops: float = 275e12  # bfloat16, per second and chip
     memory: int = 32 * GIB  # bytes per chip
     bandwidth: float = 1.2e12  # bytes per second and chip, to that memory
@@ -42,42 +38,15 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """Chips; PJRT drives each by a process of its own, SPMD all of a host by one."""
+        """Chips: 4 per host."""
         return prod(self.topology)
-
-    @property
-    def hosts(self) -> int:
-        """Machines that the chips belong to."""
-        return self.chips // self.chips_per_host
 
 
 SLICES = {s.name: s for s in (Slice("v4-8", (2, 2, 1)), Slice("v4-16", (2, 2, 2)), Slice("v4-64", (2, 4, 4)))}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One training on one slice. Seconds are those of a step, for each bound alone."""
-
-    parameters: int
-    global_batch: int
-    rows: int  # of the batch, per chip
-    flops_per_step: float  # all chips
-    memory_gib: float  # per chip
-    allreduce_bytes: float  # gradients, float32, all-reduced in a step, per chip
-    host_bytes: float  # of a batch, from the hosts to the chips
-    intensity: float  # FLOPs per byte between a chip and its memory
-    compute_seconds: float  # at peak
-    memory_seconds: float
-    network_seconds: float
-    host_seconds: float  # to trace the step, which torch_xla does anew for each
-    bound: str  # compute, memory, network or host: what takes longest
-    highest_utilisation: float  # of peak, that the bounds allow
-    step_seconds: float  # at the assumed utilisation, or at another bound, whichever is longer
-    days: float  # of the whole training
-
-
-def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_milliseconds: float = 0.0) -> Plan:
-    """What the training that `params` describe needs of a slice.
+def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_milliseconds: float = 0.0) -> dict[str, Any]:
+    """What the training that `params` describe needs of a slice. Seconds are those of a step, for each bound alone.
 
     Args:
         utilisation: the share of peak that is assumed.
@@ -86,44 +55,44 @@ def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_millisecond
     """
     shape = SHAPES[params.puzzle]
     c = TRMConfig.of(params, shape.vocab_size, shape.cells)
-    parts, rows, size = params.grad_accumulation, -(-params.batch_size // on.chips), bytes_of(params.precision)
-    parameters, applied = count_parameters(c), parts * _steps(c) * applications(c.H_cycles, c.L_cycles, c.backprop)
-    flops = params.batch_size * step_flops(c)
-    update = parameters * FLOAT * (9 if params.ema_decay else 7)  # weights, gradient, two moments, the average
-    traffic = applied * application_traffic(c, -(-rows // parts), size) + update
-    allreduce = parameters * FLOAT
+    parts, rows = params.grad_accumulation, -(-params.batch_size // on.chips)
+    full = params.precision == "float32"
+    applied = parts * _steps(c) * applications(c.H_cycles, c.L_cycles, c.backprop)
+    flops, allreduce = params.batch_size * step_flops(c), count_parameters(c) * FLOAT
+    update = allreduce * (9 if params.ema_decay else 7)  # weights, gradient, two moments, the average
+    traffic = applied * application_traffic(c, -(-rows // parts), FLOAT if full else 2) + update
     bounds = {
-        "compute": flops / on.chips / on.peak_flops * (PASSES if params.precision == "float32" else 1),
+        "compute": flops / on.chips / on.peak_flops * (PASSES if full else 1),
         "memory": traffic / on.bandwidth,
         "network": 2 * (on.chips - 1) / on.chips * allreduce / (2 * on.link),  # a ring, both ways round
-        "host": applied * c.num_layers * host_milliseconds / 1e3,
+        "host": applied * c.num_layers * host_milliseconds / 1e3,  # torch_xla traces every step anew
     }
     step = max(bounds["compute"] / utilisation, bounds["memory"], bounds["network"], bounds["host"])
     whole = training_flops(c, params.batch_size, params.max_steps) / flops * step  # a curriculum has cheaper steps
-    return Plan(
-        parameters=parameters,
-        global_batch=params.batch_size,
-        rows=rows,
-        flops_per_step=flops,
-        memory_gib=chip_memory(params, c, on) / GIB,
-        allreduce_bytes=allreduce,
-        host_bytes=params.batch_size * (2 * shape.cells + 1) * 8,  # tokens in and out, and a draw, int64 each
-        intensity=flops / on.chips / traffic,
-        **{f"{name}_seconds": seconds for name, seconds in bounds.items()},
-        bound=max(bounds, key=bounds.get),
-        highest_utilisation=bounds["compute"] / max(bounds.values()),
-        step_seconds=step,
-        days=whole / 86400,
-    )
+    return {
+        "parameters": count_parameters(c),
+        "global_batch": params.batch_size,
+        "rows": rows,  # of the batch, per chip
+        "flops_per_step": flops,  # all chips
+        "memory_gib": chip_memory(params, c, on) / GIB,  # per chip
+        "allreduce_bytes": allreduce,  # gradients, float32, per chip and step
+        "host_bytes": params.batch_size * (2 * shape.cells + 1) * 8,  # tokens in and out, and a draw, int64 each
+        "intensity": flops / on.chips / traffic,  # FLOPs per byte between a chip and its memory
+        **{f"{name}_seconds": seconds for name, seconds in bounds.items()},  # compute: at peak
+        "bound": max(bounds, key=bounds.get),  # what takes longest
+        "highest_utilisation": bounds["compute"] / max(bounds.values()),  # of peak, that the bounds allow
+        "step_seconds": step,  # at the assumed utilisation, or at another bound, whichever is longer
+        "days": whole / 86400,  # of the whole training
+    }
 
 
 def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
     """What keeps a training from running on a slice: fault -> the parameters that fix it ({} for none)."""
     found: dict[str, dict[str, Any]] = {}
-    unit = on.chips * params.grad_accumulation
-    if params.batch_size % unit:
-        nearest = max(round(params.batch_size / unit), 1) * unit
-        found[f"batch_size {params.batch_size:,} cannot be shared by {on.chips} chips"] = {"batch_size": nearest}
+    unit, batch = on.chips * params.grad_accumulation, params.batch_size
+    if batch % unit:
+        batch = max(round(batch / unit), 1) * unit
+        found[f"batch_size {params.batch_size:,} cannot be shared by {on.chips} chips"] = {"batch_size": batch}
     if params.precision == "float16":
         found["precision float16: a TPU has none"] = {"precision": "bfloat16"}
     if params.activation_checkpointing:
@@ -133,19 +102,12 @@ def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
     needed = chip_memory(params, config, on)
     if needed > SPARE * on.memory:
         fix: dict[str, Any] = {}
-        batch = next((f["batch_size"] for f in found.values() if "batch_size" in f), params.batch_size)
-        for parts in (2**i for i in range(1, 12)):
+        for parts in (2**i for i in range(11, 0, -1)):
             cut = params.model_copy(update={"grad_accumulation": parts, "batch_size": batch})
             if batch % (on.chips * parts) == 0 and chip_memory(cut, config, on) <= SPARE * on.memory:
-                fix = {"grad_accumulation": parts}
-                break
+                fix = {"grad_accumulation": parts}  # the fewest parts that do
         found[f"memory: {needed / GIB:.0f} GiB on a chip of {on.memory / GIB:.0f}"] = fix
     return found
-
-
-def bytes_of(precision: str) -> int:
-    """Bytes of a number in the matrix products."""
-    return FLOAT if precision == "float32" else 2
 
 
 def count_parameters(config: TRMConfig) -> int:
@@ -171,31 +133,14 @@ def _steps(config: TRMConfig) -> int:
     return config.halt_max_steps if config.halting in UNROLLED else 1
 
 
-# The fields of a configuration that shape one application of the network.
-SHAPING = {"hidden_size", "num_layers", "expansion", "inner_multiple", "mixer", "num_heads", "puzzle_tokens", "seq_len"}
-
-
 def kept_for_backward(config: TRMConfig, precision: str = "float32") -> int:
-    """Bytes that one application of the network to one example keeps for its backward pass: what autograd saves, parameters
-    left out. With bfloat16 the sums after the residuals stay in float32."""
-    return _kept(tuple(config.model_dump(include=SHAPING).items()), precision == "float32")
+    """Bytes that one application of the network to one example keeps for its backward pass: the distinct storages that
+    autograd saves, parameters left out. With bfloat16 the sums after the residuals stay in float32."""
+    return _kept(config.model_copy(update={"depth_stages": ()}), precision == "float32")  # a list has no hash
 
 
 @cache
-def _kept(values: tuple[tuple[str, Any], ...], full: bool) -> int:
-    config = TRMConfig(**dict(values))
-    with torch.device("meta"):
-        net = TRM(config).net.to(torch.float32 if full else torch.bfloat16)
-        length = config.puzzle_tokens + config.seq_len
-        rows = 2  # of one row some views are kept whole that of more are copied
-        z = torch.empty(rows, length, config.hidden_size, dtype=next(net.parameters()).dtype, requires_grad=True)
-    in_float32 = 0 if full else 2 * config.num_layers * z.numel() * 2
-    return (saved_bytes(lambda: net(z), net) + in_float32) // rows
-
-
-def saved_bytes(function, module: nn.Module) -> int:
-    """Bytes of the distinct storages that autograd saves while `function` runs, those that `module` owns left out."""
-    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+def _kept(config: TRMConfig, full: bool) -> int:
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -204,14 +149,21 @@ def saved_bytes(function, module: nn.Module) -> int:
             saved[storage._cdata] = storage
         return tensor
 
+    with torch.device("meta"):
+        net = TRM(config).net.to(torch.float32 if full else torch.bfloat16)
+        own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
+        rows = 2  # of one row some views are kept whole that of more are copied
+        shape = rows, config.puzzle_tokens + config.seq_len, config.hidden_size
+        z = torch.empty(shape, dtype=next(net.parameters()).dtype, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        function()
-    return sum(storage.nbytes() for storage in saved.values())
+        net(z)
+    in_float32 = 0 if full else 2 * config.num_layers * z.numel() * 2
+    return (sum(storage.nbytes() for storage in saved.values()) + in_float32) // rows
 
 
 def application_traffic(config: TRMConfig, rows: int, size: int) -> float:
-    """Bytes between a chip and its memory in one application of the network to `rows` examples, forward: operands and results
-    of the matrix products, `size` bytes a number."""
+    """Bytes between a chip and its memory in one application of the network to `rows` examples, forward, at `size` bytes per
+    number: operands and results of the matrix products."""
     c = config
     D, T = c.hidden_size, c.puzzle_tokens + c.seq_len
 

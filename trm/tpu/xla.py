@@ -1,9 +1,8 @@
 """Training on TPUs: the only module that imports torch_xla (2.9.0, with torch 2.9.0).
 
-The trainer with other devices: one program for all of them (SPMD). The batch and the recursion's state are sharded over the
-one axis "data" of a mesh, parameters are replicated, and XLA sums over the devices. A step is traced, compiled once, and run
-by `torch_xla.sync()`, weight averaging included; what depends on data, such as halting, is a mask, so that no step is a new
-program. Random numbers come from the host (`host_draws`), so that all devices and backends train the same.
+One program for all devices (SPMD): batch and recursion state are sharded over the mesh axis "data", parameters replicated. A
+step is traced, compiled once, and run by `torch_xla.sync()`; halting is a mask, so that no step is a new program. Random numbers
+come from the host (`host_draws`), so that all backends train the same.
 
     python -m trm.tpu.xla book/04_trm_train.py -f params/04_paper.yaml -p backend xla   # on every host of a slice
 """
@@ -12,7 +11,7 @@ import os
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -53,11 +52,11 @@ class XLATrainer(Trainer):
         # A TPU multiplies in bfloat16 unless told otherwise.
         set_mat_mul_precision("highest" if params.precision == "float32" else "default")
         self.mesh = xs.Mesh(np.arange(self.devices), (self.devices,), ("data",))
-        self.watch = CompileWatch(print if run.main else lambda *words, **how: None)
+        self.watch = CompileWatch(run.main)
         self.shapes: dict[int, dict[str, tuple]] = {}  # of the batches made ahead, by step
         self.reported = (0, 0.0, 0.0)  # step, seconds, seconds waited, at the last record of metrics
         super().__init__(model, batches, params, run, **more)
-        with self.watch.during("start"):
+        with self.watch.during(("start",)):
             self._fill_optimizer()
             self._replicate()
             rows = params.batch_size // params.grad_accumulation
@@ -71,34 +70,28 @@ class XLATrainer(Trainer):
     def _check(self, params, run) -> None:
         rows, hosts, host = params.batch_size // params.grad_accumulation, xr.process_count(), xr.process_index()
         if rows % self.devices:
-            raise UserError(
-                f"parameter 'batch_size' = {params.batch_size}: {rows} rows per micro-batch cannot be shared by "
-                f"{self.devices} devices; take a multiple of {self.devices * params.grad_accumulation}"
-            )
-        if getattr(params, "activation_checkpointing", False):
-            raise UserError(
-                "parameter 'activation_checkpointing': torch has none for XLA; grad_accumulation saves memory too"
-            )
+            unit = self.devices * params.grad_accumulation
+            raise UserError(f"parameter 'batch_size' = {params.batch_size}: {rows} rows per micro-batch cannot be shared by "
+                            f"{self.devices} devices; take a multiple of {unit}")  # fmt: skip
+        if params.activation_checkpointing:
+            raise UserError("'activation_checkpointing': torch has none for XLA; grad_accumulation saves memory too")
         if hosts == 1:
             return
         if (host == 0) != run.main:
-            raise UserError(
-                f"this is host {host} of {hosts}, but it was not started as such; start the script as "
-                f"`python -m trm.tpu.xla {sys.argv[0]} ...` on every host"
-            )
+            raise UserError(f"this is host {host} of {hosts}, but it was not started as such; start the script as "
+                            f"`python -m trm.tpu.xla {sys.argv[0]} ...` on every host")  # fmt: skip
         if params.time_limit:
             raise UserError("parameter 'time_limit': several hosts cannot pause by the clock; use max_steps")
         deadline = time.monotonic() + PATIENCE
         while not (run.dir / "params.json").exists():
             if time.monotonic() >= deadline:
                 raise UserError(
-                    f"host {host} does not see {run.dir}: several hosts require an output_dir on storage that they share"
+                    f"host {host} does not see {run.dir}: the output_dir must be on storage that all hosts share"
                 )
             time.sleep(1)
 
     def _fill_optimizer(self) -> None:
-        """Make the optimizer's moments by a step with gradients of 0, which is then undone, so that the first step is the
-        same program as all others."""
+        """Make the optimizer's moments by a step with gradients of 0, so that the first step is the same program as all."""
         for p in self.plain_model.parameters():
             p.grad = torch.zeros_like(p)
         for group in self.optimizer.param_groups:
@@ -115,16 +108,15 @@ class XLATrainer(Trainer):
         for tensor in (*model.parameters(), *model.buffers(), *self.ema.shadow.values(), self.first_bad, *moments):
             xs.mark_sharding(tensor, self.mesh, (None,) * tensor.ndim)
 
-    # --- devices and numbers --------------------------------------------------------------------------------------
-
     @property
     def device(self) -> torch.device:
         """The one device that stands for all of them."""
         return torch_xla.device()
 
     def _make_accelerator(self):
-        # accelerate has its own XLA support, with one process per chip; it is used here for everything but devices.
-        return make_accelerator(self.params, self.run, device_placement=False)
+        return make_accelerator(
+            self.params, self.run, device_placement=False
+        )  # accelerate knows one process per chip only
 
     def _compile(self) -> None:
         """Nothing: XLA compiles everything."""
@@ -156,49 +148,46 @@ class XLATrainer(Trainer):
 
     def _shard_states(self) -> None:
         for i, state in enumerate(self.states):
-            if is_dataclass(state):
-                tensors = {n: t for n, t in vars(state).items() if isinstance(t, Tensor)}
-                if self.step == 0:  # `initial_state` gives some names one tensor: each gets its own
-                    tensors = {n: t.clone() for n, t in tensors.items()}
-                self.states[i] = replace(state, **tensors)
-                for tensor in tensors.values():
-                    xs.mark_sharding(tensor, self.mesh, self._rows(tensor).partition_spec)
+            if not is_dataclass(state):
+                continue
+            tensors = {n: t for n, t in vars(state).items() if isinstance(t, Tensor)}
+            if self.step == 0:  # `initial_state` gives some names one tensor: each gets its own
+                tensors = {n: t.clone() for n, t in tensors.items()}
+            self.states[i] = replace(state, **tensors)
+            for tensor in tensors.values():
+                xs.mark_sharding(tensor, self.mesh, self._rows(tensor).partition_spec)
 
     def _local_parts(self, step: int) -> list[dict[str, Tensor]]:
         parts = super()._local_parts(step)
         self.shapes[step] = {name: tuple(t.shape) for name, t in parts[0].items()}
         return parts
 
-    # --- the loop, with its compiles counted ----------------------------------------------------------------------
-
     def fit(self) -> dict[str, float]:
         try:
             measured = super().fit()
         except RuntimeError as error:
-            if "device_ready_queues_" in str(error):
-                raise UserError(
-                    "this process has computed gradients on another device before, and torch_xla must be the first: "
-                    "start a new process, or restart the kernel"
-                ) from None
-            raise
+            if "device_ready_queues_" not in str(error):
+                raise
+            raise UserError("this process has computed gradients on another device before, and torch_xla must be the first: "
+                            "start a new process, or restart the kernel") from None  # fmt: skip
         counts = {"xla/devices": self.devices, "xla/compiles": compiles() - self.compiled_before}
         return measured | counts | {"xla/compiles_after_warmup": self.watch.late}
 
     def _train_step(self, detail: bool) -> None:
         step = self.step
-        # A stage of a curriculum is another program, recognised by its FLOPs.
-        kind = ("step", detail, step_flops(self.plain_model.config, step))
-        with self.watch.during(kind, step + 1, lambda: self.shapes.pop(step)):
+        kind = ("step", detail, step_flops(self.plain_model.config, step))  # a curriculum's stage is another program
+        with self.watch.during(kind, step + 1) as shapes:
             super()._train_step(detail)
             self._shard_states()
             torch_xla.sync()
+            shapes |= self.shapes.pop(step)
 
     def _log(self) -> None:
         with self.watch.during(("log", *self.sums), self.step):
             super()._log()
 
     def _evaluate(self) -> None:
-        with self.watch.during("evaluation", self.step):
+        with self.watch.during(("evaluation",), self.step):
             super()._evaluate()
 
     def _checkpoint(self) -> None:
@@ -223,8 +212,6 @@ class XLATrainer(Trainer):
             share = (self.parts.waited - waited) / max(self.seconds - seconds, 1e-9)
             record |= metrics() | {"xla/batch_wait_share": share}
             self.reported = (self.step, self.seconds, self.parts.waited)
-            if self.run.main:
-                print(f"XLA metrics at step {self.step}: {describe(record)}", flush=True)
             if self.run.main and share > MOSTLY:
                 print(f"warning: {share:.0%} of the time was spent waiting for batches and their transfer; raise "
                       f"`prefetch`, which is {self.params.prefetch}", flush=True)  # fmt: skip
@@ -234,63 +221,45 @@ class XLATrainer(Trainer):
 class CompileWatch:
     """Counts compiles and warns of those after the warm-up, which is the first of each kind of work."""
 
-    def __init__(self, warn: Callable = print):
+    def __init__(self, warn: bool = True):
         self.warn = warn
-        self.seen: dict[Any, dict[str, tuple]] = {}
+        self.seen: dict[tuple, dict[str, tuple]] = {}
         self.late = 0  # compiles after the warm-up
 
     @contextmanager
-    def during(self, kind: Any, step: int = 0, shapes: Callable[[], dict] = dict) -> Iterator[None]:
-        """Watch a piece of work of a kind; `shapes()` gives the name and shape of its tensors afterwards."""
-        before = compiles()
-        yield
-        made, found = compiles() - before, shapes()
-        if kind in self.seen and made:
-            self.late += made
-            old = self.seen[kind]
-            changed = [f"{n} was {old.get(n)}, is {shape}" for n, shape in found.items() if shape != old.get(n)]
-            why = (
-                "; ".join(changed) or "no shape of a batch changed: was a value read, or did a number change its role?"
-            )
-            name = kind if isinstance(kind, str) else kind[0]
-            self.warn(f"warning: compiled {made} times after warm-up, at step {step} ({name}): {why}", flush=True)
-        self.seen[kind] = found
+    def during(self, kind: tuple, step: int = 0) -> Iterator[dict[str, tuple]]:
+        """Watch a piece of work of a kind. Yields a dict that takes the name and shape of its tensors, for the warning."""
+        before, shapes = compiles(), {}
+        yield shapes
+        made, old = compiles() - before, self.seen.get(kind)
+        self.seen[kind] = shapes
+        if old is None or not made:
+            return
+        self.late += made
+        changed = [f"{n} was {old.get(n)}, is {shape}" for n, shape in shapes.items() if shape != old.get(n)]
+        why = "; ".join(changed) or "no shape of a batch changed: was a value read, or did a number change its role?"
+        if self.warn:
+            print(f"warning: compiled {made} times after warm-up, at step {step} ({kind[0]}): {why}", flush=True)
 
 
 def compiles() -> int:
     """Programs compiled so far in this process."""
-    found = met.metric_data("CompileTime")
-    return found[0] if found else 0
+    return (met.metric_data("CompileTime") or (0,))[0]
 
 
-# XLA's counters, and their names here.
-COUNTERS = {
-    "CompileTime": "compile",
-    "ExecuteReplicatedTime": "execute",
-    "ExecuteTime": "execute",
-    "TransferToDeviceTime": "transfer_to_device",
-    "TransferFromDeviceTime": "transfer_from_device",
-}
+# Names here, and XLA's counters.
+COUNTERS = {"compile": ["CompileTime"], "execute": ["ExecuteTime", "ExecuteReplicatedTime"],
+            "transfer_to_device": ["TransferToDeviceTime"], "transfer_from_device": ["TransferFromDeviceTime"]}  # fmt: skip
 
 
 def metrics() -> dict[str, float]:
-    """Number (xla/NAMEs) and time (xla/NAME_seconds) of what XLA did in this process so far, for NAME compile, execute,
-    transfer_to_device and transfer_from_device."""
-    found: dict[str, float] = {}
-    for theirs, ours in COUNTERS.items():
-        count, nanoseconds = (met.metric_data(theirs) or (0, 0))[:2]
-        found[f"xla/{ours}s"] = found.get(f"xla/{ours}s", 0) + count
-        found[f"xla/{ours}_seconds"] = found.get(f"xla/{ours}_seconds", 0.0) + nanoseconds / 1e9
+    """Number (xla/NAMEs) and time (xla/NAME_seconds) of what XLA did in this process so far, by the names of COUNTERS."""
+    found = {}
+    for name, theirs in COUNTERS.items():
+        data = [met.metric_data(counter) or (0, 0) for counter in theirs]
+        found[f"xla/{name}s"] = sum(count for count, *_ in data)
+        found[f"xla/{name}_seconds"] = sum(nanoseconds for _, nanoseconds, *_ in data) / 1e9
     return found
-
-
-def describe(found: dict[str, float]) -> str:
-    """`metrics` as a line of text."""
-    said = [
-        f"{n} {found[f'xla/{n}s']:.0f} times, {found[f'xla/{n}_seconds']:.1f} s"
-        for n in dict.fromkeys(COUNTERS.values())
-    ]
-    return ", ".join(said).replace("_", " ")
 
 
 def main() -> None:
