@@ -57,7 +57,7 @@ print(f"run {run.id} in {run.dir}")
 
 # %%
 from trm.tpu import figures as tpu_plots
-from trm.tpu.plan import GIB, SLICES, duration
+from trm.tpu.plan import SLICES, duration
 
 on, other = SLICES[params.slice], SLICES[params.compare_slice]
 run.save_figure(tpu_plots.slices(other, on), "slices")
@@ -95,16 +95,13 @@ pd.DataFrame(shown).style.format(precision=2, thousands=",")
 
 # %% [markdown]
 # The following configurations cannot run as written. *Mend* is the change of parameters that fixes them. The others run: their
-# batch can be shared by all chips, and they fit into a chip's memory (32 GiB), as the figure shows.
+# batch can be shared by all chips, and they fit into a chip's memory (32 GiB).
 
 # %%
 both_plans = pd.concat([plans, compare_plans], ignore_index=True)
 broken = both_plans[both_plans["fault"] != ""]
 print(f"{len(both_plans) - len(broken)} of {len(both_plans)} plans run as written")
 broken[["slice", "case", "fault", "mend"]].style.hide(axis="index")
-
-# %%
-run.save_figure(tpu_plots.memory({on.name: plans, other.name: compare_plans}, on.memory / GIB), "memory")
 
 # %% [markdown]
 # ## What would bound it: computed

@@ -225,9 +225,9 @@ def test_too_little_is_said():
 
 
 @pytest.mark.parametrize("x, y, message", [
-    ([1, 2, 3], [1, np.nan, 2], "y is not finite in 1 places"),
-    ([1, 2, 3], [1, 0, 2], "y must be positive, not 0; of an accuracy, fit its error_odds"),
-    ([0, 2, 3], [1, 1, 2], "x must be positive"),
+    ([1, 2, 3], [1, np.nan, 2], "y is not positive and finite in 1 places"),
+    ([1, 2, 3], [1, 0, 2], "of an accuracy, fit its error_odds"),
+    ([0, 2, 3], [1, 1, 2], "x is not positive"),
     ([1, 2, 3], [1, 2], r"x must be \(n,\)"),
     ([], [], "n of 1 or more"),
     (np.ones((4, 3)), np.ones(4), r"or \(n, 2\)"),
@@ -251,15 +251,6 @@ def test_what_cannot_be_asked():
 def test_errors_of_accuracies_by_hand():
     assert error_odds([0, 0.9, 1], 100) == pytest.approx([201, 10.5 / 90.5, 1 / 201])
     assert error_odds([0.5, 1], [10, 100]) == pytest.approx([1, 1 / 201])
-
-
-@pytest.mark.parametrize("accuracy, items, message", [
-    (-0.1, 100, "share from 0 to 1"), (90, 100, "share from 0 to 1"), (np.nan, 100, "share from 0 to 1"),
-    (0.5, 0, "number of test items"), (0.5, np.nan, "number of test items"), (0.5, np.inf, "number of test items"),
-])  # fmt: skip
-def test_what_has_no_odds(accuracy, items, message):
-    with pytest.raises(UserError, match=message):
-        error_odds(accuracy, items)
 
 
 def test_summary_over_seeds():

@@ -32,12 +32,11 @@ def test_slices_are_what_is_published():
     assert V4_64.chips * V4_64.peak_flops == 8.8e15 and V4_64.chips * V4_64.memory == 2**40
 
 
-@pytest.mark.parametrize(
-    "changes, published", [({}, 4_855_298), ({"mixer": "attention", "puzzle_tokens": 16}, 6_828_034)]
-)
+@pytest.mark.parametrize("changes, published", [
+    ({}, 4_855_298), ({"mixer": "attention", "puzzle_tokens": 16}, 6_828_034)
+])  # fmt: skip
 def test_parameters_are_the_papers(changes, published):
-    """The paper's head of two outputs has one row (512 weights, a bias) more; 16 puzzle tokens are its own kind of weights, and
-    the 16 positions add none to attention."""
+    """The paper's head of two outputs has one row (512 weights, a bias) more, and it does not count puzzle tokens."""
     c = config(**changes)
     tokens = c.puzzle_tokens * c.hidden_size
     assert count_parameters(c) + 513 == published + tokens
@@ -59,10 +58,9 @@ def test_flops_are_torchs_at_the_papers_size():
 @pytest.mark.parametrize("mixer", ["mlp", "attention"])
 def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(mixer):
     """Against the storages that a whole real step saves, in which the heads and the loss take a small part."""
-    small = dict(
+    c = config(
         hidden_size=128, num_heads=4, mixer=mixer, expansion=2.0, inner_multiple=8, loss_type="softmax", H_cycles=1
     )
-    c = config(**small)
     tokens = torch.ones(3, SHAPE.cells, dtype=torch.long)
     with sdpa_kernel(SDPBackend.MATH):  # as on XLA, which writes the scores of attention down
         real = step_cost(TRM(c), {"inputs": tokens, "labels": tokens}, rounds=1)["megabytes"] * 1e6 / 3
@@ -106,35 +104,22 @@ def test_the_memory_and_the_host_by_hand():
     assert found["step_seconds"] == found["host_seconds"] and found["host_bytes"] == 256 * (81 + 81 + 1) * 8
 
 
-def test_float32_takes_six_passes():
+def test_float32_takes_six_passes_and_a_curriculum_of_depth_is_cheaper():
     one, six = (plan(paper(precision=precision), V4_64) for precision in ("bfloat16", "float32"))
     assert six["compute_seconds"] == pytest.approx(6 * one["compute_seconds"]) and six["bound"] == "compute"
+    assert plan(paper(depth_curriculum="1x2@0, 2x4@0.3, 3x6@0.6"), V4_64)["days"] < 0.75 * one["days"]
 
 
-def test_a_curriculum_of_depth_is_cheaper():
-    assert plan(paper(depth_curriculum="1x2@0, 2x4@0.3, 3x6@0.6"), V4_64)["days"] < 0.75 * plan(paper(), V4_64)["days"]
-
-
-@pytest.mark.parametrize(
-    "changes, says",
-    [
-        ({"batch_size": 100}, "cannot be shared by 32 chips"),
-        ({"batch_size": 96, "grad_accumulation": 2}, "cannot be shared by 32 chips"),
-        ({"batch_size": 49152}, "GiB on a chip of 32"),
-        ({"activation_checkpointing": True}, "torch has none for XLA"),
-    ],
-)
+@pytest.mark.parametrize("changes, says", [
+    ({"batch_size": 100}, "cannot be shared by 32 chips"),
+    ({"batch_size": 96, "grad_accumulation": 2}, "cannot be shared by 32 chips"),
+    ({"batch_size": 49152}, "GiB on a chip of 32"),
+    ({"activation_checkpointing": True}, "torch has none for XLA"),
+    ({"precision": "float16"}, "a TPU has none"),
+])  # fmt: skip
 def test_faults_are_named_and_their_fixes_work(changes, says):
-    (fault,) = faults(paper(**changes), V4_64).items()
-    assert says in fault[0] and fault[1]
-    assert not faults(paper(**changes | fault[1]), V4_64)
-    assert not faults(paper(), V4_64)
-
-
-def test_float16_is_for_cuda():
-    params = paper().model_copy(update={"precision": "float16"})
-    assert faults(params, V4_64) == {"precision float16: a TPU has none": {"precision": "bfloat16"}}
-
-
-def test_what_no_cut_fixes_has_no_fix():
-    assert list(faults(paper(hidden_size=32768, num_heads=8, batch_size=32), V4_8).values()) == [{}]
+    params = paper().model_copy(update=changes)
+    ((fault, fix),) = faults(params, V4_64).items()
+    assert says in fault and fix
+    assert not faults(params.model_copy(update=fix), V4_64) and not faults(paper(), V4_64)
+    assert list(faults(paper(hidden_size=32768, num_heads=8, batch_size=32), V4_8).values()) == [{}]  # nothing fixes it

@@ -132,10 +132,8 @@ def checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if y.ndim != 1 or x.ndim != 2 or x.shape[1] not in (1, 2) or len(x) != len(y) or not len(y):
         raise UserError(f"x must be (n,) or (n, 2) and y (n,), with n of 1 or more; they are {x.shape} and {y.shape}")
     for name, values in (("x", x), ("y", y)):
-        if not np.isfinite(values).all():
-            raise UserError(f"{name} is not finite in {np.sum(~np.isfinite(values))} places; leave failed runs out")
-        if not (values > 0).all():
-            raise UserError(f"{name} must be positive, not {values.min():g}; of an accuracy, fit its error_odds")
+        if bad := np.sum(~(np.isfinite(values) & (values > 0))):
+            raise UserError(f"{name} is not positive and finite in {bad} places; of an accuracy, fit its error_odds")
     return x, y
 
 
@@ -159,11 +157,8 @@ def too_few(x: np.ndarray, form: str, spare: int = 1) -> str:
 
 
 def fit(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELTA) -> Fit:
-    """The law of a form that is nearest to the runs. x (n,) or (n, 2) for N and D, y (n,), all positive.
-
-    Raises:
-        UserError: values that are no positive numbers, or too few points (see `too_few`).
-    """
+    """The law of a form that is nearest to the runs. x (n,) or (n, 2) for N and D, y (n,), all positive. Raises UserError for
+    values that are not, and for too few points."""
     x, y = checked(x, y)
     if reason := too_few(x, form):
         raise UserError(reason)
@@ -180,9 +175,6 @@ def bootstrap(
 
     Each search starts from `law`, with terms that had vanished raised a little so that they can come back; draws with too few
     points are rejected. Returns one row per parameter: estimate, low, high. Same seed, same intervals.
-
-    Raises:
-        UserError: bad values, or hardly a draw of the runs has enough points.
     """
     x, y = checked(x, y)
     z, log_y, rng = np.log(x) - law.centre, np.log(y), np.random.default_rng(seed)
@@ -207,11 +199,7 @@ def bootstrap(
 
 def hold_out(x: ArrayLike, y: ArrayLike, form: str = "power law") -> dict[str, float]:
     """What a fit without the largest point (all runs at the largest x, or at the largest N D) predicts for it: predicted and
-    observed y (geometric means over these runs), and log_error = log(predicted / observed).
-
-    Raises:
-        UserError: bad values, or too few points are left.
-    """
+    observed y (geometric means over these runs), and log_error = log(predicted / observed)."""
     x, y = checked(x, y)
     size = np.log(x).sum(1)
     out = size > size.max() - 1e-9

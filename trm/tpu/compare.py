@@ -7,7 +7,6 @@ import subprocess
 import sys
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 
@@ -28,9 +27,8 @@ def torch_xla_is_here() -> bool:
 
 
 def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.DataFrame:
-    """Train the same small model for `steps` steps on the processor, on one XLA device, and on all `devices` of them.
-
-    pjrt_device: CPU (devices that the processor emulates) or TPU (real ones).
+    """Train the same small model, by chapter 04, for `steps` steps on the processor, on one XLA device, and on all `devices`:
+    those that the processor emulates (pjrt_device CPU) or real ones (TPU).
 
     Returns one row per training and step: training, backend, step, train/total_loss, train/grad_norm, train/halted,
     xla/devices, xla/compiles, xla/compiles_after_warmup, pjrt_device, torch_xla (its version) and date.
@@ -46,7 +44,15 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
     tables = []
     for name, (backend, count) in trainings.items():
         folder = run.path(f"arms/{name.replace(' ', '_')}")
-        _train(folder, backend, count, steps, pjrt_device)
+        values = SMALL | {"backend": backend, "max_steps": steps, "eval_interval": steps, "output_dir": folder}
+        command = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), "-f", str(ROOT / "params" / "04_smoke.yaml")]
+        command += [text for key, value in values.items() for text in ("-p", key, str(value))]
+        environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
+        if pjrt_device == "CPU":
+            environment |= EMULATED | {"CPU_NUM_DEVICES": str(count or 1)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"the training on {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
         metrics = json.loads((folder / "metrics.json").read_text())
         records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
         table = pd.DataFrame([r for r in records if "train/total_loss" in r])[KEPT]
@@ -55,19 +61,6 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
         tables.append(table.assign(**{key: metrics.get(key) for key in COUNTS}))
     about = {"pjrt_device": pjrt_device, "torch_xla": version("torch_xla"), "date": date.today().isoformat()}
     return pd.concat(tables, ignore_index=True).assign(**about)
-
-
-def _train(folder: Path, backend: str, devices: int, steps: int, pjrt_device: str) -> None:
-    """Chapter 04 as a script."""
-    values = SMALL | {"backend": backend, "max_steps": steps, "eval_interval": steps, "output_dir": folder}
-    command = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), "-f", str(ROOT / "params" / "04_smoke.yaml")]
-    command += [text for name, value in values.items() for text in ("-p", name, str(value))]
-    environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
-    if pjrt_device == "CPU":
-        environment |= EMULATED | {"CPU_NUM_DEVICES": str(devices or 1)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"the training on backend {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
 
 
 def losses(measured: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures of chapter 09: slices, the roofline, what bounds a step, memory, losses on several backends."""
+"""Figures of chapter 09: slices, the roofline, what bounds a step, losses on several backends."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +27,7 @@ def slices(*shown: Slice) -> Figure:
         ax.set_box_aspect([max(size - 1, 0.35) for size in on.topology])
         ax.set_axis_off()
         ax.view_init(18, -58)
-        hosts = host.max() + 1
+        hosts = int(host.max()) + 1
         power = f"{on.chips * on.peak_flops / 1e15:.1f} PFLOP/s in bfloat16, {on.chips * on.memory / GIB:,.0f} GiB"
         ax.set_title(f"{on.name}: {on.chips} chips, {hosts} host{'s' * (hosts > 1)}\n{power}", fontsize=10)
     figure.tight_layout()
@@ -64,19 +64,6 @@ def step_bounds(plans: pd.DataFrame, most: int = 10) -> Figure:
     ax.set(xlabel="milliseconds per step, each bound alone (logarithmic)", ylabel="")
     ax.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return tidy(ax.figure)
-
-
-def memory(plans: dict[str, pd.DataFrame], limit: float) -> Figure:
-    """GiB per chip of every configuration, sorted, one line per slice; `limit` is what a chip has."""
-    figure, ax = plt.subplots(figsize=(7, 3.2))
-    for colour, (name, table) in zip(SUITES, plans.items()):
-        values = np.sort(table["memory_gib"])
-        ax.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=3, color=colour, label=name)
-    ax.axhline(limit, color="#444444", linestyle="--", linewidth=1)
-    ax.text(1, limit * 1.1, f"{limit:.0f} GiB per chip", fontsize=8)
-    ax.set(yscale="log", xlabel="configuration, by memory", ylabel="memory (GiB per chip)")
-    ax.legend(fontsize=8, frameon=False)
-    return tidy(figure)
 
 
 def parity(losses: pd.DataFrame) -> Figure:

@@ -26,8 +26,7 @@ PASSES = 6  # in bfloat16, of which a TPU makes a product in float32
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice of TPU v4 chips, and what one chip can do. Sources: Google Cloud's page of the TPU v4; the rate of a link from
-    "How to Scale Your Model" (Austin et al. 2025)."""
+    """TPU v4 chips. Sources: Google Cloud's page of the TPU v4; "How to Scale Your Model" (Austin et al. 2025) for the link."""
 
     name: str
     topology: tuple[int, int, int]  # chips along x, y and z
@@ -48,10 +47,8 @@ SLICES = {s.name: s for s in (Slice("v4-8", (2, 2, 1)), Slice("v4-16", (2, 2, 2)
 def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_milliseconds: float = 0.0) -> dict[str, Any]:
     """What the training that `params` describe needs of a slice. Seconds are those of a step, for each bound alone.
 
-    Args:
-        utilisation: the share of peak that is assumed.
-        host_milliseconds: time of a host to trace one layer's application (`tests/benchmarks/xla_tracing.py` measures it;
-            a backward pass counts as two); 0 leaves the host out.
+    utilisation: the assumed share of peak. host_milliseconds: time of a host to trace one layer's application
+    (`tests/benchmarks/xla_tracing.py` measures it; a backward pass counts as two); 0 leaves the host out.
     """
     shape = SHAPES[params.puzzle]
     c = TRMConfig.of(params, shape.vocab_size, shape.cells)

@@ -55,9 +55,8 @@ def timetable(
 ) -> pd.DataFrame:
     """The published timetable beside the one worked out: what, guide_days, chips_days, days (with the host's tracing).
 
-    Args:
-        chips_alone, with_host: `suite_plans` on the slice, and on a quarter of it, as each of four runs at a time has.
-        parts: "core", "contributions" and "prioritised" -> cases.
+    chips_alone, with_host: `suite_plans` on the slice, and on a quarter of it, as each of four runs at a time has. parts:
+    "core", "contributions" and "prioritised" -> cases.
     """
     table = pd.DataFrame({"guide_days": GUIDE_DAYS}).rename_axis("what")
     both = parts["core"] + parts["contributions"]

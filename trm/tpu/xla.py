@@ -1,8 +1,8 @@
 """Training on TPUs: the only module that imports torch_xla (2.9.0, with torch 2.9.0).
 
 One program for all devices (SPMD): batch and recursion state are sharded over the mesh axis "data", parameters replicated. A
-step is traced, compiled once, and run by `torch_xla.sync()`; halting is a mask, so that no step is a new program. Random numbers
-come from the host (`host_draws`), so that all backends train the same.
+step is traced, compiled once and run by `torch_xla.sync()`; halting is a mask, so that no step is a new program. Random
+numbers come from the host (`host_draws`), so that all backends train the same.
 
     python -m trm.tpu.xla book/04_trm_train.py -f params/04_paper.yaml -p backend xla   # on every host of a slice
 """
@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("XLA_NO_SPECIAL_SCALARS", "1")  # else a number that becomes 0 or 1 is compiled anew
@@ -40,9 +39,7 @@ PATIENCE = 60  # seconds that a host waits for what the first one writes
 class XLATrainer(Trainer):
     """`Trainer` on all devices of a slice; `fit` also gives xla/devices, xla/compiles and xla/compiles_after_warmup.
 
-    Raises:
-        UserError: a batch that the devices cannot share, or something that several hosts cannot do.
-    """
+    Raises UserError for a batch that the devices cannot share, or something that several hosts cannot do."""
 
     def __init__(self, model, batches, params, run, **more):
         self.compiled_before = compiles()
@@ -85,9 +82,7 @@ class XLATrainer(Trainer):
         deadline = time.monotonic() + PATIENCE
         while not (run.dir / "params.json").exists():
             if time.monotonic() >= deadline:
-                raise UserError(
-                    f"host {host} does not see {run.dir}: the output_dir must be on storage that all hosts share"
-                )
+                raise UserError(f"host {host} does not see {run.dir}: put output_dir on storage that all hosts share")
             time.sleep(1)
 
     def _fill_optimizer(self) -> None:
@@ -114,9 +109,7 @@ class XLATrainer(Trainer):
         return torch_xla.device()
 
     def _make_accelerator(self):
-        return make_accelerator(
-            self.params, self.run, device_placement=False
-        )  # accelerate knows one process per chip only
+        return make_accelerator(self.params, self.run, device_placement=False)
 
     def _compile(self) -> None:
         """Nothing: XLA compiles everything."""
@@ -168,8 +161,7 @@ class XLATrainer(Trainer):
         except RuntimeError as error:
             if "device_ready_queues_" not in str(error):
                 raise
-            raise UserError("this process has computed gradients on another device before, and torch_xla must be the first: "
-                            "start a new process, or restart the kernel") from None  # fmt: skip
+            raise UserError("gradients were computed on another device before: restart the kernel or process") from None
         counts = {"xla/devices": self.devices, "xla/compiles": compiles() - self.compiled_before}
         return measured | counts | {"xla/compiles_after_warmup": self.watch.late}
 
@@ -264,8 +256,6 @@ def metrics() -> dict[str, float]:
 
 def main() -> None:
     """Run a chapter's script on one of several hosts, with RANK set to the number of this host."""
-    if len(sys.argv) < 2 or not Path(sys.argv[1]).exists():
-        sys.exit("usage: python -m trm.tpu.xla SCRIPT [its own arguments]")
     xr.use_spmd()
     os.environ["RANK"] = str(xr.process_index())
     sys.argv = sys.argv[1:]
