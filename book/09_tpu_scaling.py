@@ -57,10 +57,12 @@ print(f"run {run.id} in {run.dir}")
 
 # %%
 from trm.tpu import figures as tpu_plots
-from trm.tpu.plan import SLICES, duration
+from trm.tpu.plan import GIB, SLICES, duration
 
 on, other = SLICES[params.slice], SLICES[params.compare_slice]
-run.save_figure(tpu_plots.slices(other, on), "slices")
+for each in (other, on):
+    power, memory = each.chips * each.peak_flops / 1e15, each.chips * each.memory / GIB
+    print(f"{each.name}: {each.chips} chips, {power:.1f} PFLOP/s in bfloat16, {memory:,.0f} GiB")
 
 # %% [markdown]
 # ## What every configuration needs: computed

@@ -58,9 +58,8 @@ def test_flops_are_torchs_at_the_papers_size():
 @pytest.mark.parametrize("mixer", ["mlp", "attention"])
 def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(mixer):
     """Against the storages that a whole real step saves, in which the heads and the loss take a small part."""
-    c = config(
-        hidden_size=128, num_heads=4, mixer=mixer, expansion=2.0, inner_multiple=8, loss_type="softmax", H_cycles=1
-    )
+    small = {"hidden_size": 128, "num_heads": 4, "expansion": 2.0, "inner_multiple": 8, "H_cycles": 1}
+    c = config(mixer=mixer, loss_type="softmax", **small)
     tokens = torch.ones(3, SHAPE.cells, dtype=torch.long)
     with sdpa_kernel(SDPBackend.MATH):  # as on XLA, which writes the scores of attention down
         real = step_cost(TRM(c), {"inputs": tokens, "labels": tokens}, rounds=1)["megabytes"] * 1e6 / 3

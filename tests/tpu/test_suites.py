@@ -62,8 +62,6 @@ def test_parity_by_hand(measured):
 
 
 def test_figures_draw(measured, plans):
-    figure = figures.slices(SLICES["v4-8"], SLICES["v4-64"])
-    assert [len(ax.collections[0]._offsets3d[0]) for ax in figure.axes] == [4, 32]
     figures.parity(compare.losses(measured))
     figures.roofline(plans, SLICES["v4-64"])
     [bars] = figures.step_bounds(plans, most=5).axes

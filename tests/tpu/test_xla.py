@@ -137,23 +137,6 @@ def test_a_run_goes_on_where_another_backend_left_it(runs, data, tmp_path, capsy
     same_weights(tmp_path, before, atol=0 if same else 2e-5, rtol=0 if same else 1e-4)
 
 
-def test_the_paper_s_recipe_in_small_on_both(tmp_path, data):
-    """Attention, puzzle tokens, stablemax without float64, AdamATan2, parts, bfloat16: near what the processor makes of it."""
-    paper = {"mixer": "attention", "num_heads": 2, "puzzle_tokens": 2, "loss_type": "stablemax", "grad_clip": 0.0,
-             "optimizer": "adam_atan2", "grad_accumulation": 2, "max_steps": 6, "log_interval": 3, "backprop": "last",
-             "schedule": "none", "H_cycles": 2, "L_cycles": 1}  # fmt: skip
-    for precision, near in (("float32", 1e-4), ("bfloat16", 2e-2)):
-        found = []
-        for backend in ("xla", "cpu"):
-            folder = tmp_path / precision / backend
-            trainer = trainer_for(folder, data, backend=backend, precision=precision, **NOT_WATCHED, **paper)
-            assert isinstance(trainer, XLATrainer) == (backend == "xla")
-            trainer.fit()
-            assert trainer.plain_model.lm_head.weight.dtype == torch.float32
-            found.append(total_losses(folder))
-        assert found[0] == pytest.approx(found[1], rel=near)
-
-
 def test_adam_atan2_goes_on_to_the_bit_without_another_program(tmp_path, data):
     values = {"backend": "xla", "optimizer": "adam_atan2", "max_steps": 8, "log_interval": 2, "checkpoint_interval": 4}
     trainer_for(tmp_path / "whole", data, **values, **NOT_WATCHED).fit()
@@ -165,7 +148,12 @@ def test_adam_atan2_goes_on_to_the_bit_without_another_program(tmp_path, data):
     same_weights(tmp_path / "again", tmp_path / "whole", atol=0, rtol=0)
 
 
+# The paper's recipe in small: attention, puzzle tokens, stablemax without float64, AdamATan2, parts.
+PAPER = {"mixer": "attention", "num_heads": 2, "puzzle_tokens": 2, "loss_type": "stablemax", "grad_clip": 0.0,
+         "optimizer": "adam_atan2", "grad_accumulation": 2, "backprop": "last", "schedule": "none", "H_cycles": 2}  # fmt: skip
 WAYS = {
+    "paper": PAPER,
+    "paper, bfloat16": PAPER | {"precision": "bfloat16"},
     "curricula": {"H_cycles": 2, "schedule": "linear", "curriculum_enabled": True, "curriculum_start_step": 2,
                   "curriculum_end_step": 7, "depth_curriculum": "1x1@0, 2x1@0.3", "initial_noise": 0.1},
     "expected loss": {"halting": "act", "schedule": "adaptive", "H_cycles": 2, "backprop": "full"},
@@ -179,9 +167,11 @@ def test_other_ways_to_train_are_the_same_too(tmp_path, data, way):
     for backend in ("xla", "cpu"):
         values = WAYS[way] | NOT_WATCHED | {"backend": backend, "max_steps": 10, "log_interval": 5, "L_cycles": 1}
         trainer = trainer_for(tmp_path / backend, data, **values, compile=backend == "xla")
+        assert isinstance(trainer, XLATrainer) == (backend == "xla")
         assert trainer.fit().get("xla/compiles_after_warmup", 0) == 0
+        assert trainer.plain_model.lm_head.weight.dtype == torch.float32
         found.append(total_losses(tmp_path / backend))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0] == pytest.approx(found[1], rel=2e-2 if "bfloat16" in way else 1e-4)
 
 
 def test_a_compile_after_the_warm_up_names_the_shape_that_changed(capsys):
@@ -221,6 +211,9 @@ def test_several_hosts_are_told_apart(tmp_path, data, monkeypatch, host, values,
 
 
 def test_the_launcher_runs_a_script(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["trm.tpu.xla"])
+    with pytest.raises(SystemExit, match="usage: python -m trm.tpu.xla"):
+        main()
     script = tmp_path / "which.py"
     script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:], __name__)")
     monkeypatch.setattr(sys, "argv", ["trm.tpu.xla", str(script), "-p", "x"])

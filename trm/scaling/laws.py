@@ -65,9 +65,8 @@ class Fit:
     def aicc(self) -> float:
         """Akaike's criterion with the small-sample correction (Hurvich and Tsai 1989); less is better.
 
-        -2 log likelihood + 2 q + 2 q (q + 1) / (n - q - 1), q = parameters + 1 for the scale tau; infinite where
-        n <= q + 1. The likelihood is the one that the Huber fit maximises: residuals of log y with density
-        exp(-huber(r) / tau) / Z(tau), Gaussian for spreads far below delta and Laplace far above.
+        -2 log likelihood + 2 q + 2 q (q + 1) / (n - q - 1), q = parameters + 1 for the scale tau; infinite where n <= q + 1.
+        The likelihood is the one that the Huber fit maximises: residuals of log y with density exp(-huber(r) / tau) / Z(tau).
         """
         n, q = self.runs, len(self.theta) + 1
         loss = max(self.loss, n * (SPREAD / self.delta) ** 2 / 2)
@@ -171,15 +170,12 @@ def fit(x: ArrayLike, y: ArrayLike, form: str = "power law", delta: float = DELT
 def bootstrap(
     law: Fit, x: ArrayLike, y: ArrayLike, coverage: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Percentile intervals of the parameters of `law` (Efron): n of the n runs are drawn with replacement and fitted again.
-
-    Each search starts from `law`, with terms that had vanished raised a little so that they can come back; draws with too few
-    points are rejected. Returns one row per parameter: estimate, low, high. Same seed, same intervals.
-    """
+    """Percentile intervals of the parameters of `law` (Efron): n of the n runs are drawn with replacement and fitted again,
+    from `law` on. Draws with too few points are rejected. Returns one row per parameter: estimate, low, high."""
     x, y = checked(x, y)
     z, log_y, rng = np.log(x) - law.centre, np.log(y), np.random.default_rng(seed)
     start = law.theta.copy()
-    if law.form == "power law":
+    if law.form == "power law":  # terms that had vanished are raised a little so that they can come back
         logs = 1 + len(law.centre)
         start[:logs] = np.maximum(start[:logs], log_y.min() - 2)
     draws = []
@@ -215,22 +211,18 @@ def study(
 ) -> tuple[Fit, dict[str, Any]]:
     """The form that runs support: the simplest within 2 of the lowest AICc, with intervals and the largest size held out.
 
-    A power law is fitted where the distinct points outnumber its parameters by two, log-linear by one, and where there are
-    the three runs more than parameters that AICc requires. x (n,) or (n, 2), y (n,); the others as in `bootstrap`.
-
     Returns the fit and a row for a table: form, runs, AICc behind (of the forms with a higher one), parameters with their
-    intervals (the log-linear ones where no trend is supported), predicted, observed and log_error of the held-out size, and
-    doubts: why the form is not called a law. A law has none.
+    intervals (the log-linear ones where no trend is supported), what `hold_out` returns, and doubts: why the form is not
+    called a law. A law has none. x (n,) or (n, 2), y (n,); the others as in `bootstrap`.
     """
     x, y = checked(x, y)
     fits, doubts = {"constant": fit(x, y, "constant")}, []
     for form, spare in (("log-linear", 1), ("power law", 2)):
         needed = len(NAMES[form, x.shape[1]]) + 3
-        reason = too_few(x, form, spare)
-        if not reason and len(y) < needed:
-            reason = f"too few runs for {form}: {len(y)}, and AICc takes {needed}"
-        if reason:
+        if reason := too_few(x, form, spare):
             doubts.append(reason)
+        elif len(y) < needed:
+            doubts.append(f"too few runs for {form}: {len(y)}, and AICc takes {needed}")
         else:
             fits[form] = fit(x, y, form)
     lowest = min(found.aicc for found in fits.values())

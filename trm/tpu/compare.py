@@ -30,12 +30,8 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
     """Train the same small model, by chapter 04, for `steps` steps on the processor, on one XLA device, and on all `devices`:
     those that the processor emulates (pjrt_device CPU) or real ones (TPU).
 
-    Returns one row per training and step: training, backend, step, train/total_loss, train/grad_norm, train/halted,
-    xla/devices, xla/compiles, xla/compiles_after_warmup, pjrt_device, torch_xla (its version) and date.
-
-    Raises:
-        UserError: a training failed; the message has its last lines.
-    """
+    Returns one row per training and step: training, backend, KEPT, COUNTS, pjrt_device, torch_xla (its version) and date.
+    Raises UserError where a training failed, with its last lines."""
     if not torch_xla_is_here():
         raise UserError("torch_xla is not installed; requirements-tpu.txt is for an environment that has it")
     trainings = {"processor": ("cpu", 0), "one device": ("xla", 1), "all devices": ("xla", devices)}

@@ -1,4 +1,4 @@
-"""Figures of chapter 09: slices, the roofline, what bounds a step, losses on several backends."""
+"""Figures of chapter 09: the roofline, what bounds a step, losses on several backends."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,32 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from trm.plots import tidy
-from trm.tpu.plan import GIB, Slice
+from trm.tpu.plan import Slice
 
 COLOURS = {"compute": "#0072b2", "memory": "#e69f00", "network": "#009e73", "host": "#999999"}
 SUITES = ("#1f4e79", "#c0392b")
-
-
-def slices(*shown: Slice) -> Figure:
-    """The chips of each slice at their places, coloured by host, with the links between neighbours."""
-    figure, axes = plt.subplots(1, len(shown), figsize=(9, 4), subplot_kw={"projection": "3d"}, squeeze=False,
-                                width_ratios=[max(on.topology) for on in shown])  # fmt: skip
-    for ax, on in zip(axes[0], shown):
-        chips = np.argwhere(np.ones(on.topology))
-        for chip in chips:
-            for other in chip + np.eye(3, dtype=int):
-                if (other < on.topology).all():
-                    ax.plot(*zip(chip, other), color="#b0b0b0", linewidth=1, zorder=1)
-        host = chips[:, 2] * -(-on.topology[1] // 2) + chips[:, 1] // 2  # a host has 2 x 2 chips of a layer
-        ax.scatter(*chips.T, c=plt.get_cmap("tab10")(host % 10), s=120, depthshade=False, edgecolor="#333333")
-        ax.set_box_aspect([max(size - 1, 0.35) for size in on.topology])
-        ax.set_axis_off()
-        ax.view_init(18, -58)
-        hosts = int(host.max()) + 1
-        power = f"{on.chips * on.peak_flops / 1e15:.1f} PFLOP/s in bfloat16, {on.chips * on.memory / GIB:,.0f} GiB"
-        ax.set_title(f"{on.name}: {on.chips} chips, {hosts} host{'s' * (hosts > 1)}\n{power}", fontsize=10)
-    figure.tight_layout()
-    return figure
 
 
 def roofline(plans: pd.DataFrame, on: Slice) -> Figure:

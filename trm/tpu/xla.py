@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("XLA_NO_SPECIAL_SCALARS", "1")  # else a number that becomes 0 or 1 is compiled anew
@@ -57,8 +57,7 @@ class XLATrainer(Trainer):
             self._fill_optimizer()
             self._replicate()
             rows = params.batch_size // params.grad_accumulation
-            if hasattr(self.plain_model, "initial_state"):
-                self.states = [self.plain_model.initial_state(rows) for _ in self.states]
+            self.states = [self.plain_model.initial_state(rows) for _ in self.states]
             self._shard_states()
             torch_xla.sync()
         # In evaluation the head ends a supervision step: without a sync all steps would be one long program.
@@ -105,8 +104,7 @@ class XLATrainer(Trainer):
 
     @property
     def device(self) -> torch.device:
-        """The one device that stands for all of them."""
-        return torch_xla.device()
+        return torch_xla.device()  # it stands for all of them
 
     def _make_accelerator(self):
         return make_accelerator(self.params, self.run, device_placement=False)
@@ -126,8 +124,7 @@ class XLATrainer(Trainer):
         return torch.tensor([value]).to(self.device)[0]
 
     def _zero(self, device: torch.device) -> Tensor:
-        # Zeros made on the device would be part of the program, and the first sum another program than later ones.
-        return torch.zeros(1).to(device)
+        return torch.zeros(1).to(device)  # made on the device it would be part of the program
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
         copies = [torch.stack([part]) for part in parts]
@@ -141,8 +138,6 @@ class XLATrainer(Trainer):
 
     def _shard_states(self) -> None:
         for i, state in enumerate(self.states):
-            if not is_dataclass(state):
-                continue
             tensors = {n: t for n, t in vars(state).items() if isinstance(t, Tensor)}
             if self.step == 0:  # `initial_state` gives some names one tensor: each gets its own
                 tensors = {n: t.clone() for n, t in tensors.items()}
@@ -256,6 +251,8 @@ def metrics() -> dict[str, float]:
 
 def main() -> None:
     """Run a chapter's script on one of several hosts, with RANK set to the number of this host."""
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m trm.tpu.xla SCRIPT [its own arguments]")
     xr.use_spmd()
     os.environ["RANK"] = str(xr.process_index())
     sys.argv = sys.argv[1:]
