@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.conftest import ROOT
-from trm.model import TRM, TRMConfig, answer_flops, step_flops
+from trm.model import TRM, TRMConfig, step_flops
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.sudoku import SHAPES
@@ -38,8 +38,7 @@ def test_slices_are_what_is_published():
 def test_parameters_are_the_papers(changes, published):
     """The paper's head of two outputs has one row (512 weights, a bias) more, and it does not count puzzle tokens."""
     c = config(**changes)
-    tokens = c.puzzle_tokens * c.hidden_size
-    assert count_parameters(c) + 513 == published + tokens
+    assert count_parameters(c) + 513 == published + c.puzzle_tokens * c.hidden_size
     small = config(hidden_size=32, num_heads=4, **changes)
     assert count_parameters(small) == sum(p.numel() for p in TRM(small).parameters())
 
@@ -51,8 +50,6 @@ def test_flops_are_torchs_at_the_papers_size():
     with FlopCounterMode(display=False) as counter:
         TRM(c).loss({"inputs": tokens, "labels": tokens}).loss.backward()
     assert counter.get_total_flops() == step_flops(c)
-    assert plan(paper(H_cycles=1, L_cycles=1, num_layers=1), V4_64)["flops_per_step"] == 768 * step_flops(c)
-    assert answer_flops(c, 1) < step_flops(c)
 
 
 @pytest.mark.parametrize("mixer", ["mlp", "attention"])

@@ -44,25 +44,17 @@ def test_the_timetable_by_hand():
     assert table["guide_days"].to_dict() == GUIDE_DAYS
 
 
-@pytest.fixture(scope="module")
-def measured():
-    return pd.DataFrame(
+def test_parity_by_hand_and_that_figures_draw(plans):
+    measured = pd.DataFrame(
         {"training": name, "xla/devices": devices, "step": step, "train/total_loss": 2.0 / step + apart * step,
          "xla/compiles": devices and 20 + devices, "xla/compiles_after_warmup": devices and devices // 8}
         for name, devices, apart in (("processor", None, 0.0), ("one device", 1, 1e-6), ("all devices", 8, -2e-6))
         for step in (1, 2)
     )  # fmt: skip
-
-
-def test_parity_by_hand(measured):
     found = compare.parity(measured)
     assert (found.devices, found.steps, found.compiles, found.compiles_after_warmup) == (8, 2, 28, 1)
     assert found.max_abs == pytest.approx(6e-6)  # at step 2: +2e-6 and -4e-6
     assert found.max_relative == pytest.approx(6e-6 / (1 - 4e-6))
-
-
-def test_figures_draw(measured, plans):
     figures.parity(compare.losses(measured))
     figures.roofline(plans, SLICES["v4-64"])
-    [bars] = figures.step_bounds(plans, most=5).axes
-    assert len(bars.get_yticklabels()) == 5 and len(bars.patches) == 4 * 5
+    assert len(figures.step_bounds(plans, most=5).axes[0].patches) == 4 * 5

@@ -117,8 +117,7 @@ def chip_memory(params: TrmTrain, config: TRMConfig, on: Slice) -> float:
     """Bytes on a chip at the peak of a step."""
     c, rows = config, -(-params.batch_size // on.chips)
     whole = count_parameters(c) * FLOAT * (5 if params.ema_decay else 4)
-    positions = c.puzzle_tokens + c.seq_len
-    state = rows * (2 * positions * c.hidden_size * FLOAT + (2 * c.seq_len + 3) * 8)
+    state = rows * (2 * (c.puzzle_tokens + c.seq_len) * c.hidden_size * FLOAT + (2 * c.seq_len + 3) * 8)
     trained = c.L_cycles + 1 if c.backprop == "last" else c.H_cycles * (c.L_cycles + 1)
     read = c.seq_len * c.vocab_size * 3 * FLOAT  # logits, and what the loss keeps of them
     kept = trained * kept_for_backward(c, params.precision) + read
