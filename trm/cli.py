@@ -15,11 +15,7 @@ USAGE = """usage: trm COMMAND ...
 
 
 def params(words: list[str]) -> int:
-    """The parameters of a chapter as a table.
-
-    Raises:
-        UserError: there is no such chapter.
-    """
+    """The parameters of a chapter as a table."""
     if len(words) != 1 or words[0].startswith("-"):
         print("usage: trm params NN, such as trm params 04", file=sys.stderr)
         return 2
@@ -33,7 +29,8 @@ def info(words: list[str]) -> int:
         print("usage: trm info", file=sys.stderr)
         return 2
     import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
+    from importlib.util import find_spec
 
     import torch
 
@@ -42,10 +39,7 @@ def info(words: list[str]) -> int:
 
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in ("torch", "numpy", "pandas", "transformers", "accelerate", "dask", "papermill", "torch_xla"):
-        try:
-            print(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            print(f"{name} is not installed")
+        print(f"{name} {version(name) if find_spec(name) else 'is not installed'}")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"device: {', '.join(devices) or 'cpu'}; {torch.get_num_threads()} threads")
     print(f"repository: {ROOT} {commit()}".rstrip())
@@ -56,25 +50,22 @@ def info(words: list[str]) -> int:
 
 # Command -> module and function that take the words after it and return the exit code.
 COMMANDS = {
-    "sweep": "trm.sweep.cli:main",
-    "report": "trm.report.html:main",
-    "params": "trm.cli:params",
-    "info": "trm.cli:info",
-}
+    "sweep": "trm.sweep.cli:main", "report": "trm.report.html:main", "params": "trm.cli:params", "info": "trm.cli:info",
+}  # fmt: skip
 
 
 def main(words: list[str] | None = None) -> int:
     """Run a command; the exit code: that of the command, 1 for an error, 2 for wrong usage."""
-    words = sys.argv[1:] if words is None else words
-    if words and words[0] in ("-h", "--help"):
+    name, *rest = (sys.argv[1:] if words is None else words) or [""]
+    if name in ("-h", "--help"):
         print(USAGE, end="")
         return 0
-    if not words or words[0] not in COMMANDS:
-        print(USAGE if not words else f"trm: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+    if name not in COMMANDS:
+        print(f"trm: no command {name!r}; there are {', '.join(COMMANDS)}" if name else USAGE, file=sys.stderr)
         return 2
-    module, function = COMMANDS[words[0]].split(":")
+    module, function = COMMANDS[name].split(":")
     try:
-        return getattr(import_module(module), function)(words[1:])
+        return getattr(import_module(module), function)(rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -65,6 +65,7 @@ def what_happens(params, steps, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite, axis", [(suite, axis) for suite in AXES for axis in AXES[suite]])
 def test_an_axis_changes_what_is_computed(suite, axis, tmp_path):
     sweep, kind = SUITES[suite], AXES[suite][axis]

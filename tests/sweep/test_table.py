@@ -11,7 +11,7 @@ from trm.sweep import worker
 from trm.sweep.cli import main
 from trm.sweep.engine import jobs_of
 from trm.sweep.spec import read_sweep
-from trm.sweep.table import counts, import_wandb, not_listed, own_tables, results, short, statuses, write_table
+from trm.sweep.table import import_wandb, not_listed, own_tables, results, short, statuses, write_table
 
 SWEEP = """
 notebook: 04_trm_train
@@ -46,11 +46,8 @@ def test_a_row_for_every_point_that_has_a_run_and_equal_points_share_one(sweep):
     assert table["run_id"].nunique() == 3 and list(table["code"]).count("older") == 1
     assert table["lr"].tolist() == [0.004, 0.004, 0.001, 0.004, 0.004]
     said = short(table).set_index("case")
-    assert said.loc["a", "test/exact_accuracy"] == 0.6 and said.loc["a", "test/exact_accuracy ±"] == pytest.approx(
-        0.1414
-    )
-    assert counts(statuses(sweep, points)) == {"done": 4, "running": 0, "queued": 2, "paused": 0, "failed": 0,
-                                               "unavailable": 0}  # fmt: skip
+    assert said.loc["a"].tolist()[2:] == [2, 0.6, 0.1414]  # runs, mean, deviation
+    assert sorted(row["state"] for row in statuses(sweep, points)) == ["done"] * 4 + ["queued"] * 2
     assert len(jobs_of(sweep, points, 0, "smoke")) == 4  # a and same are one job a seed
 
 
@@ -63,11 +60,7 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
     (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n")
     rows = own_tables(sweep, sweep.points("smoke", ["a"]))
     assert list(rows.columns) == ["sweep", "case", "cell", "seed", "config", "arm", "mse"]
-    assert rows[["case", "seed", "arm", "mse"]].values.tolist() == [
-        ["a", 0, "x", 0.5],
-        ["a", 0, "y", 0.25],
-        ["a", 1, "x", 0.75],
-    ]
+    assert rows[["seed", "arm", "mse"]].values.tolist() == [[0, "x", 0.5], [0, "y", 0.25], [1, "x", 0.75]]
     (sweep.folder_of(points[1]) / "curves.csv").write_text("arm,seed,step,mse\nx,1,10,0.5\nx,1,20,0.25\n")
     words = ["results", str(tmp_path / "s.yaml"), "--scale", "smoke", "--outputs", str(tmp_path / "out")]
     assert main([*words, "--rows", str(tmp_path / "c.parquet"), "--table", "curves"]) == 0
@@ -103,7 +96,11 @@ def test_points_that_stand_in_a_table_are_skipped(sweep, tmp_path, capsys):
 def test_what_lies_in_a_folder_says_the_state(sweep):
     points = sweep.points("smoke", ["b"])
     folder = sweep.folder_of(points[0])
-    folder.mkdir(parents=True)
+    sweep.folder.mkdir(parents=True)
+    folder.write_text("")  # a file in the place of a folder
+    assert statuses(sweep, points)[0]["state"] == "queued"
+    folder.unlink()
+    folder.mkdir()
     (folder / "params.json").write_text("{")  # cut off by a crash
     (folder / "metrics.partial.json").write_text("{}")
     assert statuses(sweep, points)[0]["state"] == "paused" and results(sweep, points).empty
@@ -112,7 +109,7 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
     (folder / "running.json").write_text("{}")
     assert statuses(sweep, points)[0]["state"] == "running"
     (folder / "metrics.json").write_text("{}")
-    assert statuses(sweep, points)[0]["state"] == "done"
+    assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "done", "error": ""}
 
 
 def test_a_table_from_wandb(tmp_path, capsys):
@@ -122,11 +119,10 @@ def test_a_table_from_wandb(tmp_path, capsys):
     assert table.loc[0, ["case", "seed", "test/exact_accuracy"]].tolist() == ["exp01a", 0, 0.5]
     assert main(["results", "example", "--scale", "smoke", "--outputs", str(tmp_path), "--import", str(path)]) == 0
     assert "exp01a" in capsys.readouterr().out
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
-        import_wandb(path)
-    with pytest.raises(UserError, match="none.csv: cannot be read as a table"):
-        import_wandb(tmp_path / "none.csv")
+    for text in ("a,b\n1,2\n", "Name,case\n1,2\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
+            import_wandb(path)
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "params.json"])
@@ -139,27 +135,6 @@ def test_a_damaged_run_is_named(sweep, name, content):
         (folder / file).write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=rf"{folder.name}/\w+.json is damaged.*run again"):
         results(sweep, points)
-
-
-def test_a_file_in_the_place_of_a_folder_is_no_reason_to_stop(sweep):
-    points = sweep.points("smoke", ["a"])
-    sweep.folder.mkdir(parents=True)
-    sweep.folder_of(points[0]).write_text("")
-    assert statuses(sweep, points)[0]["state"] == "queued"
-
-
-def test_an_old_failure_is_forgotten_when_the_run_goes_on(sweep):
-    points = sweep.points("smoke", ["a"])
-    folder = sweep.folder_of(points[0])
-    folder.mkdir(parents=True)
-    (folder / "failed.json").write_text('{"error": "old"}')
-    assert statuses(sweep, points)[0] == {"point": points[0].name, "state": "failed", "error": "old"}
-    (folder / "metrics.json").write_text("{}")
-    assert statuses(sweep, points)[0]["error"] == ""
-
-
-def test_the_seed_on_the_command_line_is_the_only_one(sweep):
-    assert [point.seed for point in sweep.points("smoke", ["a"], {"seed": 5})] == [5]
 
 
 @pytest.mark.parametrize(

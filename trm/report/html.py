@@ -34,8 +34,6 @@ from trm.run import ROOT, write_atomically
 from trm.sweep.chapters import CHAPTERS, schema_of
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath")
-# What a page would load by itself from another place; the book needs no network.
-ELSEWHERE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\s(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
 RUN = re.compile(r"^run (\w+) in ", re.M)
 NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
@@ -91,11 +89,7 @@ class Executed:
 
 
 def read(path: Path, chapters: Collection[str]) -> Executed:
-    """A complete notebook of one of `chapters`, known by what papermill made it from, else by its own name.
-
-    Raises:
-        ReportError: not a notebook, of no chapter, or not executed to its end.
-    """
+    """A complete notebook of one of `chapters`, known by what papermill made it from, else by its own name."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of cells without an id
             notebook = nbformat.read(path, as_version=4)
@@ -162,11 +156,11 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
         facts += f" in {minutes} min {seconds} s" if minutes else f" in {seconds} s"
     for name, value in (("run", executed.run_id), ("code", executed.about.get("code"))):
         facts += f" · {name} `{value}`" if value else ""
-    cells = [
+    then, now = (
         [cell.source for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
         for notebook in (executed.notebook, source)
-    ]
-    if cells[0] != cells[1]:
+    )
+    if then != now:
         facts += f". The chapter has changed since; to execute it again: `{again}`"
     schema = schema_of(executed.chapter) if executed.chapter in CHAPTERS else Params
     rows, differ = [], []
@@ -195,11 +189,7 @@ def _code(value: Any) -> str:
 
 
 class Book:
-    """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report.
-
-    Raises:
-        ReportError: a package is missing.
-    """
+    """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report."""
 
     def __init__(self, root: Path = ROOT, outputs: Path | None = None):
         if missing := [name for name in NEEDED if not find_spec(name)]:
@@ -210,11 +200,7 @@ class Book:
         self.chapters = sorted(path.stem for path in self.book.glob("[0-9][0-9]_*.py"))
 
     def execute(self, chapter: str, scale: str) -> Executed:
-        """Execute a chapter in outputs/report-runs/, as it is ("default") or with params/NN_<scale>.yaml.
-
-        Raises:
-            UserError: it does not run to its end; the message says why.
-        """
+        """Execute a chapter in outputs/report-runs/, as it is ("default") or with params/NN_<scale>.yaml."""
         import papermill
 
         folder = self.outputs / "report-runs" / chapter
@@ -224,18 +210,13 @@ class Book:
         source, target = self.book / f"{chapter}.ipynb", folder / "run.ipynb"
         try:
             papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
-        except papermill.PapermillExecutionError as error:
-            raise ReportError(f"{error.ename}: {error.evalue}") from error
-        except (OSError, RuntimeError, ValueError, KeyError) as error:  # no such file, no such kernel; a kernel died
-            raise ReportError(str(error)) from error
+        except (papermill.PapermillExecutionError, OSError, RuntimeError, ValueError, KeyError) as error:
+            evalue = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+            raise ReportError(evalue) from error  # a cell failed; no such file or kernel; a kernel died
         return read(target, self.chapters)
 
     def build(self, executed: dict[str, Executed]) -> list[str]:
-        """Bring the pages up to date; the names of those written. Warnings go to stderr.
-
-        Raises:
-            ReportError: Sphinx cannot continue.
-        """
+        """Bring the pages up to date; the names of those written. Warnings go to stderr."""
         from sphinx.application import Sphinx
         from sphinx.errors import SphinxError
         from sphinx.util.docutils import docutils_namespace, patch_docutils
@@ -250,9 +231,7 @@ class Book:
         try:
             with patch_docutils(self.book), docutils_namespace():
                 app = Sphinx(source, self.book, self.pages, trees, "html", common, status=None, warning=output)
-                app.connect(
-                    "html-page-context", lambda app, name, template, context, tree: tree and written.append(name)
-                )
+                app.connect("html-page-context", lambda _, name, template, context, tree: tree and written.append(name))
                 app.build()
         except SphinxError as error:
             raise ReportError(f"the book cannot be built: {error}") from error
@@ -261,9 +240,6 @@ class Book:
             if path.name not in figures:  # of an earlier execution
                 path.unlink()
         print(re.sub(r"\x1b\[[\d;]*m", "", output.getvalue()), end="", file=sys.stderr)  # without colours
-        for name in written:
-            for address in ELSEWHERE.findall((self.pages / f"{name}.html").read_text()):
-                print(f"WARNING: page {name} loads {address}", file=sys.stderr)
         return written
 
     def _stage(self, executed: dict[str, Executed]) -> list[str]:
@@ -296,11 +272,7 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
     add, failed = parser.add_argument, False
     add("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="executed chapters to show (default: the newest)")
-    add(
-        "--execute",
-        choices=("smoke", "default"),
-        help="execute the chapters that have never been, in small or as they are",
-    )
+    add("--execute", choices=("smoke", "default"), help="execute the chapters that have never been, in small or as is")
     add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
     args = parser.parse_args(words)
     try:

@@ -23,11 +23,7 @@ CHAPTERS = {
 
 
 def schema_of(chapter: str) -> type[Params]:
-    """The parameters of a chapter, by its name or its number.
-
-    Raises:
-        UserError: there is no such chapter.
-    """
+    """The parameters of a chapter, by its name or its number."""
     found = [name for name in CHAPTERS if chapter in (name, name[:2], name[:2].lstrip("0"))]
     if not found:
         near = difflib.get_close_matches(chapter, CHAPTERS, n=1)

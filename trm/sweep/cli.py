@@ -1,9 +1,9 @@
 """`trm sweep`: run sweeps of chapters, see their state, collect their tables. `trm sweep --help` lists the options."""
 
 import argparse
-import json
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 from trm.errors import UserError
@@ -33,14 +33,13 @@ def arguments() -> argparse.ArgumentParser:
     add("--time-limit", type=float, default=0, metavar="MINUTES", help="of training per run; it can be resumed")
     add("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
 
-    add = actions.add_parser("status", parents=[chosen], help="how many runs are in which state").add_argument
-    add("--json", action="store_true")
+    actions.add_parser("status", parents=[chosen], help="how many runs are in which state")
     add = actions.add_parser("results", parents=[chosen], help="a table of the complete runs").add_argument
     add("--csv", type=Path, metavar="FILE", help="write every run with all its columns (.csv or .parquet)")
     add("--rows", type=Path, metavar="FILE", help="write the rows of the runs' own tables (.csv or .parquet)")
     add("--table", default="table", metavar="NAME", help="which of their tables: NAME.csv, such as curves")
     add("--import", dest="imported", type=Path, metavar="FILE", help="add a table exported from W&B")
-    actions.add_parser("list", help="the sweeps that there are").add_argument("--json", action="store_true")
+    actions.add_parser("list", help="the sweeps that there are")
     return parser
 
 
@@ -50,7 +49,11 @@ def main(words: list[str] | None = None) -> int:
     args = arguments().parse_args(words)
     try:
         if args.action == "list":
-            return list_sweeps(args.json)
+            for sweep in read_sweeps().values():
+                print(f"{sweep.name} ({sweep.suite or 'no suite'}): {len(sweep.cases)} cases")
+                for group in sweep.groups:
+                    print(f"    {group}: {len(sweep.cases_of(group))}")
+            return 0
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
         for sweep, cases in find(args.names, args.pattern):
@@ -73,8 +76,7 @@ def run(args: argparse.Namespace, chosen: list) -> int:
     if args.table:
         before = sum(len(points) for _, points in chosen)
         chosen = [(sweep, tables.not_listed(points, args.table)) for sweep, points in chosen]
-        left = sum(len(points) for _, points in chosen)
-        print(f"{before - left} of {before} points stand in {args.table}")
+        print(f"{before - sum(len(points) for _, points in chosen)} of {before} points stand in {args.table}")
     if args.dry_run:
         for sweep, points in chosen:
             for row in tables.statuses(sweep, points):
@@ -90,18 +92,12 @@ def run(args: argparse.Namespace, chosen: list) -> int:
 
 def status(args: argparse.Namespace, chosen: list) -> int:
     """Counts by state, and a line for every failure."""
-    rows = {sweep.name: tables.statuses(sweep, points) for sweep, points in chosen}
-    if args.json:
-        sweeps = {name: {"points": len(of), **tables.counts(of)} for name, of in rows.items()}
-        everything = [row for of in rows.values() for row in of]
-        total = {"scale": args.scale, "points": len(everything), **tables.counts(everything)}
-        print(json.dumps({**total, "sweeps": sweeps}, indent=2))
-        return 0
-    for name, of in rows.items():
-        print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in tables.counts(of).items() if count))
-        for row in of:
-            if row["error"]:
-                print(f"  {row['state']:11} {row['point']}: {row['error']}")
+    for sweep, points in chosen:
+        rows = tables.statuses(sweep, points)
+        counts = Counter(row["state"] for row in rows)
+        print(f"{sweep.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        for row in (row for row in rows if row["error"]):
+            print(f"  {row['state']:11} {row['point']}: {row['error']}")
     return 0
 
 
@@ -110,43 +106,21 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     import pandas as pd
 
     found = [tables.results(sweep, points) for sweep, points in chosen]
-    if args.imported:
-        found.append(tables.import_wandb(args.imported))
+    found += [tables.import_wandb(args.imported)] if args.imported else []
     found = [table for table in found if len(table)]
     if not found:
         raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
     table = pd.concat(found, ignore_index=True)
     print(tables.short(table).to_string(index=False))
-    present = {sweep.code for sweep, _ in chosen}
-    if "code" in table and (old := int((table["code"].notna() & ~table["code"].isin(present)).sum())):
+    if "code" in table and (old := int((~table["code"].dropna().isin([sweep.code for sweep, _ in chosen])).sum())):
         print(f"note: {old} of these runs were made by another version of the code")
     if args.csv:
         tables.write_table(args.csv, table)
         print(f"{len(table)} runs in {args.csv}")
     if args.rows:
-        own = [tables.own_tables(sweep, points, args.table) for sweep, points in chosen]
-        rows = pd.concat(own, ignore_index=True)
+        rows = pd.concat([tables.own_tables(sweep, points, args.table) for sweep, points in chosen], ignore_index=True)
         if rows.empty:
             raise UserError(f"these runs wrote no {args.table}.csv")
         tables.write_table(args.rows, rows)
         print(f"{len(rows)} rows in {args.rows}")
-    return 0
-
-
-def list_sweeps(as_json: bool) -> int:
-    """Name, suite and counts of every sweep and group."""
-    rows = []
-    for sweep in read_sweeps().values():
-        configurations, distinct = sweep.count()
-        groups = {group: len(sweep.cases_of(group)) for group in sweep.groups}
-        row = {"name": sweep.name, "suite": sweep.suite, "configurations": configurations, "distinct": distinct}
-        rows.append({**row, "groups": groups})
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    for row in rows:
-        counts = f"{row['configurations']} configurations, {row['distinct']} distinct"
-        print(f"{row['name']} ({row['suite'] or 'no suite'}): {counts}")
-        for group, size in row["groups"].items():
-            print(f"    {group}: {size}")
     return 0

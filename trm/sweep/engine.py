@@ -8,7 +8,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
@@ -20,95 +22,83 @@ from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) -> list[Job]:
     """The jobs of all points that this machine can run; equal points make one job. time_limit: minutes of training."""
     jobs: dict[str, Job] = {}
-    for point in points:
-        if point.params is None:
-            continue
+    for point in (point for point in points if point.params is not None):
         folder = str(sweep.folder_of(point))
         about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed, "scale": scale}
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
-        name = f"{sweep.name}/{point.name}"
-        jobs.setdefault(folder, Job(name, folder, str(sweep.chapter), values, about, sweep.code))
+        job = Job(f"{sweep.name}/{point.name}", folder, str(sweep.chapter), values, about, sweep.code)
+        jobs.setdefault(folder, job)
     return list(jobs.values())
 
 
-class Pool:
+@contextmanager
+def connected(jobs: int, address: str = "") -> Iterator[Any]:
     """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`.
 
     Raises:
         SweepError: `address` is none, or nothing answers there.
     """
+    import dask
+    from distributed import Client, LocalCluster
 
-    def __init__(self, jobs: int, address: str = ""):
-        import dask
-        from distributed import Client, LocalCluster
-
-        dask.config.set({"distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error"})
+    dask.config.set({
+        "distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error",
         # a run uses its worker's thread for hours, and never answers meanwhile: that is no fault
-        dask.config.set({"distributed.scheduler.worker-ttl": None, "distributed.worker.daemon": False})
-        # and what dask looks at many times a second for its dashboard is not wanted
-        dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s",
-                         "distributed.admin.system-monitor.interval": "5s"})  # fmt: skip
-        self.cluster = None
-        if address:
+        "distributed.scheduler.worker-ttl": None, "distributed.worker.daemon": False,
+        # what dask looks at many times a second for its dashboard
+        "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
+    })  # fmt: skip
+    cluster = None
+    if address:
+        try:
+            parts = urlsplit(address)
+            if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+                raise ValueError("an address is such as tcp://HOST:8786")
+            client = Client(address, timeout="15s", set_as_default=False)
+        except Exception as error:  # dask, tornado and the network each raise their own
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise SweepError(f"no scheduler answers at {address} ({why}); start one with `dask scheduler`") from None
+    else:
+        cluster = LocalCluster(jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0)
+        client = Client(cluster, set_as_default=False)
+    try:
+        yield client
+    finally:  # workers of another scheduler only forget what was asked of them
+        client.close(timeout=5)
+        if cluster:
+            cluster.close(timeout=5)
+
+
+def outcomes(client: Any, jobs: list[Job], threads: int = 0) -> Iterator[Outcome]:
+    """Outcomes as they come."""
+    from distributed.client import FutureCancelledError
+
+    waiting = {client.submit(on_worker, job, threads, pure=False, retries=3): job for job in jobs}
+    while waiting:
+        finished = [future for future in waiting if future.done()]
+        for future in finished:
+            job = waiting.pop(future)
             try:
-                parts = urlsplit(address)
-                if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
-                    raise ValueError("an address is such as tcp://HOST:8786")
-                self.client = Client(address, timeout="15s", set_as_default=False)
-            except Exception as error:  # dask, tornado and the network each raise their own
-                why = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise SweepError(
-                    f"no scheduler answers at {address} ({why}); start one with `dask scheduler`"
-                ) from None
-        else:
-            self.cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0,
-            )  # fmt: skip
-            self.client = Client(self.cluster, set_as_default=False)
-
-    def workers(self) -> int:
-        """How many jobs can run at a time by now."""
-        return sum(map(len, neighbours(self.client).values()))
-
-    def outcomes(self, jobs: list[Job], threads: int = 0) -> Iterator[Outcome]:
-        """Outcomes as they come."""
-        from distributed.client import FutureCancelledError
-
-        waiting = {self.client.submit(on_worker, job, threads, pure=False, retries=3): job for job in jobs}
-        while waiting:
-            finished = [future for future in waiting if future.done()]
-            for future in finished:
-                job = waiting.pop(future)
-                try:
-                    yield future.result()
-                except FutureCancelledError:
-                    yield Outcome(job.name, "left", 0.0, "the scheduler went away; the same command goes on")
-                except Exception as error:  # a worker that died too often, or a fault of the engine
-                    yield Outcome(job.name, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
-            if not finished:
-                time.sleep(0.2)
-
-    def close(self) -> None:
-        """Stop the workers of this machine; those of another scheduler only forget what was asked of them."""
-        self.client.close(timeout=5)
-        if self.cluster:
-            self.cluster.close(timeout=5)
+                yield future.result()
+            except FutureCancelledError:
+                yield Outcome(job.name, "left", 0.0, "the scheduler went away; the same command goes on")
+            except Exception as error:  # a worker that died too often, or a fault of the engine
+                yield Outcome(job.name, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
+        if not finished:
+            time.sleep(0.2)
 
 
 def run(
-    chosen: list[tuple[Sweep, list[Point]]],
-    scale: str,
-    jobs: int = 1,
-    threads: int = 0,
-    time_limit: float = 0,
-    address: str = "",
-    fail_fast: bool = False,
-) -> Counter:
-    """Run all points that are not done; returns how many jobs ended in each state, "skipped" being done before.
+    chosen: list[tuple[Sweep, list[Point]]], scale: str, jobs: int = 1, threads: int = 0, time_limit: float = 0,
+    address: str = "", fail_fast: bool = False,
+) -> Counter:  # fmt: skip
+    """Run all points that are not done, failed ones again; how many jobs ended in each state ("skipped": done before).
 
-    Failed ones are tried again, as what failed may have been fixed. At most `jobs` at a time on this machine, or as many as
-    the scheduler at `address` has workers, with `threads` each (0: the cores divided among them). `time_limit`: minutes of
-    training per run.
+    Args:
+        jobs: at a time on this machine; the scheduler at `address` has workers instead.
+        threads: of each run; 0: the cores divided among them.
+        time_limit: minutes of training per run.
 
     Raises:
         SweepError: the folder for the runs cannot be written, or no scheduler answers.
@@ -125,31 +115,29 @@ def run(
     for sweep, _ in chosen:
         try:
             sweep.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=sweep.folder):
-                pass
+            tempfile.TemporaryFile(dir=sweep.folder).close()
         except OSError as error:
             raise SweepError(f"{sweep.folder} cannot be written ({error.strerror}); --outputs names another") from None
-    pool = Pool(min(jobs, len(left)), address)
-    if not pool.workers():
-        print(f"{address} has no workers yet: waiting for `dask worker {address}`", flush=True)
-    bar = tqdm(total=len(left), unit="run", disable=None)  # only on a terminal
-    ended = 0
-    try:
-        for outcome in pool.outcomes(left, threads):
-            counts[outcome.state] += 1
-            bar.update()
-            ended += 1
-            line = f"[{ended}/{len(left)}] {outcome.state:7} {outcome.name}  {outcome.seconds:.0f} s  {outcome.error}".rstrip()
-            with bar.external_write_mode():
-                print(line, flush=True)
-            if fail_fast and outcome.state == "failed":
-                print("stopped at the first failure")
-                break
-    except KeyboardInterrupt:
-        if address:
-            print(f"\nruns that are at work on {address} go on to their end", flush=True)
-        raise
-    finally:
-        bar.close()
-        pool.close()
+    with (
+        connected(min(jobs, len(left)), address) as client,
+        tqdm(total=len(left), unit="run", disable=None) as bar,  # only on a terminal
+    ):
+        if not neighbours(client):
+            print(f"{address} has no workers yet: waiting for `dask worker {address}`", flush=True)
+        try:
+            for ended, outcome in enumerate(outcomes(client, left, threads), 1):
+                counts[outcome.state] += 1
+                bar.update()
+                line = (
+                    f"[{ended}/{len(left)}] {outcome.state:7} {outcome.name}  {outcome.seconds:.0f} s  {outcome.error}"
+                )
+                with bar.external_write_mode():
+                    print(line.rstrip(), flush=True)
+                if fail_fast and outcome.state == "failed":
+                    print("stopped at the first failure")
+                    break
+        except KeyboardInterrupt:
+            if address:
+                print(f"\nruns that are at work on {address} go on to their end", flush=True)
+            raise
     return counts

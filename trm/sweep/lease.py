@@ -1,4 +1,4 @@
-"""Processes at work in the folders of runs: which one holds a folder, whether it lives, whether it hangs."""
+"""Processes at work in the folders of runs: which one holds a folder, and whether it lives."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,6 @@ from trm.run import to_json, write_atomically
 
 HEARTBEAT, STALE = 2.0, 15.0  # seconds between heartbeats, and without one until a run counts as dead
 STALE_ELSEWHERE = 120.0  # the same where a shared disk carries the heartbeat from another machine
-IDLE, IDLE_SHARE = 600.0, 0.005  # seconds, and share of a core: a run that uses less for so long hangs
 
 
 class LeaseLost(RuntimeError):
@@ -35,14 +34,12 @@ class Lease:
     @classmethod
     def acquire(cls, folder: Path) -> "Lease | None":
         """Take over a folder unless a living process works in it; a run that a dead worker left behind is stopped first.
-
-        Where death is not certain (another machine, or a process without a heartbeat), this waits for a heartbeat for
-        `STALE` seconds (`STALE_ELSEWHERE`).
-        """
+        Where death is not certain, wait `STALE` (`STALE_ELSEWHERE`) seconds for a heartbeat."""
         lease = cls(folder)
         while not lease._create():
             owner = read_mapping(lease.path)
-            if not _is_dead(owner) and _has_heartbeat(lease.path, owner):
+            alive = _is_alive(owner, "pid", "created") or _is_alive(owner, "worker", "worker_created")
+            if (alive or not _is_here(owner)) and _has_heartbeat(lease.path, owner):
                 return None
             with _locked(folder):
                 if read_mapping(lease.path) == owner:
@@ -91,30 +88,6 @@ class Lease:
             self.path.unlink(missing_ok=True)
 
 
-class HangDetector:
-    """Whether a process and all that it started have used next to no processor time for `IDLE` seconds: then they wait for
-    each other. (A front end of notebooks can miss the end of a cell: jupyter/nbclient#312.)"""
-
-    def __init__(self, pid: int):
-        self.pid, self.used = pid, 0.0
-        self.since = self.asked = time.monotonic()
-
-    def hangs(self) -> bool:
-        """Can be called at any rate; it looks forty times in `IDLE` seconds."""
-        if time.monotonic() - self.asked < IDLE / 40:
-            return False
-        self.asked, used = time.monotonic(), 0.0
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            for member in [process, *process.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    times = member.cpu_times()
-                    used += times.user + times.system
-        if used - self.used > IDLE_SHARE * IDLE or used < self.used:
-            self.used, self.since = used, time.monotonic()
-        return time.monotonic() - self.since > IDLE
-
-
 def _has_heartbeat(path: Path, owner: dict[str, Any]) -> bool:
     """Wait until the file changes: True; or has not changed for too long, or is gone: False."""
     end = time.monotonic() + (STALE if _is_here(owner) or not owner else STALE_ELSEWHERE)
@@ -147,12 +120,6 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def _is_here(owner: dict[str, Any]) -> bool:
     return owner.get("host") == socket.gethostname()
-
-
-def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether neither the run nor its worker, both of this machine, lives."""
-    alive = _is_alive(owner, "pid", "created") or _is_alive(owner, "worker", "worker_created")
-    return _is_here(owner) and not alive
 
 
 def _is_alive(owner: dict[str, Any], pid: str, created: str) -> bool:

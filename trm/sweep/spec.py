@@ -15,7 +15,7 @@ scales:                         # each may have base, cases, grid and seeds, whi
 import fnmatch
 import hashlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,47 +30,26 @@ from trm.sweep.chapters import CHAPTERS, schema_of
 
 SWEEPS = ROOT / "params" / "sweeps"
 SCALES = ("smoke", "laptop", "paper")
-NOT_HERE = {
-    "seed": "use `seeds: [...]`",
-    "output_dir": "--outputs names the folder",
-    "resume": "a sweep always resumes",
-}
-MESSAGES = {  # of pydantic's kinds of errors
-    "dict_type": "must be a mapping such as {{name: value}}, not {0!r}",
-    "model_type": "must be a mapping such as {{name: value}}, not {0!r}",
-    "list_type": "must be a list such as [1, 2], not {0!r}",
-    "string_type": "must be text, not {0!r}",
-    "int_type": "must be whole numbers from 0, not {0!r}",
-    "greater_than_equal": "must be whole numbers from 0, not {0!r}",
-}
+NOT_HERE = {"seed": "use `seeds`", "output_dir": "--outputs names the folder", "resume": "a sweep always resumes"}
 
 
 class SweepError(UserError):
     """A sweep that cannot be run as it is written."""
 
 
-def refuse_reserved(values: dict[str, Any], allowed: str = "") -> dict[str, Any]:
-    """`values`, if none of the parameters is one that a sweep itself sets.
-
-    Raises:
-        ValueError: the first that is, and what to use instead.
-    """
+def _refuse_reserved(values: dict[str, Any], allowed: str = "") -> dict[str, Any]:
+    """`values`, if none of the parameters is one that a sweep itself sets."""
     for name, instead in NOT_HERE.items():
         if name in values and name != allowed:
-            raise ValueError(f"{name!r} cannot be set here; {instead}")
+            raise SweepError(f"{name!r} cannot be set here; {instead}")
     return values
 
 
-def distinct(values: list) -> list:
-    """`values`, if there are any and none stands twice.
-
-    Raises:
-        ValueError: there are none, or one stands twice.
-    """
+def _distinct(values: list) -> list:
+    """`values`, if there are any and none stands twice."""
     if not values:
         raise ValueError("has no values, so that there are no points")
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"has {twice[0]!r} twice; a run counts once")
     return values
 
@@ -80,9 +59,9 @@ def _mapping(content: Any) -> Any:
     return {} if content is None else content
 
 
-Values = Annotated[dict[str, Any], BeforeValidator(_mapping), AfterValidator(refuse_reserved)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(distinct)]
-Grid = Annotated[dict[str, Annotated[list, AfterValidator(distinct)]], AfterValidator(refuse_reserved)]
+Values = Annotated[dict[str, Any], BeforeValidator(_mapping), AfterValidator(_refuse_reserved)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
+Grid = Annotated[dict[str, Annotated[list, AfterValidator(_distinct)]], AfterValidator(_refuse_reserved)]
 
 
 class Case(BaseModel):
@@ -96,7 +75,7 @@ class Case(BaseModel):
 
     @model_validator(mode="after")
     def _no_reserved_names(self) -> Self:
-        refuse_reserved(self.model_extra)
+        _refuse_reserved(self.model_extra)
         return self
 
 
@@ -113,14 +92,13 @@ class Block(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_fields(cls, content: Any) -> Any:
-        if not isinstance(content, dict):
-            return _mapping(content)
-        return {name: value for name, value in content.items() if value is not None and value != {}}
+        content = _mapping(content)
+        if isinstance(content, dict):
+            return {name: value for name, value in content.items() if value is not None and value != {}}
+        return content
 
 
 class Scale(Block):
-    """What a scale changes."""
-
     base_file: str = ""
 
 
@@ -129,7 +107,7 @@ class SweepSpec(Block):
 
     notebook: Literal[tuple(CHAPTERS)]
     suite: str = ""
-    groups: dict[str, Annotated[list[str], AfterValidator(distinct)]] = {}
+    groups: dict[str, Annotated[list[str], AfterValidator(_distinct)]] = {}
     scales: dict[Literal[SCALES], Scale] = {name: Scale() for name in SCALES}
 
     @model_validator(mode="after")
@@ -138,9 +116,8 @@ class SweepSpec(Block):
             if unknown := set(block.cases) - set(self.cases):
                 raise ValueError(f"scales: {scale}: case {min(unknown)!r} is not among the cases of the sweep")
         for group, members in self.groups.items():
-            for member in members:
-                if not fnmatch.filter(self.cases, member):
-                    raise ValueError(f"groups: {group}: no case is called {member!r} or matches it")
+            if unknown := [member for member in members if not fnmatch.filter(self.cases, member)]:
+                raise ValueError(f"groups: {group}: no case is called {unknown[0]!r} or matches it")
         return self
 
 
@@ -153,7 +130,7 @@ class Point:
     cell: str  # of the grid, such as "H_cycles=2"; empty without one
     seed: int
     values: dict[str, Any]
-    params: Params | None  # None where this machine cannot run it
+    params: Params | None = None  # None where this machine cannot run it
     unavailable: str = ""  # why not
 
     @property
@@ -197,9 +174,7 @@ class Sweep(SweepSpec):
 
     def cases_of(self, name: str) -> list[str]:
         """The cases that `name` stands for: the whole sweep, a group, a case; none if it is nothing here."""
-        if name == self.name:
-            return list(self.cases)
-        patterns = self.groups.get(name, [name] if name in self.cases else [])
+        patterns = ["*"] if name == self.name else self.groups.get(name, [name] if name in self.cases else [])
         return [case for case in self.cases if any(fnmatch.fnmatch(case, pattern) for pattern in patterns)]
 
     def at(self, scale: str) -> Block:
@@ -216,63 +191,33 @@ class Sweep(SweepSpec):
         for name, case in self.cases.items():
             change = over.cases.get(name, Case())
             cases[name] = Case(**case.model_extra | change.model_extra, seeds=change.seeds or case.seeds)
-        return Block.model_construct(
-            base={**below, **self.base, **over.base},
-            cases=cases,
-            grid={**self.grid, **over.grid},
-            seeds=over.seeds or self.seeds or [0],
-        )
+        base, grid = {**below, **self.base, **over.base}, {**self.grid, **over.grid}
+        return Block.model_construct(base=base, cases=cases, grid=grid, seeds=over.seeds or self.seeds or [0])
 
     def points(self, scale: str, cases: list[str] | None = None, given: dict[str, Any] | None = None) -> list[Point]:
         """Every point of `cases` (None: all) at a scale, checked; `given` parameters are laid over all of them.
 
         Raises:
-            SweepError: one message with every fault of every point, or a scale that the file does not have.
+            SweepError: the first point at fault, or a scale that the file does not have.
         """
         block, schema = self.at(scale), schema_of(self.notebook)
-        given = _checked(given or {}, block.base, schema)
+        given = {schema._own_name(name): value for name, value in _refuse_reserved(given or {}, "seed").items()}
         cells = [dict(zip(block.grid, values)) for values in itertools.product(*block.grid.values())]
-        found, faults = [], []
+        found = []
         for case, cell in itertools.product(self.cases if cases is None else cases, cells):
             text = ",".join(f"{name}={value}" for name, value in cell.items())
             seeds = [given["seed"]] if "seed" in given else block.cases[case].seeds or block.seeds
             for seed in seeds:
                 values = {**block.base, **block.cases[case].model_extra, **cell, **given, "seed": seed}
-                params, unavailable = None, ""
+                point = Point(self.name, case, text, seed, values)
                 try:
-                    params = schema.create(values)
+                    found.append(replace(point, params=schema.create(values)))
                 except HardwareError as error:
-                    unavailable = str(error)
+                    found.append(replace(point, unavailable=str(error)))
                 except ParameterError as error:
-                    point = f"point {len(found) + 1} ({Point('', case, text, seed, {}, None).name}, scale {scale})"
-                    faults.append(f"{self.path.name}, {point}: {error}")
-                found.append(Point(self.name, case, text, seed, values, params, unavailable))
-        if faults:
-            shown = faults[:10] + ([f"... and {len(faults) - 10} more"] if len(faults) > 10 else [])
-            raise SweepError("\n".join(shown) + "\nnothing was started")
+                    where = f"{self.path.name}, point {len(found) + 1} ({point.name}, scale {scale})"
+                    raise SweepError(f"{where}: {error}\nnothing was started") from None
         return found
-
-    def count(self, scale: str = "paper") -> tuple[int, int]:
-        """(configurations, distinct ones): cases and cells of the grid, before and after equal sets count once."""
-        scale = scale if scale in self.scales else next(iter(self.scales))
-        configs = {(p.case, p.cell): p.config for p in self.points(scale)}
-        return len(configs), len(set(configs.values()))
-
-
-def _checked(given: dict[str, Any], base: dict[str, Any], schema: type[Params]) -> dict[str, Any]:
-    """Parameters of the command line under their own names, refused here if they are at fault whatever the case."""
-    given = {schema._own_name(name): value for name, value in given.items()}
-    try:
-        refuse_reserved(given, allowed="seed")
-        schema.create({name: value for name, value in base.items() if name in schema.model_fields} | given)
-    except HardwareError:
-        pass  # reported for every point
-    except ParameterError as error:
-        if any(name in str(error) for name in given):
-            raise SweepError(f"-p: {error}\nnothing was started") from None
-    except ValueError as error:
-        raise SweepError(f"-p: {error}") from None
-    return given
 
 
 class _Loader(yaml.SafeLoader):
@@ -291,20 +236,14 @@ class _Loader(yaml.SafeLoader):
 
 
 def _describe(error: ValidationError) -> str:
-    """The first fault that pydantic found in a sweep, as "field must be ..."."""
+    """The first fault that pydantic found in a sweep, and its field."""
     fault = error.errors()[0]
     where = ": ".join(str(part) for part in fault["loc"] if part != "[key]" and not isinstance(part, int))
     if fault["type"] == "extra_forbidden":
         return f"unknown field {where!r}; there are {', '.join(sorted(SweepSpec.model_fields))}, in a scale base_file"
-    if fault["type"] == "literal_error":
-        return (
-            f"{where}: unknown; allowed are {fault['ctx']['expected']}"
-            if where.startswith("scales")
-            else (f"{where} {fault['input']!r} is none of {fault['ctx']['expected']}")
-        )
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}".removeprefix(": ")
-    return f"{where} {MESSAGES.get(fault['type'], fault['msg']).format(fault['input'])}"
+    return f"{where} = {fault['input']!r}: {fault['msg']}"
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -341,25 +280,25 @@ def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tup
     Raises:
         SweepError: a name that is nothing, or nothing at all.
     """
-    sweeps, files = read_sweeps(folder), {}
-    for name in (name for name in names if name.endswith((".yaml", ".yml"))):
-        sweep = read_sweep(Path(name))
-        if sweep.name in files and files[sweep.name].path != sweep.path:
-            other = files[sweep.name].path
+    files = {name: read_sweep(Path(name)) for name in names if name.endswith((".yaml", ".yml"))}
+    sweeps = read_sweeps(folder) | {sweep.name: sweep for sweep in files.values()}
+    for name, sweep in files.items():
+        if (other := sweeps[sweep.name].path) != sweep.path:
             raise SweepError(f"{other} and {name} have one name, {sweep.name}, and so one folder; rename one")
-        files[sweep.name] = sweeps[sweep.name] = sweep
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, list[str]] = {name: [] for name in sweeps}
     for name in names:
-        own = Path(name).stem if name.endswith((".yaml", ".yml")) else ""
-        hits = {own: list(files[own].cases)} if own else {s.name: s.cases_of(name) for s in sweeps.values()}
+        hits = {sweep.name: sweep.cases_of(name) for sweep in sweeps.values()}
+        if name in files:  # that file, and not a group of its name
+            hits = {files[name].name: list(files[name].cases)}
         if not any(hits.values()):
             known = [*sweeps, *(group for sweep in sweeps.values() for group in sweep.groups)]
             raise SweepError(f"no sweep, group or configuration {name!r}; sweeps and groups are {', '.join(known)}")
         for sweep, cases in hits.items():
-            chosen[sweep] = chosen.get(sweep, []) + cases
-    for sweep in sweeps.values() if pattern else ():
-        hits = [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
-        chosen[sweep.name] = chosen.get(sweep.name, []) + hits
+            chosen[sweep] += cases
+    if pattern:
+        for sweep in sweeps.values():
+            hits = [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
+            chosen[sweep.name] += hits
     if not any(chosen.values()):
         raise SweepError("nothing to run: name a sweep, a group or a configuration; `list` shows them")
     return [(sweeps[name], list(dict.fromkeys(cases))) for name, cases in chosen.items() if cases]

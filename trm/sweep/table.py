@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +10,10 @@ from trm.errors import UserError
 from trm.params import Params
 from trm.run import to_json, write_atomically
 from trm.stats import read_table
+from trm.sweep.lease import read_mapping
 from trm.sweep.spec import Point, Sweep
-from trm.sweep.worker import error_of, state
+from trm.sweep.worker import state
 
-STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
 NAMES = ["sweep", "case", "cell"]
 
 
@@ -24,42 +23,27 @@ def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
     for point in points:
         found, error = "unavailable", point.unavailable
         if point.params is not None:
-            found = state(sweep.folder_of(point))
-            error = error_of(sweep.folder_of(point)) if found == "failed" else ""
+            folder = sweep.folder_of(point)
+            found = state(folder)
+            error = read_mapping(folder / "failed.json").get("error", "") if found == "failed" else ""
         rows.append({"point": point.name, "state": found, "error": error})
     return rows
 
 
-def counts(rows: list[dict[str, str]]) -> dict[str, int]:
-    """How many points are in each state, all states named."""
-    found = Counter(row["state"] for row in rows)
-    return {name: found[name] for name in STATES}
-
-
 def results(sweep: Sweep, points: list[Point]) -> pd.DataFrame:
     """One row per point with a complete run: case, cell, seed, config (see `Point.config`), its parameters, its metrics,
-    run_id and code (the version of the sources that made it).
-
-    Raises:
-        UserError: a file of a complete run is damaged.
-    """
+    run_id and code (the version of the sources that made it)."""
     rows = []
     for point, folder in _complete(sweep, points):
-        row = _about(sweep, point)
-        row |= {name: value for name, value in point.params.result_values().items() if name != "seed"}
-        row |= _mapping(folder / "metrics.json")
-        row |= {name: _mapping(folder / "params.json")[name] for name in ("run_id", "code")}
-        rows.append(row)
+        about = _mapping(folder / "params.json")
+        values = {name: value for name, value in point.params.result_values().items() if name != "seed"}
+        row = _names(point) | values | _mapping(folder / "metrics.json")
+        rows.append(row | {name: about[name] for name in ("run_id", "code")})
     return pd.DataFrame(rows)
 
 
 def own_tables(sweep: Sweep, points: list[Point], name: str = "table") -> pd.DataFrame:
-    """The rows of the file `name`.csv of every complete run whose chapter writes one, with case, cell, seed and config
-    before them.
-
-    Raises:
-        UserError: a table is damaged.
-    """
+    """The rows of `name`.csv of every complete run that wrote one, with case, cell, seed and config before them."""
     found = []
     for point, folder in _complete(sweep, points):
         path = folder / f"{name}.csv"
@@ -67,18 +51,14 @@ def own_tables(sweep: Sweep, points: list[Point], name: str = "table") -> pd.Dat
             try:
                 rows = pd.read_csv(path)
             except (OSError, ValueError) as error:
-                raise UserError(f"{path} is damaged ({error}); remove the folder {folder} and run again") from None
-            about = _about(sweep, point)
-            found.append(rows.assign(**about)[[*about, *(column for column in rows if column not in about)]])
+                raise _damaged(path, error) from None
+            names = _names(point)
+            found.append(rows.assign(**names)[[*names, *(column for column in rows if column not in names)]])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet if `path` ends with .parquet, else as CSV.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """Write a table as Parquet if `path` ends with .parquet, else as CSV."""
     try:
         if path.suffix == ".parquet":
             table.to_parquet(path, index=False)
@@ -102,9 +82,8 @@ def not_listed(points: list[Point], path: Path) -> list[Point]:
         known = set(zip(table["config"].astype(str), table["seed"]))
         return [point for point in points if (point.config, point.seed) not in known]
     schema = next((type(point.params) for point in points if point.params), Params)
-    columns = {name: schema._own_name(name) for name in table}
-    columns = {column: name for column, name in columns.items() if name in schema.model_fields}
-    columns = {column: name for column, name in columns.items() if name not in schema.NOT_IN_RUN_ID | {"seed"}}
+    compared = set(schema.model_fields) - schema.NOT_IN_RUN_ID - {"seed"}
+    columns = {column: name for column in table if (name := schema._own_name(column)) in compared}
     if not columns and "case" not in table:
         raise UserError(f"{path}: no column config, case or parameter; write it with `trm sweep results --csv FILE`")
     table = table[[*columns, *(name for name in NAMES if name in table), "seed"]].drop_duplicates()
@@ -127,29 +106,24 @@ def _same(cell: object, value: object) -> bool:
     return same or str("" if pd.isna(cell) else cell) == str(value)
 
 
-def _about(sweep: Sweep, point: Point) -> dict[str, object]:
+def _names(point: Point) -> dict[str, object]:
     """The columns that name a point."""
-    about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed}
-    return about | {"config": point.config}
+    return {name: getattr(point, name) for name in (*NAMES, "seed", "config")}
 
 
 def _complete(sweep: Sweep, points: list[Point]) -> list[tuple[Point, Path]]:
-    """Every point with a complete run, and the run's folder.
-
-    A run whose parameters are a point's counts, whichever version of the code made it; of several the newest.
-    """
+    """Every point with a complete run, and the run's folder: of all runs with its parameters, by whichever version of the
+    code, the newest."""
     points = [point for point in points if point.params is not None]
-    runs: dict[str, tuple[float, Path]] = {}
-    for path in sorted(sweep.folder.glob("*/metrics.json")) if points else ():
+    runs: dict[str, Path] = {}
+    done = sweep.folder.glob("*/metrics.json") if points else ()
+    for path in sorted(done, key=lambda path: path.stat().st_mtime):
         about = _mapping(path.with_name("params.json"))
         if not {"params", "run_id", "code"} <= set(about) or not isinstance(about["params"], dict):
-            where = path.with_name("params.json")
-            raise UserError(f"{where} is damaged; remove the folder {path.parent} and run again")
-        key, age = _key(points[0].params, about["params"]), path.stat().st_mtime
-        if key not in runs or age > runs[key][0]:
-            runs[key] = age, path.parent
-    keys = {id(point): _key(point.params, point.params.model_dump()) for point in points}
-    return [(point, runs[keys[id(point)]][1]) for point in points if keys[id(point)] in runs]
+            raise _damaged(path.with_name("params.json"), "it names no parameters")
+        runs[_key(points[0].params, about["params"])] = path.parent
+    keys = [_key(point.params, point.params.model_dump()) for point in points]
+    return [(point, runs[key]) for point, key in zip(points, keys) if key in runs]
 
 
 def _key(params: Params, values: dict) -> str:
@@ -159,35 +133,25 @@ def _key(params: Params, values: dict) -> str:
 
 
 def _mapping(path: Path) -> dict:
-    """A JSON file that holds a mapping.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """A JSON file that holds a mapping."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        found = error
+        raise _damaged(path, error) from None
     if not isinstance(found, dict):
-        why = found if isinstance(found, Exception) else "it holds no mapping"
-        raise UserError(f"{path} is damaged ({why}); remove the folder {path.parent} and run again")
+        raise _damaged(path, "it holds no mapping")
     return found
 
 
-def import_wandb(path: Path) -> pd.DataFrame:
-    """Rows of a table that W&B exported as CSV, with this book's names: Name becomes case; summary columns are kept.
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is damaged ({why}); remove the folder {path.parent} and run again")
 
-    Raises:
-        UserError: not CSV, no column Name, no rows, or a column under both of its names.
-    """
+
+def import_wandb(path: Path) -> pd.DataFrame:
+    """Rows of a table that W&B exported as CSV, with this book's names: Name becomes case; summary columns are kept."""
     table = read_table(path)
-    if "Name" not in table:
-        raise UserError(f"{path}, line 1: no column Name; export the table of runs from W&B as CSV")
-    if table.empty:
-        raise UserError(f"{path}: no runs after the header")
-    for theirs, ours in (("Name", "case"), ("State", "state")):
-        if theirs in table and ours in table:
-            raise UserError(f"{path}, line 1: has both {theirs} and {ours}, which mean the same here; rename one")
+    if "Name" not in table or {"case", "state"} & set(table):
+        raise UserError(f"{path}, line 1: no column Name, or columns case or state; export the runs from W&B as CSV")
     table = table.rename(columns={"Name": "case", "State": "state"})
     return table.assign(sweep="wandb", cell="", seed=table.get("seed", 0))
 

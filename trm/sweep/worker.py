@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 
 from trm.run import ROOT, source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
-from trm.sweep.lease import HEARTBEAT, IDLE, HangDetector, Lease, LeaseLost, kill_tree, read_mapping
+from trm.sweep.lease import HEARTBEAT, Lease, LeaseLost, kill_tree, read_mapping
+
+KERNEL_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Job:
     notebook: str
     values: dict[str, Any]
     about: dict[str, Any]  # kept as point.json
-    code: str = ""  # version of the sources that its folder is named after
+    code: str  # version of the sources that its folder is named after
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,15 @@ class Outcome:
     error: str = ""
 
 
-class KernelDied(RuntimeError):
-    """The notebook's kernel was killed, or hangs: worth another attempt, from the checkpoint."""
-
-
 def state(folder: Path) -> str:
     """done, running, failed, paused or queued, from what lies in the folder of a run."""
     if (folder / "metrics.json").exists():
         return "done"
     if Lease.is_held(folder):
         return "running"
-    for name, kind in (("failed.json", "failed"), ("metrics.partial.json", "paused")):
-        if (folder / name).exists():
-            return kind
-    return "queued"
-
-
-def error_of(folder: Path) -> str:
-    """The line that says why a run failed; empty if it did not."""
-    return str(read_mapping(folder / "failed.json").get("error", ""))
+    if (folder / "failed.json").exists():
+        return "failed"
+    return "paused" if (folder / "metrics.partial.json").exists() else "queued"
 
 
 def on_worker(job: Job, threads: int = 0) -> Outcome:
@@ -105,54 +97,47 @@ def neighbours(client) -> dict[str, list[str]]:
     return {host: sorted(names) for host, names in found.items()}
 
 
-def execute(job: Job, environment: dict[str, str] | None = None, kernel_attempts: int = 3) -> Outcome:
-    """Run a point to its end, or until it fails; one that is complete is not run again. `environment`: variables to set.
-
-    A kernel that dies (out of memory, killed) or hangs is started again, at most `kernel_attempts` times in all.
-    """
+def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
+    """Run a point to its end, or until it fails; one that is complete is not run again. `environment`: variables to set."""
     folder, started = Path(job.folder), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            ended, error = "busy", "another process is at work on it"
+            if lease := Lease.acquire(folder):
+                stack.callback(lease.release)
+                ended, error = _attempts(job, folder, environment or {}, lease)
+        except LeaseLost:
+            ended, error = "busy", "another process has taken it over"
+        except OSError as fault:  # a full disk, a folder that cannot be written
+            ended, error = "failed", f"{fault.strerror or fault}: {fault.filename or folder}"
+        outcome = Outcome(job.name, ended, time.monotonic() - started, error)
+        if ended == "failed":
+            with contextlib.suppress(OSError):  # a full disk: still reported, and the run is tried again next time
+                write_atomically(folder / "failed.json", to_json(asdict(outcome), indent=2))
+    return outcome
 
-    def outcome(state: str, error: str = "") -> Outcome:
-        return Outcome(job.name, state, time.monotonic() - started, error)
 
-    lease = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lease = Lease.acquire(folder)
-        if lease is None:
-            return outcome("busy", "another process is at work on it")
-        if job.code and source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
-            return _failed(folder, outcome("failed", "the sources changed since the sweep began; start it again"))
-        for attempt in range(1, kernel_attempts + 1):
-            if (folder / "metrics.json").exists():
-                return outcome("done")
-            (folder / "failed.json").unlink(missing_ok=True)
-            try:
-                code, text = _papermill(job, folder, environment or {}, lease)
-            except KernelDied as error:
-                if attempt == kernel_attempts:
-                    return _failed(folder, outcome("failed", str(error)))
-                continue
-            if (folder / "metrics.json").exists():
-                return outcome("done")
-            if code == 0 and (folder / "metrics.partial.json").exists():
-                return outcome("paused")
-            return _failed(folder, outcome("failed", _reason(folder, text, code)))
-    except LeaseLost:
-        return outcome("busy", "another process has taken it over")
-    except OSError as error:  # a full disk, a folder that cannot be written
-        return _failed(folder, outcome("failed", f"{error.strerror or error}: {error.filename or folder}"))
-    finally:
-        if lease:
-            lease.release()
+def _attempts(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -> tuple[str, str]:
+    """State and error of a run after papermill; where the kernel is killed, up to `KERNEL_ATTEMPTS` times."""
+    if source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
+        return "failed", "the sources changed since the sweep began; start it again"
+    if (folder / "metrics.json").exists():
+        return "done", ""
+    for _ in range(KERNEL_ATTEMPTS):
+        (folder / "failed.json").unlink(missing_ok=True)
+        code, text = _papermill(job, folder, variables, lease)
+        if (folder / "metrics.json").exists():
+            return "done", ""
+        if code == 0 and (folder / "metrics.partial.json").exists():
+            return "paused", ""
+        if code == 0 or "DeadKernelError" not in text:
+            return "failed", _reason(folder, text, code)
+    return "failed", "the notebook's kernel was killed (out of memory?)"
 
 
 def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -> tuple[int, str]:
-    """Execute the notebook; (exit code, what it printed).
-
-    Raises:
-        KernelDied: the kernel was killed, or hangs. LeaseLost: the folder is another's now.
-    """
+    """Execute the notebook; (exit code, what it printed). Raises LeaseLost if the folder is another's now."""
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
@@ -169,14 +154,11 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
         )  # fmt: skip
         try:
             lease.name_run(child.pid)
-            hang = HangDetector(child.pid)
             while child.poll() is None:
                 try:
                     child.wait(HEARTBEAT)
                 except subprocess.TimeoutExpired:
                     lease.heartbeat()
-                    if hang.hangs():
-                        raise KernelDied(f"it did nothing for {IDLE / 60:.0f} minutes and was stopped") from None
                 if os.getppid() != parent:  # whoever started this worker is gone: so should it be
                     os._exit(1)
         finally:
@@ -184,10 +166,7 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
             child.wait()
     with open(folder / "log.txt", errors="replace") as log:
         log.seek(begin)
-        text = log.read()
-    if child.returncode != 0 and "DeadKernelError" in text:
-        raise KernelDied("the notebook's kernel was killed (out of memory?)")
-    return child.returncode, text
+        return child.returncode, log.read()
 
 
 def _reason(folder: Path, text: str, code: int) -> str:
@@ -198,12 +177,6 @@ def _reason(folder: Path, text: str, code: int) -> str:
                 return f"{output['ename']}: {output['evalue']}".splitlines()[0]
     lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if line.strip()]
     return lines[-1] if lines else f"papermill ended with code {code} and wrote no metrics.json"
-
-
-def _failed(folder: Path, outcome: Outcome) -> Outcome:
-    with contextlib.suppress(OSError):  # a full disk: still reported, and the run is tried again next time
-        write_atomically(folder / "failed.json", to_json(asdict(outcome), indent=2))
-    return outcome
 
 
 def _die_with_parent() -> None:
