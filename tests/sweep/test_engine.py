@@ -19,40 +19,34 @@ SWEEP = """
 notebook: 04_trm_train
 base: {puzzle: 4x4, valid_size: 2, test_size: 2, hidden_size: 16, batch_size: 8, num_aug: 0, eval_steps: 2,
        eval_interval: 5000, log_interval: 10, checkpoint_interval: 20, max_steps: 40}
-cases:
-  short: {}
-  long: {max_steps: 700}
-  broken: {data_path: /nowhere/puzzles.csv}
-seeds: [0]
-groups: {fine: [short, long]}
 scales: {smoke: {}}
 """
+SHORT, LONG, BROKEN = "short: {}", "long: {max_steps: 700}", "broken: {data_path: /nowhere/puzzles.csv}"
 PATIENCE = 240  # seconds; machines differ
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    (tmp_path / "s.yaml").write_text(SWEEP)
-    return tmp_path
+def written(folder, *cases, seeds="[0]"):
+    """The path of a sweep of these cases, which run in this order."""
+    (folder / "s.yaml").write_text(f"{SWEEP}seeds: {seeds}\ncases:\n  " + "\n  ".join(cases))
+    return str(folder / "s.yaml")
 
 
-def command(sweep, *words, action="run"):
-    return [sys.executable, "-m", "trm.sweep", action, *words, "--scale", "smoke", "--outputs", str(sweep / "out")]
+def command(folder, *words, action="run"):
+    return [sys.executable, "-m", "trm.sweep", action, *words, "--scale", "smoke", "--outputs", str(folder / "out")]
 
 
-def start(sweep, *words):
-    log = open(sweep / "sweep.log", "a")  # noqa: SIM115
+def start(folder, *words):
+    log = open(folder / "sweep.log", "a")  # noqa: SIM115
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # a process group of its own, which Ctrl-C in a terminal would go to as a whole
-    return subprocess.Popen(
-        command(sweep, *words), cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
-    )
+    quiet = {"stdout": log, "stderr": log, "env": environment}
+    return subprocess.Popen(command(folder, *words), cwd=ROOT, start_new_session=True, **quiet)
 
 
-def finish(sweep, *words):
+def finish(folder, *words):
     """Run to the end: (exit code, what was said)."""
-    done = subprocess.run(command(sweep, *words), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command(folder, *words), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -64,146 +58,113 @@ def wait_for(what, condition):
     return found
 
 
-def folder_of(sweep, case):
-    for about in (sweep / "out").glob("*/*/point.json"):
-        if json.loads(about.read_text())["case"] == case:
-            return about.parent
-    return None
+def run_of(folder, case):
+    """The folder of the run of a case."""
+    abouts = (folder / "out").glob("*/*/point.json")
+    return next((about.parent for about in abouts if json.loads(about.read_text())["case"] == case), None)
 
 
-def with_checkpoint(sweep, case):
-    """The folder of a case once it has a checkpoint and is still at work."""
-    folder = folder_of(sweep, case)
-    ready = folder and list(folder.glob("checkpoints/step_*/*.json"))
-    return folder if ready and (folder / "running.json").exists() else None
-
-
-def papermill_of(folder):
-    return psutil.Process(json.loads((folder / "running.json").read_text())["pid"])
-
-
-def another_papermill(folder, old):
-    """Whether a papermill other than `old` is at work in the folder."""
-    try:
-        return papermill_of(folder).pid != old.pid
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-        return False
-
-
-def at_work_in(folder):
+def at_work_in(run):
     """papermill and its kernel."""
     try:
-        papermill = papermill_of(folder)
+        papermill = psutil.Process(json.loads((run / "running.json").read_text())["pid"])
         return [papermill, *papermill.children(recursive=True)]
     except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
         return []
+
+
+def with_checkpoint(folder, case, other_than=None):
+    """papermill and kernel of a case once it has a checkpoint and is at work, by another papermill than `other_than`."""
+    run = run_of(folder, case)
+    found = at_work_in(run) if run and list(run.glob("checkpoints/step_*/*.json")) else []
+    return found if len(found) > 1 and found[0] != other_than else []
 
 
 def all_gone(processes):
     return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
 
 
-def steps_of(folder):
-    return [
-        json.loads(line)["step"] for line in (folder / "history.jsonl").read_text().splitlines() if "grad_norm" in line
-    ]
+def steps_of(run):
+    lines = (run / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines if "grad_norm" in line]
 
 
-def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(sweep):
-    file = str(sweep / "s.yaml")
-    text = SWEEP.replace("  broken: {data_path: /nowhere/puzzles.csv}\n", "")
-    (sweep / "s.yaml").write_text(text)
-    process = start(sweep, file)
-    folder = wait_for("checkpoint", lambda: with_checkpoint(sweep, "long"))
-    short = folder_of(sweep, "short")
-    assert (short / "metrics.json").exists()  # one job at a time, in the order of the file
-    first_done = (short / "metrics.json").stat().st_mtime_ns
+def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(tmp_path):
+    file = written(tmp_path, SHORT, LONG)
+    process = start(tmp_path, file)
+    papermill, kernel, *_ = wait_for("checkpoint", lambda: with_checkpoint(tmp_path, "long"))
+    short, long = run_of(tmp_path, "short"), run_of(tmp_path, "long")
+    first_done = (short / "metrics.json").stat().st_mtime_ns  # one job at a time, in the order of the file
 
-    code, said = finish(sweep, file)  # the same again, while the first is at work: it keeps its hands off
+    code, said = finish(tmp_path, file)  # the same again, while the first is at work: it keeps its hands off
     assert code == 3 and "1 busy" in said, said
-    assert process.poll() is None and (folder / "running.json").exists()
+    assert process.poll() is None and (long / "running.json").exists()
 
-    papermill = papermill_of(folder)
-    papermill.children()[0].kill()  # the kernel: dask is not asked, the worker starts it again
-    wait_for("new papermill", lambda: with_checkpoint(sweep, "long") and another_papermill(folder, papermill))
-
-    papermill = papermill_of(folder)
+    kernel.kill()  # dask is not asked, the worker starts it again
+    papermill, *_ = wait_for("new papermill", lambda: with_checkpoint(tmp_path, "long", papermill))
     papermill.parent().kill()  # the worker: another one takes over
-    wait_for("new worker", lambda: with_checkpoint(sweep, "long") and another_papermill(folder, papermill))
-
-    working = wait_for("kernel at work", lambda: len(found := at_work_in(folder)) > 1 and found)
+    working = wait_for("new worker", lambda: with_checkpoint(tmp_path, "long", papermill))
     process.kill()  # the whole sweep, without a word
     process.wait()
     wait_for("end of its children", lambda: all_gone(working))
-    assert not (folder / "metrics.json").exists()
+    assert not (long / "metrics.json").exists()
 
-    code, said = finish(sweep, file)
+    code, said = finish(tmp_path, file)
     assert code == 0, said
     assert "2 runs: 1 done before, 1 to do" in said
     assert (short / "metrics.json").stat().st_mtime_ns == first_done
-    assert steps_of(folder) == list(range(10, 701, 10))  # every step once, in order
-    assert "resumed at step" in (folder / "run.ipynb").read_text()
-    assert not (folder / "running.json").exists()
+    assert steps_of(long) == list(range(10, 701, 10))  # every step once, in order
+    assert "resumed at step" in (long / "run.ipynb").read_text()
+    assert not (long / "running.json").exists()
 
 
-def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(sweep):
-    text = SWEEP.replace("  short: {}\n", "").replace("  broken", "  abroken").replace("[short, long]", "[long]")
-    lines = text.splitlines()
-    where = next(i for i, line in enumerate(lines) if "abroken" in line)
-    lines.insert(next(i for i, line in enumerate(lines) if "long:" in line), lines.pop(where))
-    (sweep / "s.yaml").write_text("\n".join(lines))
-    file = str(sweep / "s.yaml")
-    process = start(sweep, file)
-    folder = wait_for("checkpoint", lambda: with_checkpoint(sweep, "long"))
-    working = at_work_in(folder)
+def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(tmp_path):
+    file = written(tmp_path, BROKEN, LONG)
+    process = start(tmp_path, file)
+    working = wait_for("checkpoint", lambda: with_checkpoint(tmp_path, "long"))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(PATIENCE) == 130
-    assert "the same command goes on" in (sweep / "sweep.log").read_text()
-    wait_for("end of its children", lambda: working and all_gone(working))
+    assert "the same command goes on" in (tmp_path / "sweep.log").read_text()
+    wait_for("end of its children", lambda: all_gone(working))
 
-    status = subprocess.run(command(sweep, file, action="status"), capture_output=True, text=True, cwd=ROOT).stdout
-    assert "1 failed" in status and "abroken/seed0: " in status and "/nowhere/puzzles.csv: no such file" in status
-    failed = folder_of(sweep, "abroken")
-    assert '"output_type": "error"' in (failed / "run.ipynb").read_text()
+    status = subprocess.run(command(tmp_path, file, action="status"), capture_output=True, text=True, cwd=ROOT).stdout
+    assert "1 failed" in status and "broken/seed0: " in status and "/nowhere/puzzles.csv: no such file" in status
+    assert '"output_type": "error"' in (run_of(tmp_path, "broken") / "run.ipynb").read_text()
 
-    code, said = finish(sweep, file)
+    code, said = finish(tmp_path, file)
     assert code == 1 and "1 done" in said and "1 failed" in said
-    assert finish(sweep, file, "--fail-fast")[0] == 1
-    assert steps_of(folder) == list(range(10, 701, 10))
+    assert finish(tmp_path, file, "--fail-fast")[0] == 1
+    assert steps_of(run_of(tmp_path, "long")) == list(range(10, 701, 10))
 
 
-def test_a_full_disk_fails_the_run_and_loses_nothing(sweep):
+def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path):
     """A limit on the size of files stands for the full disk: nothing above 8 kB can be written."""
-    file = str(sweep / "s.yaml")
-    (sweep / "s.yaml").write_text(SWEEP.replace("  long: {max_steps: 700}\n", "").replace(
-        "  broken: {data_path: /nowhere/puzzles.csv}\n", "").replace("[short, long]", "[short]"))  # fmt: skip
-    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command(sweep, file)]
+    file = written(tmp_path, SHORT)
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command(tmp_path, file)]
     done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1 and "failed  s/short/seed0" in done.stdout, done.stdout + done.stderr
-    assert not list((sweep / "out").glob("*/*/metrics.json"))
-    assert finish(sweep, file)[0] == 0
-    assert json.loads(next((sweep / "out").glob("*/*/metrics.json")).read_text())["train/steps"] == 40
+    assert not list((tmp_path / "out").glob("*/*/metrics.json"))
+    assert finish(tmp_path, file)[0] == 0
+    assert steps_of(run_of(tmp_path, "short")) == [10, 20, 30, 40]
 
 
 @pytest.mark.skipif(not shutil.which("dask", path=Path(sys.executable).parent), reason="no dask command")
-def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(sweep):
+def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     dask, address = str(Path(sys.executable).parent / "dask"), f"tcp://127.0.0.1:{port}"
-    text = SWEEP.replace("  broken: {data_path: /nowhere/puzzles.csv}\n", "").replace("seeds: [0]", "seeds: [0, 1]")
-    (sweep / "s.yaml").write_text(text.replace("long: {max_steps: 700}", "long: {max_steps: 300}"))
+    file = written(tmp_path, SHORT, "long: {max_steps: 300}", seeds="[0, 1]")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    helpers = [subprocess.Popen([dask, "scheduler", "--port", str(port), "--no-dashboard"], cwd=sweep, **quiet)]
+    scheduler = [dask, "scheduler", "--port", str(port), "--no-dashboard"]
+    worker = [dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    helpers = [subprocess.Popen(words, cwd=ROOT, **quiet) for words in (scheduler, worker, worker)]
     try:
-        for _ in range(2):
-            worker = [dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-            helpers.append(subprocess.Popen(worker, cwd=ROOT, **quiet))
-        process = start(sweep, str(sweep / "s.yaml"), "--scheduler", address)
-        folder = wait_for("checkpoint", lambda: with_checkpoint(sweep, "long"))
-        papermill_of(folder).parent().kill()
-        assert process.wait(PATIENCE) == 0, (sweep / "sweep.log").read_text()
-        assert len(list((sweep / "out").glob("*/*/metrics.json"))) == 4
+        process = start(tmp_path, file, "--scheduler", address)
+        papermill, *_ = wait_for("checkpoint", lambda: with_checkpoint(tmp_path, "long"))
+        papermill.parent().kill()
+        assert process.wait(PATIENCE) == 0, (tmp_path / "sweep.log").read_text()
+        assert len(list((tmp_path / "out").glob("*/*/metrics.json"))) == 4
     finally:
         for helper in helpers:
             helper.kill()

@@ -26,12 +26,8 @@ from trm.stats import Comparison, by_seed, paired, read_table
 SOURCES = ("SonarRecursiveModel", "llm-trm", "PoT", "TinyRecursiveModels", "TinyRecursiveModels (TPU)")
 SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
 NOT_MEASURED = "not measured"
-VERDICTS = {  # with colours that colour-blind readers can distinguish (Okabe and Ito)
-    SUPPORTED: "#0072b2",
-    NOT_SUPPORTED: "#e69f00",
-    CONTRADICTED: "#c4500a",
-    NOT_MEASURED: "#d9d9d9",
-}
+# with colours that colour-blind readers can distinguish (Okabe and Ito)
+VERDICTS = {SUPPORTED: "#0072b2", NOT_SUPPORTED: "#e69f00", CONTRADICTED: "#c4500a", NOT_MEASURED: "#d9d9d9"}
 
 
 class Claim(BaseModel):
@@ -78,9 +74,8 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim, its verdict, the numbers or the reason in words, and the number of seeds (0: nothing was compared)."""
+    """A verdict, the numbers or the reason in words, and the number of seeds (0: nothing was compared)."""
 
-    claim: Claim
     verdict: str
     text: str
     seeds: int = 0
@@ -93,13 +88,15 @@ def judge(claim: Claim, tables: Path) -> Outcome:
     (expect equal: the interval lies within the claimed size). contradicted: one is significant in the other direction.
     not supported: neither.
     """
-    if claim.because:
-        return Outcome(claim, CONTRADICTED, claim.because)
-    if claim.why:
-        return Outcome(claim, NOT_MEASURED, claim.why)
+    if not claim.table:
+        return Outcome(CONTRADICTED if claim.because else NOT_MEASURED, claim.because or claim.why)
     several = claim.versus if isinstance(claim.versus, list) else [claim.versus]
     try:
-        rows = _rows(claim, tables)
+        rows = read_table(tables / claim.table, [*claim.where, claim.key, claim.pair])
+        for name, value in claim.where.items():
+            rows = rows[rows[name].astype(str) == str(value)]
+        if claim.pair != "seed":
+            rows = rows.drop(columns="seed", errors="ignore").rename(columns={claim.pair: "seed"})
         arm = _per_seed(claim, rows, claim.metric, claim.arm)
         found = {}
         for name in several:
@@ -108,7 +105,7 @@ def judge(claim: Claim, tables: Path) -> Outcome:
                 other = _per_seed(claim, rows, claim.versus_metric or claim.metric, name or claim.arm)
             found[name if name != "" else claim.versus_metric] = paired(arm, other, claim.ratio, tests=len(several))
     except UserError as error:
-        return Outcome(claim, NOT_MEASURED, str(error).removeprefix(f"{tables}/").partition(";")[0])
+        return Outcome(NOT_MEASURED, str(error).removeprefix(f"{tables}/").partition(";")[0])
     intervals = [(c.low, c.high) for c in found.values()]
     if claim.expect == "equal":
         within = all(max(abs(low), abs(high)) <= claim.claimed for low, high in intervals)
@@ -119,17 +116,7 @@ def judge(claim: Claim, tables: Path) -> Outcome:
         within, beyond = min(signs) == 1 and sized, -1 in signs
     verdict = SUPPORTED if within else CONTRADICTED if beyond else NOT_SUPPORTED
     text = "; ".join(_words(claim, name, one, verdict) for name, one in found.items())
-    return Outcome(claim, verdict, text, min(one.seeds for one in found.values()))
-
-
-def _rows(claim: Claim, tables: Path) -> pd.DataFrame:
-    """The rows of the claim's table that it speaks of."""
-    rows = read_table(tables / claim.table, [*claim.where, claim.key, claim.pair])
-    for name, value in claim.where.items():
-        rows = rows[rows[name].astype(str) == str(value)]
-    return rows.drop(columns=["seed"] if claim.pair != "seed" and "seed" in rows else []).rename(
-        columns={claim.pair: "seed"}
-    )
+    return Outcome(verdict, text, min(one.seeds for one in found.values()))
 
 
 def _per_seed(claim: Claim, rows: pd.DataFrame, metric: str, arm: str) -> pd.Series:
@@ -146,6 +133,7 @@ def _per_seed(claim: Claim, rows: pd.DataFrame, metric: str, arm: str) -> pd.Ser
 
 
 def _words(claim: Claim, versus: str | float, one: Comparison, verdict: str) -> str:
+    """The numbers of a comparison as a sentence."""
     percent = claim.unit == "points" and not claim.ratio
     means = [f"{mean:.1%}" if percent else f"{mean:.3g}" for mean in (one.arm_mean, one.baseline_mean)]
     other = f"{versus} {means[1]}" if isinstance(versus, str) else f"compared with {versus:g}"
@@ -160,21 +148,13 @@ def _words(claim: Claim, versus: str | float, one: Comparison, verdict: str) -> 
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims of a YAML file.
-
-    Raises:
-        UserError: the file, the entry, the field, and how to fix it.
-    """
+    """The claims of a YAML file; a UserError names the file, the entry, the field, and how to fix it."""
     try:
-        entries = yaml.safe_load(Path(path).read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give the file of claims as `claims`") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}; save it as UTF-8 YAML") from None
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {error}; give a UTF-8 YAML file of claims as `claims`") from None
     if not isinstance(entries, list) or not entries:
-        raise UserError(
-            f"{path}: give a list of entries such as `- {{id: ds01, source: ..., section: ..., quote: ...}}`"
-        )
+        raise UserError(f"{path}: give a list of entries such as `- {{id: ds01, source: ..., quote: ...}}`")
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, 1):
         claim = _checked(entry, f"{path}, entry {number}")
@@ -191,26 +171,21 @@ def _checked(entry: Any, where: str) -> Claim:
         return Claim.model_validate(entry)
     except ValidationError as error:
         fault = error.errors()[0]
-    name = ".".join(map(str, fault["loc"]))
+    name, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        hint = did_you_mean(name, Claim.model_fields) or f"there are {', '.join(Claim.model_fields)}"
-        raise UserError(f"{where}: unknown field {name!r}; {hint}")
-    if fault["type"] == "missing":
-        raise UserError(f"{where}: field {name!r} is missing; add it")
-    message = fault["msg"].removeprefix("Value error, ")
-    raise UserError(f"{where}: " + (f"field {name!r} = {fault['input']!r}: {message}" if name else message))
+        message = f"unknown; {did_you_mean(name, Claim.model_fields) or 'there are ' + ', '.join(Claim.model_fields)}"
+    elif fault["type"] != "missing" and name:
+        message = f"{fault['input']!r}: {message}"
+    raise UserError(f"{where}: " + (f"field {name!r}: {message}" if name else message))
 
 
 def evaluate_claims(claims: Sequence[Claim], tables: Path) -> pd.DataFrame:
-    """One row per claim: id, source, claim (the quotation), section, result, table, seeds, verdict.
-
-    Raises:
-        UserError: `tables` is no folder.
-    """
+    """One row per claim: id, source, claim (the quotation), section, result, table, seeds, verdict."""
     if not tables.is_dir():
         raise UserError(f"{tables} is not a folder; give the folder of tables as `results`, such as book/results")
     rows = []
-    for claim, one in ((claim, judge(claim, tables)) for claim in claims):
+    for claim in claims:
+        one = judge(claim, tables)
         quote = f"“{claim.quote.replace('**', '').strip('| ')}”" + (f" ({claim.about})" if claim.about else "")
         row = {"id": claim.id, "source": claim.source, "claim": quote, "section": claim.section, "result": one.text}
         rows.append({**row, "table": claim.table, "seeds": str(one.seeds or ""), "verdict": one.verdict})
@@ -255,15 +230,12 @@ def verdicts_by_source(rows: pd.DataFrame) -> Figure:
     """One bar per source, its claims by verdict; grey is what was not measured."""
     found = counts(rows)
     figure, ax = plt.subplots(figsize=(9.5, 0.62 * len(found) + 1.2), dpi=150)
-    left = pd.Series(0, index=found.index)
-    for verdict, colour in VERDICTS.items():
-        bars = ax.barh(found.index, found[verdict], left=left, color=colour, edgecolor="white", label=verdict)
+    found.plot.barh(ax=ax, stacked=True, width=0.8, color=VERDICTS, edgecolor="white", xlabel="claims", ylabel="")
+    for bars, verdict in zip(ax.containers, VERDICTS):
         labels = [str(n) if n else "" for n in found[verdict]]
-        dark = verdict in (SUPPORTED, CONTRADICTED)
-        ax.bar_label(bars, labels, label_type="center", color="white" if dark else INK, fontsize=9)
-        left += found[verdict]
+        colour = "white" if verdict in (SUPPORTED, CONTRADICTED) else INK
+        ax.bar_label(bars, labels, label_type="center", color=colour, fontsize=9)
     ax.invert_yaxis()
-    ax.set(xlabel="claims", xlim=(0, left.max() * 1.01))
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(left=False)
     ax.legend(ncols=len(VERDICTS), loc="lower center", bbox_to_anchor=(0.42, 1.0), frameon=False, fontsize=8.5)

@@ -7,7 +7,6 @@ outputs/.report, where a file is written only if it makes another page, so that 
 """
 
 import argparse
-import ast
 import contextlib
 import hashlib
 import io
@@ -16,7 +15,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -39,7 +38,6 @@ RUN = re.compile(r"^run (\w+) in ", re.M)
 NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
-SHOWN = 16  # parameters other than the defaults that are shown without a click
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
           "language_info": {"name": "python", "pygments_lexer": "ipython3"}}  # fmt: skip
@@ -78,14 +76,9 @@ class Executed:
 
     @property
     def params(self) -> dict[str, Any]:
-        """Parameters by name: as the run checked them, or as its cells say where params.json is gone."""
-        values = {}
-        for cell in self.notebook.cells:
-            if {DEFAULTS, INJECTED} & set(cell.metadata.get("tags", [])):
-                for name, value in re.findall(r"^(\w+) *= *(.+?)(?:  #.*)?$", cell.source, re.M):
-                    with contextlib.suppress(ValueError, SyntaxError):  # not a plain value
-                        values[ALIASES.get(name, name)] = ast.literal_eval(value)
-        return values | self.about.get("params", {})
+        """Parameters by name: as the run checked them, or as they were given where params.json is gone."""
+        given = self.notebook.metadata.get("papermill", {}).get("parameters", {})
+        return {ALIASES.get(name, name): value for name, value in given.items()} | self.about.get("params", {})
 
 
 def read(path: Path, chapters: Collection[str]) -> Executed:
@@ -163,23 +156,17 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     if then != now:
         facts += f". The chapter has changed since; to execute it again: `{again}`"
     schema = schema_of(executed.chapter) if executed.chapter in CHAPTERS else Params
-    rows, differ = [], []
+    rows = [("parameter", "here", "default", "description"), ("---",) * 4]
     for name, value in executed.params.items():
         field = schema.model_fields.get(name, FieldInfo(default="", description="not a parameter any more"))
-        rows.append((f"`{name}`", _code(value), _code(field.default), field.description or ""))
         if name not in Params.NOT_IN_RUN_ID and value != field.default:
-            differ.append(rows[-1])
-    counted = f"{len(differ)} of {len(rows)} parameters differ from the defaults"
-    first = _folded(counted, differ, len(differ) <= SHOWN) if differ else "All parameters are the defaults."
-    blocks = ['<div class="run">', facts + ".", first, _folded(f"All {len(rows)} parameters", rows, False), "</div>"]
-    return "\n\n".join(blocks)
-
-
-def _folded(title: str, rows: Sequence[tuple[str, ...]], is_open: bool) -> str:
-    """A table of parameters under a title that opens and closes it."""
-    lines = [("parameter", "here", "default", "description"), ("---",) * 4, *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"<details{' open' * is_open}><summary>{title}</summary>\n\n{table}\n\n</details>"
+            rows.append((f"`{name}`", _code(value), _code(field.default), field.description or ""))
+    differ = "All parameters are the defaults."
+    if len(rows) > 2:
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        title = f"{len(rows) - 2} of {len(schema.model_fields)} parameters differ from the defaults"
+        differ = f"<details open><summary>{title}</summary>\n\n{table}\n\n</details>"
+    return "\n\n".join(['<div class="run">', facts + ".", differ, "</div>"])
 
 
 def _code(value: Any) -> str:
@@ -211,8 +198,8 @@ class Book:
         try:
             papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
         except (papermill.PapermillExecutionError, OSError, RuntimeError, ValueError, KeyError) as error:
-            evalue = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
-            raise ReportError(evalue) from error  # a cell failed; no such file or kernel; a kernel died
+            why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+            raise ReportError(why) from error  # a cell failed; no such file or kernel; a kernel died
         return read(target, self.chapters)
 
     def build(self, executed: dict[str, Executed]) -> list[str]:
@@ -235,10 +222,6 @@ class Book:
                 app.build()
         except SphinxError as error:
             raise ReportError(f"the book cannot be built: {error}") from error
-        figures = {name for _, name in app.env.images.values()}
-        for path in (self.pages / "_images").glob("*"):
-            if path.name not in figures:  # of an earlier execution
-                path.unlink()
         print(re.sub(r"\x1b\[[\d;]*m", "", output.getvalue()), end="", file=sys.stderr)  # without colours
         return written
 
@@ -246,10 +229,6 @@ class Book:
         """Lay the sources of all pages where Sphinx looks for them; the titles of the chapters."""
         source, titles = self.work / "source", []
         (source / "figures").mkdir(parents=True, exist_ok=True)
-        for path in source.glob("*.ipynb"):
-            if path.stem not in self.chapters:
-                path.unlink()
-                (self.pages / f"{path.stem}.html").unlink(missing_ok=True)
         for chapter in self.chapters:
             made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter))
             titles.append(made.cells[0].source.partition("\n")[0])
