@@ -24,12 +24,9 @@ AXES = {
         "baseline contrib07": "tensors", "baseline contrib08": "updates",
     },
     "tpu_quickstart": {
-        "e1_1_baseline e1_3_*": "data", "e1_1_baseline e2_1_ema_off": "averaged", "e2_2_*": "flops",
-        "e1_1_baseline e2_3_attention": "tensors", "e1_1_baseline e2_4_nsup_8": "updates",
-        "e1_1_baseline e3_1_large_model": "tensors", "e1_1_baseline e3_2_more_data": "data",
-        "e1_1_baseline e4_1_lr_search": "updates", "e1_1_baseline e4_2_longer_training": "flops",
-        "e1_1_baseline e4_3_deeper_model": "tensors", "e1_1_baseline e4_4_no_warmup": "updates",
-        "e1_1_baseline e4_5_larger_batch": "data",
+        "e1_1* e1_3_*": "data", "e1_1* e2_1*": "averaged", "e2_2_*": "flops", "e1_1* e2_3*": "tensors",
+        "e1_1* e2_4*": "updates", "e1_1* e3_1*": "tensors", "e1_1* e3_2*": "data", "e1_1* e4_1*": "updates",
+        "e1_1* e4_2*": "flops", "e1_1* e4_3*": "tensors", "e1_1* e4_4*": "updates", "e1_1* e4_5*": "data",
     },
 }  # fmt: skip
 
@@ -69,7 +66,7 @@ def what_happens(params, steps, tmp_path):
 @pytest.mark.parametrize("suite, axis", [(suite, axis) for suite in AXES for axis in AXES[suite]])
 def test_an_axis_changes_what_is_computed(suite, axis, tmp_path):
     sweep, kind = SUITES[suite], AXES[suite][axis]
-    cases = [case for pattern in axis.split() for case in find_cases(sweep, pattern)]
+    cases = [case for pattern in axis.split() for case in fnmatch.filter(sweep.cases, pattern)]
     assert len(cases) > 1
     points = [point for point in sweep.points("laptop", cases) if point.seed == 0]
     halting = {point.params.halt_max_steps for point in points}
@@ -79,12 +76,9 @@ def test_an_axis_changes_what_is_computed(suite, axis, tmp_path):
         assert seen[one] != seen[other], f"{one} and {other} have the same {kind}"
 
 
-def find_cases(sweep, pattern):
-    return [case for case in sweep.cases if fnmatch.fnmatch(case, pattern)]
-
-
 def test_every_case_stands_on_an_axis():
     for suite, axes in AXES.items():
-        named = {case for axis in axes for pattern in axis.split() for case in find_cases(SUITES[suite], pattern)}
+        cases = SUITES[suite].cases
+        named = {case for axis in axes for pattern in axis.split() for case in fnmatch.filter(cases, pattern)}
         # float16 wants CUDA and says so; the three seeds are the baseline
-        assert set(SUITES[suite].cases) - named <= {"baseline", "exp08c", "e1_2_seeds"}
+        assert set(cases) - named <= {"baseline", "exp08c", "e1_2_seeds"}

@@ -145,11 +145,10 @@ def test_the_suites_have_the_counts_of_their_guides():
     assert {name: len(scaling.cases_of(name)) for name in counts} == counts
     assert sum(counts.values()) == 58 and len(scaling.cases_of("contributions")) == 10
     assert len(scaling.cases_of("curriculum_recursion")) == len(scaling.cases_of("adaptive_halting")) == 2
-    assert [p.params.hidden_size for p in scaling.points("paper", scaling.cases_of("exp01")) if p.seed == 0] == [
-        256, 384, 512, 768, 1024, 1536,
-    ]  # fmt: skip
-    batches = [p.values["batch_size"] for p in scaling.points("paper", scaling.cases_of("exp07")) if p.seed == 0]
-    assert batches == [768 * 2**k for k in range(1, 7)]
+    for group, name, values in (("exp01", "hidden_size", [256, 384, 512, 768, 1024, 1536]),
+                                ("exp07", "batch_size", [768 * 2**k for k in range(1, 7)])):  # fmt: skip
+        points = scaling.points("paper", scaling.cases_of(group))
+        assert [point.values[name] for point in points if point.seed == 0] == values
     named = {
         "e1": "1_baseline 3_batch_512 3_batch_1024",
         "e2": "1_ema_off 2_t2_n2 2_t2_n6 2_t3_n4 2_t3_n6 2_t4_n6 3_attention 4_nsup_8",

@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ from pydantic.fields import FieldInfo
 from trm.errors import UserError
 from trm.params import ALIASES, Params, read_yaml
 from trm.run import ROOT, write_atomically
-from trm.sweep.chapters import CHAPTERS, schema_of
+from trm.sweep.chapters import schema_of
 
-NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath")
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
 RUN = re.compile(r"^run (\w+) in ", re.M)
 NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
@@ -108,10 +106,11 @@ def newest(outputs: Path, chapters: Collection[str]) -> dict[str, Executed]:
     for path in sorted(outputs.rglob("*.ipynb"), key=lambda path: path.stat().st_mtime, reverse=True):
         folders = path.relative_to(outputs).parts[:-1]
         left_out = any(name.startswith(".") for name in folders) or "".join(folders[:1]) in NOT_SEARCHED
-        if not left_out and not (path.parent / "point.json").exists():
-            with contextlib.suppress(ReportError):  # it may still be running
-                executed = read(path, chapters)
-                found.setdefault(executed.chapter, executed)
+        if left_out or (path.parent / "point.json").exists():
+            continue
+        with contextlib.suppress(ReportError):  # it may still be running
+            executed = read(path, chapters)
+            found.setdefault(executed.chapter, executed)
     return found
 
 
@@ -145,8 +144,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     if papermill.get("start_time"):
         facts += f" {papermill['start_time'][:16].replace('T', ' ')} UTC"
     if papermill.get("duration"):
-        minutes, seconds = divmod(round(papermill["duration"]), 60)
-        facts += f" in {minutes} min {seconds} s" if minutes else f" in {seconds} s"
+        facts += f" in {round(papermill['duration'])} s"
     for name, value in (("run", executed.run_id), ("code", executed.about.get("code"))):
         facts += f" · {name} `{value}`" if value else ""
     then, now = (
@@ -155,7 +153,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     )
     if then != now:
         facts += f". The chapter has changed since; to execute it again: `{again}`"
-    schema = schema_of(executed.chapter) if executed.chapter in CHAPTERS else Params
+    schema = schema_of(executed.chapter)
     rows = [("parameter", "here", "default", "description"), ("---",) * 4]
     for name, value in executed.params.items():
         field = schema.model_fields.get(name, FieldInfo(default="", description="not a parameter any more"))
@@ -171,16 +169,13 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
 
 def _code(value: Any) -> str:
     """A value as code in a cell of a Markdown table."""
-    text = str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ")
-    return f"`{text}`" if text.strip() else "*empty*"
+    return "`" + str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ") + " `"
 
 
 class Book:
     """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report."""
 
     def __init__(self, root: Path = ROOT, outputs: Path | None = None):
-        if missing := [name for name in NEEDED if not find_spec(name)]:
-            raise ReportError(f"the package {missing[0]} is missing: pip install -r requirements.txt")
         self.root, self.book = root, root / "book"
         self.outputs = (outputs or root / "outputs").resolve()
         self.pages, self.work = self.outputs / "report", self.outputs / ".report"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
+from trm.run import ROOT
 from trm.sweep.spec import Point, Sweep, SweepError
 from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 
@@ -26,18 +27,15 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
         folder = str(sweep.folder_of(point))
         about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed, "scale": scale}
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
-        job = Job(f"{sweep.name}/{point.name}", folder, str(sweep.chapter), values, about, sweep.code)
+        notebook = str(ROOT / "book" / f"{sweep.notebook}.ipynb")
+        job = Job(f"{sweep.name}/{point.name}", folder, notebook, values, about, sweep.code)
         jobs.setdefault(folder, job)
     return list(jobs.values())
 
 
 @contextmanager
 def connected(jobs: int, address: str = "") -> Iterator[Any]:
-    """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`.
-
-    Raises:
-        SweepError: `address` is none, or nothing answers there.
-    """
+    """A dask client with its workers: a LocalCluster of `jobs` processes, or those of the scheduler at `address`."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -60,7 +58,8 @@ def connected(jobs: int, address: str = "") -> Iterator[Any]:
             why = str(error).partition("\n")[0] or type(error).__name__
             raise SweepError(f"no scheduler answers at {address} ({why}); start one with `dask scheduler`") from None
     else:
-        cluster = LocalCluster(jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0)
+        one_each = {"threads_per_worker": 1, "processes": True, "memory_limit": 0}
+        cluster = LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **one_each)
         client = Client(cluster, set_as_default=False)
     try:
         yield client
@@ -99,9 +98,6 @@ def run(
         jobs: at a time on this machine; the scheduler at `address` has workers instead.
         threads: of each run; 0: the cores divided among them.
         time_limit: minutes of training per run.
-
-    Raises:
-        SweepError: the folder for the runs cannot be written, or no scheduler answers.
     """
     todo = [job for sweep, points in chosen for job in jobs_of(sweep, points, time_limit, scale)]
     left = [job for job in todo if state(Path(job.folder)) != "done"]

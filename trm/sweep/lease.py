@@ -72,14 +72,10 @@ class Lease:
         write_atomically(self.path, to_json(self.owner))
 
     def heartbeat(self) -> None:
-        """Show that the owner lives. A disk that does not answer once is no reason to stop.
-
-        Raises:
-            LeaseLost: another process has the folder now.
-        """
+        """Show that the owner lives; raises LeaseLost if another process has the folder now."""
         if read_mapping(self.path).get("token", self.owner["token"]) != self.owner["token"]:
             raise LeaseLost
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a disk that does not answer once is no reason to stop
             os.utime(self.path)
 
     def release(self) -> None:

@@ -154,11 +154,6 @@ class Sweep(SweepSpec):
     outputs: Path = ROOT / "outputs" / "sweeps"
 
     @property
-    def chapter(self) -> Path:
-        """The notebook."""
-        return ROOT / "book" / f"{self.notebook}.ipynb"
-
-    @property
     def folder(self) -> Path:
         """Where its runs lie."""
         return self.outputs / self.name
@@ -178,11 +173,7 @@ class Sweep(SweepSpec):
         return [case for case in self.cases if any(fnmatch.fnmatch(case, pattern) for pattern in patterns)]
 
     def at(self, scale: str) -> Block:
-        """What the file says at a scale: the scale's own block laid over the common one.
-
-        Raises:
-            SweepError: the file has no such scale.
-        """
+        """What the file says at a scale: the scale's own block laid over the common one."""
         if scale not in self.scales:
             raise SweepError(f"{self.path.name}: no scale {scale!r}; it has {', '.join(self.scales)}")
         over = self.scales[scale]
@@ -195,11 +186,7 @@ class Sweep(SweepSpec):
         return Block.model_construct(base=base, cases=cases, grid=grid, seeds=over.seeds or self.seeds or [0])
 
     def points(self, scale: str, cases: list[str] | None = None, given: dict[str, Any] | None = None) -> list[Point]:
-        """Every point of `cases` (None: all) at a scale, checked; `given` parameters are laid over all of them.
-
-        Raises:
-            SweepError: the first point at fault, or a scale that the file does not have.
-        """
+        """Every point of `cases` (None: all) at a scale, checked; `given` parameters are laid over all of them."""
         block, schema = self.at(scale), schema_of(self.notebook)
         given = {schema._own_name(name): value for name, value in _refuse_reserved(given or {}, "seed").items()}
         cells = [dict(zip(block.grid, values)) for values in itertools.product(*block.grid.values())]
@@ -247,11 +234,7 @@ def _describe(error: ValidationError) -> str:
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The sweep in a file (UTF-8, with or without a byte-order mark), named after it.
-
-    Raises:
-        SweepError: what is wrong with the file, and where.
-    """
+    """The sweep in a file (UTF-8, with or without a byte-order mark), named after it."""
     try:
         content = yaml.load(path.read_bytes().decode("utf-8-sig"), _Loader)
         if not isinstance(content, dict):
@@ -261,10 +244,8 @@ def read_sweep(path: Path) -> Sweep:
         raise SweepError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise SweepError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except ValidationError as error:
-        raise SweepError(f"{path.name}: {_describe(error)}") from None
-    except (SweepError, yaml.YAMLError) as error:
-        raise SweepError(f"{path.name}: {error}") from None
+    except (ValidationError, SweepError, yaml.YAMLError) as error:
+        raise SweepError(f"{path.name}: {_describe(error) if isinstance(error, ValidationError) else error}") from None
     return Sweep(name=path.stem, path=path, **dict(spec))
 
 
@@ -275,11 +256,7 @@ def read_sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
 
 def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tuple[Sweep, list[str]]]:
     """The sweeps and cases that names stand for: a sweep, a group, a case, a file's path; `pattern` adds every case
-    that begins with it or matches it.
-
-    Raises:
-        SweepError: a name that is nothing, or nothing at all.
-    """
+    that begins with it or matches it."""
     files = {name: read_sweep(Path(name)) for name in names if name.endswith((".yaml", ".yml"))}
     sweeps = read_sweeps(folder) | {sweep.name: sweep for sweep in files.values()}
     for name, sweep in files.items():

@@ -69,14 +69,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def not_listed(points: list[Point], path: Path) -> list[Point]:
-    """The points without a row in a table of an earlier `results`, from any machine and version of the code.
-
-    A row is a point's if seed and config agree. In a table without the column config, sweep, case and cell and every
-    parameter that has a column must agree.
-
-    Raises:
-        UserError: the file cannot be read, or has neither a config nor anything else to compare.
-    """
+    """The points without a row in a table of an earlier `results`, from any machine and version of the code: one of the
+    same seed and config, or in a table without configs, of the same names and parameters as far as these are columns."""
     table = pd.read_parquet(path) if path.suffix == ".parquet" and path.exists() else read_table(path, ["seed"])
     if "config" in table:
         known = set(zip(table["config"].astype(str), table["seed"]))

@@ -6,7 +6,6 @@ is cut off leaves a checkpoint, from which the next attempt continues.
 """
 
 import contextlib
-import glob
 import os
 import re
 import signal
@@ -18,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import torch
 
 from trm.run import ROOT, source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
@@ -76,10 +77,6 @@ def on_worker(job: Job, threads: int = 0) -> Outcome:
 
 def gpus() -> list[str]:
     """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    if not glob.glob("/dev/nvidia[0-9]*") and not os.path.exists("/dev/dxg") and sys.platform == "linux":
-        return []  # spares every worker the seconds that torch takes to load
-    import torch
-
     count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return (named.split(",") if named else [str(i) for i in range(count)])[:count]
 
