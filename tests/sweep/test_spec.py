@@ -65,23 +65,20 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
         (("smoke:", "tiny:"), "scales: tiny = 'tiny': Input should be 'smoke', 'laptop' or 'paper'"),
         (("b: {lr: 0.002}", "z: {lr: 0.002}"), "case 'z' is not among the cases"),
         (("04_paper.yaml", "04_pper.yaml"), "04_pper.yaml"),
-        (("grid: {", "grid: ["), "s.yaml"),
+        (("grid: {", "grid: ["), "s.yaml: while parsing"),
         (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "cases: [a]"), "cases = .* valid dictionary"),
         (("a: {}", "a: 3"), "cases: a = 3: Input should be a valid dictionary"),
         (("[1, 2]}", "'12'}"), "grid: H_cycles = '12': Input should be a valid list"),
         (("[1, 2]}", "[1, 2, 1]}"), "grid: H_cycles: has 1 twice"),
-        (("seeds: [0, 1]", "seeds: [0, 0]"), "seeds: has 0 twice"),
         (("seeds: [0, 1]", "seeds: [0, true]"), "seeds = True: Input should be a valid integer"),
         (("seeds: [0, 1]", "seeds: [0, -1]"), "seeds = -1: Input should be greater than or equal to 0"),
         (("seeds: [7]", "seeds: 7"), "cases: c: seeds = 7: Input should be a valid list"),
         (("base: {lr: 0.001}", "base: {seed: 3}"), "base: 'seed' cannot be set here; use `seeds"),
         (("H_cycles: [1, 2]", "seed: [1, 2]"), "grid: 'seed' cannot be set here"),
         (("b: {schedule: none}", "b: {resume: true}"), "cases: b: 'resume' cannot be set here"),
-        (('[a, "b*"]', "[]"), "groups: ab: has no values"),
         (("base: {lr: 0.001}", "base: {lr: }"), "parameter 'lr' = None"),
         (('[a, "b*"]', "[a, z]"), "groups: ab: no case is called 'z'"),
         (("base_file: 04_paper.yaml", "base_file: 3"), "scales: paper: base_file = 3"),
-        (("smoke: {base: {max_steps: 2}", "smoke: {base: [2]"), "scales: smoke: base = .* valid dictionary"),
         (("base: {lr: 0.001}", "base: {? [a, b] : 2}"), "line 3: a name must be text"),
     ],
 )  # fmt: skip
@@ -144,7 +141,6 @@ def test_the_suites_have_the_counts_of_their_guides():
     counts = {f"exp{i:02}": n for i, n in enumerate((6, 6, 5, 5, 11, 6, 6, 3, 5, 5), start=1)}
     assert {name: len(scaling.cases_of(name)) for name in counts} == counts
     assert sum(counts.values()) == 58 and len(scaling.cases_of("contributions")) == 10
-    assert len(scaling.cases_of("curriculum_recursion")) == len(scaling.cases_of("adaptive_halting")) == 2
     for group, name, values in (("exp01", "hidden_size", [256, 384, 512, 768, 1024, 1536]),
                                 ("exp07", "batch_size", [768 * 2**k for k in range(1, 7)])):  # fmt: skip
         points = scaling.points("paper", scaling.cases_of(group))

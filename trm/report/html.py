@@ -169,7 +169,8 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
 
 def _code(value: Any) -> str:
     """A value as code in a cell of a Markdown table."""
-    return "`" + str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ") + " `"
+    text = str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ")
+    return f"`{text or ' '}`"
 
 
 class Book:

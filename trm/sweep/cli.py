@@ -107,10 +107,9 @@ def results(args: argparse.Namespace, chosen: list) -> int:
 
     found = [tables.results(sweep, points) for sweep, points in chosen]
     found += [tables.import_wandb(args.imported)] if args.imported else []
-    found = [table for table in found if len(table)]
-    if not found:
-        raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
     table = pd.concat(found, ignore_index=True)
+    if table.empty:
+        raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
     print(tables.short(table).to_string(index=False))
     if "code" in table and (old := int((~table["code"].dropna().isin([sweep.code for sweep, _ in chosen])).sum())):
         print(f"note: {old} of these runs were made by another version of the code")

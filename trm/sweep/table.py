@@ -152,12 +152,9 @@ def import_wandb(path: Path) -> pd.DataFrame:
 
 def short(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of the test metrics, per configuration."""
-    tests = [name for name in table if name.startswith(("test/", "train/seconds", "model/")) and name != "test/puzzles"]
+    numbers = table.select_dtypes("number").columns.drop("test/puzzles", errors="ignore")
+    shown = [name for name in numbers if name.startswith(("test/", "train/seconds", "model/"))]
     groups = table.groupby(NAMES, sort=False, dropna=False)
-    out = pd.DataFrame({"runs": groups.size()})
-    for name in (name for name in tests if pd.api.types.is_numeric_dtype(table[name])):
-        out[name] = groups[name].mean().round(4)
-        deviation = groups[name].std().round(4)
-        if deviation.notna().any() and name.startswith("test/"):
-            out[f"{name} ±"] = deviation
-    return out.reset_index()
+    deviations = groups[[name for name in shown if name.startswith("test/")]].std().add_suffix(" ±")
+    means = groups[shown].mean().join(deviations.dropna(axis=1, how="all")).round(4)
+    return pd.concat([groups.size().rename("runs"), means], axis=1).reset_index()
