@@ -1,7 +1,6 @@
 """Sentences as arrays: ids of words, affixes, tags and labels; and batches of sentences of similar length.
 
-A word is known by its id in the vocabulary, and by its prefixes and suffixes of one to four characters and its shape (`Xx`,
-`d`), each hashed (crc32, the same on every machine) to a row of one table: all that is known of a word unseen in training.
+A word has an id in the vocabulary; its affixes and its shape, which unseen words have too, are rows of one hashed table.
 """
 
 import re
@@ -48,18 +47,18 @@ class Vocabulary:
         """
         word_id, tag_id = ({name: i for i, name in enumerate(n, 2)} for n in (self.words, self.tags))
         label_id = {name: i for i, name in enumerate(self.labels)}
-        return [
-            {
+
+        def arrays(s: Sentence) -> dict[str, np.ndarray]:
+            labels = s.labels if self.subtypes else s.plain_labels
+            return {
                 "words": np.array([word_id.get(word.lower(), UNKNOWN) for word in s.words]),
                 "affixes": np.array([affixes(word) for word in s.words]),
                 "tags": np.array([tag_id.get(tag, UNKNOWN) for tag in s.tags]),
                 "heads": np.array(s.heads),
-                "labels": np.array(
-                    [label_id.get(name, IGNORE_INDEX) for name in (s.labels if self.subtypes else s.plain_labels)]
-                ),
+                "labels": np.array([label_id.get(name, IGNORE_INDEX) for name in labels]),
             }
-            for s in sentences
-        ]
+
+        return [arrays(s) for s in sentences]
 
 
 @lru_cache(maxsize=200_000)
@@ -81,8 +80,7 @@ PADDING = {"words": PAD, "affixes": 0, "tags": PAD, "heads": IGNORE_INDEX, "labe
 
 
 def collate(encoded: Sequence[dict[str, np.ndarray]], multiple: int = 1) -> dict[str, np.ndarray]:
-    """One batch (B, T, ...), padded to its longest sentence, from the arrays of the sentences; B is rounded up to a multiple
-    of `multiple` with rows that hold no word."""
+    """One batch (B, T, ...), padded to its longest sentence; B is rounded up to a `multiple` with rows that hold no word."""
     rows = -(-len(encoded) // multiple) * multiple
     return {name: pad([arrays[name] for arrays in encoded], PADDING[name], rows) for name in encoded[0]}
 
@@ -92,10 +90,8 @@ def batch_on(device: torch.device, encoded: Sequence[dict[str, np.ndarray]]) -> 
     return {name: torch.from_numpy(value).to(device) for name, value in collate(encoded).items()}
 
 
-def length_batches(
-    encoded: Sequence[dict], device: torch.device, tokens: int = 4000
-) -> Iterator[tuple[np.ndarray, dict]]:
-    """Batches of sentences of similar length, about `tokens` tokens each: (indices of the sentences, arrays on the device)."""
+def length_batches(encoded: Sequence[dict], device: torch.device, tokens: int = 4000) -> Iterator[tuple]:
+    """Batches of similar length, of `tokens` tokens at most: (indices of the sentences, arrays on the device)."""
     lengths = np.array([len(arrays["words"]) for arrays in encoded])
     order = np.argsort(lengths, kind="stable")
     start = 0
@@ -110,9 +106,8 @@ def length_batches(
 class LengthBatches:
     """Batches of sentences of similar length: `batches(step)` is a pure function of the seed and the step.
 
-    Each epoch, lengths get 10 % of noise, sentences are sorted by them, cut into batches of about `tokens` tokens (or of
-    `size` sentences), and these shuffled. The number of batches per epoch is fixed (`per_epoch`). Rows are filled up to a
-    multiple of `multiple`: the sentences of a batch do not depend on how many processes share it.
+    Each epoch, lengths get 10 % of noise, sentences are sorted by them, cut into `per_epoch` batches of about `tokens` tokens
+    (or of `size` sentences), and these shuffled. Rows are filled up to a multiple of `multiple`.
     """
 
     def __init__(self, encoded: Sequence[dict], tokens: int, size: int = 0, seed: int = 0, multiple: int = 1):
@@ -130,7 +125,6 @@ class LengthBatches:
         return collate([self.encoded[i] for i in self.plan[1][place]], self.multiple)
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
-        """Which sentences each batch of an epoch holds."""
         draw = np.random.default_rng([self.seed, epoch, 0x9A25])
         noisy = self.lengths * draw.uniform(0.9, 1.1, len(self.lengths)) + draw.uniform(0, 0.5, len(self.lengths))
         order = draw.permutation(len(noisy))

@@ -1,11 +1,11 @@
-"""Trees from a parser: parsing, attachment scores by iteration and by length of arc, parsing speed.
+"""Trees from a parser in evaluation mode: attachment scores by iteration and by length of arc, parsing speed.
 
 UAS and LAS are those of the CoNLL 2018 evaluation on gold tokens: the share of all words, punctuation included, whose head
 (and whose label without its subtype) is right.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,29 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trm import stats
-from trm.parsing.batches import Vocabulary, batch_on, length_batches
-from trm.parsing.decode import best_trees
+from trm.losses import pad
+from trm.parsing.batches import batch_on, length_batches
+from trm.parsing.decode import best_tree
 from trm.parsing.model import Parser
 from trm.parsing.treebank import Sentence
-from trm.parsing.word_states import WordStates
 
-# Distance of a word to its head in words, lowest and highest; 0: it is the root.
-ARC_LENGTHS = {"root": (0, 0), "1": (1, 1), "2": (2, 2), "3 to 4": (3, 4), "5 to 8": (5, 8), "9 to 16": (9, 16),
-               "17+": (17, np.inf)}  # fmt: skip
-
-
-def vocabulary_of(model: Parser) -> Vocabulary:
-    """The vocabulary that a parser was saved with."""
-    return Vocabulary(**{k: tuple(v) if isinstance(v, list) else v for k, v in model.vocabulary.items()})
-
-
-def encode(model: Parser, sentences: Sequence[Sentence]) -> list[dict[str, np.ndarray]]:
-    """The arrays of sentences as the model reads them, with the states of its pretrained encoder where it has one."""
-    encoded = vocabulary_of(model).encode(sentences)
-    c = model.config
-    if c.state_size:
-        WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device)).add_to(encoded, sentences)
-    return encoded
+ARC_LENGTHS = {"root": 0, "1": 1, "2": 2, "3 to 4": 4, "5 to 8": 8, "9 to 16": 16, "17+": np.inf}  # the longest, in words
 
 
 @torch.no_grad()
@@ -46,50 +30,30 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
     of B; and the scores of the arcs (B, T, T + 1)."""
     arcs, dependent, head = model.score(z, mask)
     lengths = mask.sum((1, 2)).long().tolist()
-    trees = best_trees(arcs.float().cpu().numpy(), np.array(lengths))
-    heads = torch.zeros(z.shape[:2], dtype=torch.long)
-    for row, tree in zip(heads, trees):
-        row[: len(tree)] = torch.from_numpy(tree)
-    labels = model.score.labels(dependent, head, heads.to(z.device)).argmax(-1).cpu().numpy()
+    trees = [best_tree(part[:n, : n + 1]) for part, n in zip(arcs.float().cpu().numpy(), lengths)]
+    heads = torch.from_numpy(pad(trees, 0)).to(z.device)
+    labels = model.score.labels(dependent, head, heads).argmax(-1).cpu().numpy()
     return trees, [row[:n] for row, n in zip(labels, lengths)], arcs
-
-
-@torch.no_grad()
-def predictions(model: Parser, encoded: Sequence[dict]) -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
-    """For each sentence, in some order: its index, heads (n,), label ids (n,), iterations taken, with early exit."""
-    training = model.training
-    model.eval()
-    for indices, batch in length_batches(encoded, model.device):
-        z, mask, steps = model.early_exit(batch)
-        yield from zip(indices.tolist(), *decode(model, z, mask)[:2], steps.tolist())
-    model.train(training)
-
-
-def parse(model: Parser, sentences: Sequence[Sentence]) -> list[Sentence]:
-    """`sentences` with the heads and labels that the model predicts."""
-    vocabulary = vocabulary_of(model)
-    parsed = list(sentences)
-    for i, heads, labels, _ in predictions(model, encode(model, sentences)):
-        names = tuple(vocabulary.labels[label] for label in labels)
-        parsed[i] = Sentence(sentences[i].words, sentences[i].tags, tuple(heads.tolist()), names)
-    return parsed
 
 
 def _plain_labels(model: Parser) -> np.ndarray:
     """Names of the labels without their subtypes, by id."""
-    return np.array([name.partition(":")[0] for name in vocabulary_of(model).labels])
+    return np.array([name.partition(":")[0] for name in model.vocabulary["labels"]])
 
 
+@torch.no_grad()
 def attachment_scores(model: Parser, sentences: list[Sentence], encoded: list[dict], part: str) -> dict[str, float]:
-    """<part>/uas, las and mean_steps, as `Evaluation.metrics` has them, in the time of parsing alone."""
+    """<part>/uas, las and mean_steps, as `Evaluation.metrics` has them, with early exit: in the time of parsing alone."""
     plain = _plain_labels(model)
     words = heads_right = labels_right = taken = 0
-    for i, heads, labels, steps in predictions(model, encoded):
-        right = heads == np.array(sentences[i].heads)
-        words += len(right)
-        heads_right += right.sum()
-        labels_right += (right & (plain[labels] == np.array(sentences[i].plain_labels))).sum()
-        taken += steps
+    for indices, batch in length_batches(encoded, model.device):
+        z, mask, steps = model.early_exit(batch)
+        taken += int(steps.sum())
+        for i, heads, labels in zip(indices, *decode(model, z, mask)[:2]):
+            right = heads == np.array(sentences[i].heads)
+            words += len(right)
+            heads_right += right.sum()
+            labels_right += (right & (plain[labels] == np.array(sentences[i].plain_labels))).sum()
     found = {"uas": heads_right / words, "las": labels_right / words, "mean_steps": taken / len(encoded)}
     return {f"{part}/{name}": float(value) for name, value in found.items()}
 
@@ -121,12 +85,10 @@ class Evaluation:
         return pd.DataFrame(counts).astype(int).rename_axis("sentence").reset_index()
 
     def by_distance(self) -> pd.DataFrame:
-        """UAS by length of the gold arc when a sentence stops: columns arc (of `ARC_LENGTHS`, where there are any), words,
-        uas."""
-        heads, _ = self.at_exit
-        within = {arc: (self.distance >= low) & (self.distance <= high) for arc, (low, high) in ARC_LENGTHS.items()}
-        rows = [(arc, words.sum(), heads[words].mean()) for arc, words in within.items() if words.any()]
-        return pd.DataFrame(rows, columns=["arc", "words", "uas"])
+        """UAS by length of the gold arc when a sentence stops: columns arc (of `ARC_LENGTHS`), words, uas."""
+        kinds = np.array(list(ARC_LENGTHS))[np.searchsorted(list(ARC_LENGTHS.values()), self.distance)]
+        found = pd.Series(self.at_exit[0]).groupby(kinds).agg(words="size", uas="mean")
+        return found.reindex([arc for arc in ARC_LENGTHS if arc in found.index]).rename_axis("arc").reset_index()
 
     def metrics(self, part: str) -> dict[str, float | list[float]]:
         """<part>/uas and las when sentences stop, also without punctuation; by iteration; mean iterations taken."""
@@ -141,14 +103,11 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dict] | None = None) -> Evaluation:
-    """The parser's trees after every iteration compared with the gold trees. encoded: arrays of the sentences, if at hand."""
-    encoded = encoded or encode(model, sentences)
+def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dict]) -> Evaluation:
+    """The parser's trees after every iteration compared with the gold trees. encoded: arrays of the sentences."""
     plain, S = _plain_labels(model), model.num_iterations
     head_right, label_right, losses = ([None] * len(sentences) for _ in range(3))
     entropy, steps = np.zeros((len(sentences), S), np.float32), np.zeros(len(sentences), int)
-    training = model.training
-    model.eval()
     for indices, batch in length_batches(encoded, model.device):
         unrolled = model.unroll(batch)
         entropy[indices] = unrolled.entropy.float().cpu().numpy()
@@ -161,7 +120,6 @@ def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dic
             names = plain[np.stack([labels[row] for _, labels, _ in decoded])]
             label_right[i] = head_right[i] & (names == np.array(sentences[i].plain_labels))
             losses[i] = np.stack([part[row, : len(gold)] for part in loss])
-    model.train(training)
     heads = np.concatenate([np.array(s.heads) for s in sentences])
     position = np.concatenate([np.arange(1, len(s.words) + 1) for s in sentences])
     return Evaluation(
@@ -176,10 +134,8 @@ def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dic
     )
 
 
-def sentence_interval(
-    sentences: pd.DataFrame, arm: str, baseline: str, resamples: int = 2000, coverage: float = 0.95
-) -> tuple[float, float]:
-    """Bootstrap interval of the difference in UAS of two arms over test sentences, of the seeds that both have.
+def sentence_interval(sentences: pd.DataFrame, arm: str, baseline: str, resamples: int, coverage: float = 0.95) -> tuple:
+    """Bootstrap interval (low, high) of the difference in UAS of two arms over test sentences, of the seeds that both have.
 
     sentences: arm, seed, sentence, right, words; a row per run and sentence (`Evaluation.by_sentence`).
     """
@@ -199,14 +155,13 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: Parser, sentence: Sentence, arrays: dict | None = None) -> Trace:
-    """Every iteration of a parser that routes, on one sentence. arrays: those of the sentence, if at hand."""
-    labels = vocabulary_of(model).labels
-    unrolled = model.eval().unroll(batch_on(model.device, [arrays or encode(model, [sentence])[0]]))
+def trace(model: Parser, arrays: dict[str, np.ndarray]) -> Trace:
+    """Every iteration of a parser that routes, on the arrays of one sentence."""
+    unrolled = model.eval().unroll(batch_on(model.device, [arrays]))
     trees, attention = [], []
     for before, z, weights in zip([unrolled.encoded, *unrolled.states], unrolled.states, unrolled.weights):
         (heads,), (ids,), _ = decode(model, z, unrolled.mask)
-        trees.append((heads.tolist(), [labels[i] for i in ids]))
+        trees.append((heads.tolist(), [model.vocabulary["labels"][i] for i in ids]))
         attention.append(torch.einsum("tn,nts->ts", weights[0], model.blocks[0].attention(before)))
     return Trace(trees, torch.cat(unrolled.weights).cpu().numpy(), torch.stack(attention).cpu().numpy())
 
@@ -218,9 +173,7 @@ def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: 
     order = np.argsort([len(arrays["words"]) for arrays in encoded], kind="stable")
     parts = np.array_split(order, max(round(len(order) / batch_size), 1))
     batches = [batch_on(model.device, [encoded[i] for i in part]) for part in parts]
-    training = model.training
-    model.eval()
-    best = [float("inf"), float("inf")]
+    encoder = decoder = float("inf")
     for _ in range(rounds):
         seconds = [0.0, 0.0]
         for batch in batches:
@@ -232,7 +185,7 @@ def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: 
             decode(model, z, mask)
             seconds[0] += encoded_at - started
             seconds[1] += time.perf_counter() - encoded_at
-        best = [min(pair) for pair in zip(best, seconds)]
-    model.train(training)
-    rate = len(encoded) / sum(best)
-    return {"parse/sentences_per_second": rate, "parse/decoding_over_encoder": best[1] / best[0]}
+        encoder = min(encoder, seconds[0])
+        decoder = min(decoder, seconds[1])
+    rate = len(encoded) / (encoder + decoder)
+    return {"parse/sentences_per_second": rate, "parse/decoding_over_encoder": decoder / encoder}

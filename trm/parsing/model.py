@@ -8,7 +8,6 @@ early. Simplified: the block sees x in the first iteration alone. Padding is mas
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trm import halting
-from trm.checkpoint import load_pretrained
 from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
 from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
 from trm.params import subset
@@ -64,7 +62,7 @@ class ParserParams(BaseModel):
 
 
 class ParserConfig(ParserParams):
-    """`ParserParams`, and what the treebank gives. config.json holds it."""
+    """`ParserParams`, and what the treebank gives: the contents of config.json."""
 
     num_words: int = Field(2, ge=2, description="word ids")
     num_tags: int = Field(2, ge=2, description="tag ids")
@@ -74,8 +72,9 @@ class ParserConfig(ParserParams):
     @classmethod
     def of(cls, params: ParserParams, vocabulary: Any, state_size: int = 0) -> Self:
         """The configuration in the chapter's parameters, for the vocabulary of a treebank."""
-        ids = {"num_words": len(vocabulary.words) + 2, "num_tags": len(vocabulary.tags) + 2}  # with PAD and UNKNOWN
-        return subset(cls, params, **ids, num_labels=len(vocabulary.labels), state_size=state_size)
+        words, tags = len(vocabulary.words) + 2, len(vocabulary.tags) + 2  # with PAD and UNKNOWN
+        sizes = {"num_words": words, "num_tags": tags, "num_labels": len(vocabulary.labels), "state_size": state_size}
+        return subset(cls, params, **sizes)
 
 
 class SharedDropout(nn.Module):
@@ -86,7 +85,7 @@ class SharedDropout(nn.Module):
         self.prob = prob
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.prob:
+        if not (self.training and self.prob):
             return x
         keep = torch.rand(len(x), 1, x.shape[-1], device=x.device, dtype=x.dtype) >= self.prob
         return x * (keep.to(x.dtype) / (1 - self.prob))
@@ -132,9 +131,9 @@ class WordEncoder(nn.Module):
             words = words.masked_fill(hide & (words != PAD), UNKNOWN)
         known = self.words(words)
         rest = self.affixes(batch["affixes"].flatten(0, 1)).view_as(known)
-        if self.tags is not None:
+        if self.tags:
             rest = rest + self.tags(batch["tags"])
-        if self.states is not None:
+        if self.states:
             rest = rest + self.states(batch["states"].to(known))
         x = self.drop(residual_norm(known, rest))
         for layer in self.layers:
@@ -143,8 +142,8 @@ class WordEncoder(nn.Module):
 
 
 class Controller(nn.Module):
-    """Logits over the heads for each word: from its state (`static`), or from a memory that a GRU carries from iteration to
-    iteration (`recurrent`). (B, T, D), memory -> logits (B, T, N), memory (B, T, C) or None."""
+    """Logits over the heads for each word, from its state (`static`) or from the memory of a GRU over the iterations
+    (`recurrent`). (B, T, D), memory -> logits (B, T, N), memory (B, T, C) or None."""
 
     def __init__(self, config: ParserConfig):
         super().__init__()
@@ -162,11 +161,8 @@ class Controller(nn.Module):
 
 
 def route(logits: Tensor, kind: str, top_k: int, temperature: float, training: bool) -> Tensor:
-    """Weights over the heads, which sum to one for each word: (..., N) -> (..., N).
-
-    `soft`: softmax(logits / temperature). `topk`: the `top_k` largest of these, rescaled; gradients as if all had been
-    used (straight-through). `gumbel`: soft, with Gumbel noise on the logits in training.
-    """
+    """Weights over the heads, which sum to one for each word: (..., N) -> (..., N). `soft`: softmax(logits / temperature);
+    `topk`: the largest of these, rescaled, gradients as of soft (straight-through); `gumbel`: soft, with noise in training."""
     if kind == "gumbel" and training:
         logits = logits - torch.empty_like(logits).exponential_().log()
     soft = (logits / temperature).softmax(-1)
@@ -179,8 +175,8 @@ def route(logits: Tensor, kind: str, top_k: int, temperature: float, training: b
 
 
 class PointerBlock(nn.Module):
-    """One iteration: attention whose heads are weighted by the controller, then a SwiGLU, each with a residual norm. Without a
-    controller (`routed=False`) it is an ordinary transformer layer."""
+    """One iteration: attention whose heads the controller weights, then a SwiGLU, each with a residual norm. `routed=False`: no
+    controller, an ordinary transformer layer."""
 
     def __init__(self, config: ParserConfig, inner: int, routed: bool = True):
         super().__init__()
@@ -199,7 +195,7 @@ class PointerBlock(nn.Module):
         seen = seen | ~seen.any(-1, keepdim=True)  # a row without words, which fills up a batch, sees its padding
         heads = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         heads, weights = heads.transpose(1, 2), None  # (B, T, N, D / N)
-        if self.controller is not None:
+        if self.controller:
             logits, memory = self.controller(z, memory)
             weights = route(logits, c.routing, c.top_k, c.temperature, self.training)
             heads = heads * (c.num_heads * weights).unsqueeze(-1)
@@ -226,7 +222,7 @@ class Biaffine(nn.Module):
     def __init__(self, config: ParserConfig):
         super().__init__()
         D, A, L = config.hidden_size, config.arc_size, config.label_size
-        self.sizes, self.num_labels = (A, A, L, L), config.num_labels
+        self.sizes = (A, A, L, L)
         self.mlps = nn.Linear(D, sum(self.sizes))
         self.root = nn.Parameter(torch.randn(A + L) * 0.1)
         self.arc = Linear(A, A)
@@ -238,11 +234,10 @@ class Biaffine(nn.Module):
     def forward(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z (B, T, D) -> arcs (B, T, T + 1), -inf where the head is padding; label vectors of dependents (B, T, L) and of
         heads (B, T + 1, L)."""
-        A, _, L, _ = self.sizes
+        A, L = self.sizes[1:3]
         dependent, head, label_dependent, label_head = self.drop(F.silu(self.mlps(z))).split(self.sizes, -1)
         arc_root, label_root = self.root.expand(len(z), 1, -1).split((A, L), -1)
-        head = torch.cat((arc_root, head), 1)  # (B, T + 1, A)
-        label_head = torch.cat((label_root, label_head), 1)
+        head, label_head = torch.cat((arc_root, head), 1), torch.cat((label_root, label_head), 1)
         arcs = (self.arc(dependent) + self.arc_bias) @ head.mT * A**-0.5
         seen = F.pad(mask.squeeze(-1).bool(), (1, 0), value=True).unsqueeze(1)  # (B, 1, T + 1)
         return arcs.masked_fill(~seen, float("-inf")), label_dependent, label_head
@@ -251,7 +246,7 @@ class Biaffine(nn.Module):
         """Logits of the labels of the arcs to `heads` (B, T), 0 for the root: (B, T, number of labels)."""
         B, T, L = dependent.shape
         chosen = head.gather(1, heads.clamp_min(0).unsqueeze(-1).expand(B, T, L))  # (B, T, L)
-        pairs = ((dependent @ self.label).view(B, T, self.num_labels, L) @ chosen.unsqueeze(-1)).squeeze(-1)
+        pairs = ((dependent @ self.label).view(B, T, -1, L) @ chosen.unsqueeze(-1)).squeeze(-1)
         return pairs + self.label_linear(torch.cat((dependent, chosen), -1))
 
 
@@ -268,11 +263,11 @@ class Unrolled:
 
 
 class Parser(nn.Module, PyTorchModelHubMixin):
-    """See the top of this file. `save_pretrained` and `from_pretrained` keep it as safetensors and JSON, with its words.
+    """See the top of this file. `save_pretrained` and `from_pretrained` keep it as safetensors and JSON, with its vocabulary.
 
     Args:
         config: a `ParserConfig`, or the same as a dict (which is how config.json stores it).
-        vocabulary: a `Vocabulary` as a dict, kept beside the weights; a parser without one takes arrays only.
+        vocabulary: a `Vocabulary` as a dict, kept beside the weights.
     """
 
     def __init__(self, config: ParserConfig | dict, vocabulary: dict | None = None):
@@ -289,8 +284,6 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         reads_tags = config.use_upos or not config.tag_weight
         self.tag = None if reads_tags else nn.Linear(config.hidden_size, config.num_tags)
 
-    # --- iterations -------------------------------------------------------------------------------------------
-
     def iterate(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """One iteration; where nothing is routed, all plain layers one after the other. As `PointerBlock.forward`."""
         weights = None
@@ -306,20 +299,16 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         """All iterations, as in training. detail: keep the gradients of the states."""
         mask = self._mask(batch)
         z = x = self.encoder(batch, mask)
-        states, weights, logits, entropies, memory = [], [], [], [], None
+        states, weights, logits, memory = [], [], [], None
         for _ in range(self.num_iterations):
             z, memory, routed = self.iterate(z, mask, memory)
             if detail and z.requires_grad:
                 z.retain_grad()
             states.append(z)
             logits.append(self.halt_logit(z, mask))
-            if routed is not None:
-                weights.append(routed)
-                entropies.append(routing_entropy(routed, mask))
-        entropy = torch.stack(entropies, 1) if entropies else torch.zeros(len(z), self.num_iterations, device=z.device)
-        return Unrolled(mask, x, states, weights, torch.stack(logits, 1), entropy)
-
-    # --- halting ----------------------------------------------------------------------------------------------
+            weights += [] if routed is None else [routed]
+        entropies = [routing_entropy(routed, mask) for routed in weights] or [torch.zeros(len(z), device=z.device)]
+        return Unrolled(mask, x, states, weights, torch.stack(logits, 1), torch.stack(entropies, 1))
 
     @property
     def halting_rule(self) -> halting.Rule | None:
@@ -345,9 +334,8 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         mask = self._mask(batch)
         z = self.encoder(batch, mask)
         rule, final, memory = self.halting_rule, z.clone(), None
-        active = torch.arange(len(z), device=z.device)  # rows of the batch that still iterate
+        active, active_mask = torch.arange(len(z), device=z.device), mask  # rows of the batch that still iterate
         steps, reach = torch.zeros_like(active), torch.ones(len(z), device=z.device)
-        active_mask = mask
         for t in range(1, self.num_iterations + 1):
             z, memory, weights = self.iterate(z, active_mask, memory)
             if t == self.num_iterations or rule is None:
@@ -368,19 +356,15 @@ class Parser(nn.Module, PyTorchModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
         return self.halt.weight.device
 
     def _mask(self, batch: dict[str, Tensor]) -> Tensor:
         """1 for words, 0 for padding: (B, T, 1)."""
         return (batch["words"] != PAD).unsqueeze(-1).to(self.halt.weight.dtype)
 
-    # --- training ---------------------------------------------------------------------------------------------
-
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
         """Cross-entropy of heads and labels in nats per word: of the last iteration, or of all as the configuration says.
-
-        batch: words, tags, heads, labels (B, T), affixes (B, T, AFFIXES); see `trm.parsing.batches`.
+        batch: words, tags, heads, labels (B, T), affixes (B, T, AFFIXES).
 
         L_t is the mean over a sentence's words after iteration t. Deep supervision weights the L_t by the schedule;
         differentiable halting takes their expectation over the halting times plus `ponder_coef` per expected step;
@@ -393,18 +377,20 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         scored = [self._sentence_losses(z, batch, unrolled.mask) for z in supervised]
         losses = torch.stack([arc + label for arc, label, _ in scored], 1)  # (B, S), or (B, 1)
         words = (batch["heads"] != IGNORE_INDEX).sum(-1).float()  # (B,)
-        terms = [] if c.act_halting else [losses[:, -1]]
+        terms = [] if every else [losses[:, -1]]
         if c.deep_supervision:
-            terms = [weighted_step_loss(losses, self._weights(losses))]
+            if c.schedule == ADAPTIVE:
+                weights = adaptive_weights(losses, c.supervision_weight)
+            else:
+                weights = step_weights(c.schedule, self.num_iterations, c.supervision_weight)
+            terms.append(weighted_step_loss(losses, torch.as_tensor(weights, device=losses.device)))
         if c.act_halting:
             terms.append(halting.expected_loss(losses, unrolled.halt_logits))
-        total = sum(terms) / len(terms)
         steps = halting.expected_steps(unrolled.halt_logits)
-        if c.act_halting:
-            total = total + c.ponder_coef * steps
+        total = sum(terms) / len(terms) + (c.ponder_coef * steps if c.act_halting else 0)
         total = batch_mean(total, words)
         metrics = {"supervised_loss": total.detach()}
-        if self.tag is not None:
+        if self.tag:
             tags = batch["tags"].masked_fill(batch["tags"] == PAD, IGNORE_INDEX)
             tagged = batch_mean(sequence_loss(self.tag(unrolled.encoded), tags), words)
             total = total + c.tag_weight * tagged
@@ -420,23 +406,15 @@ class Parser(nn.Module, PyTorchModelHubMixin):
 
     forward = loss
 
-    def _weights(self, losses: Tensor) -> Tensor:
-        """Weights of the iterations, by the schedule: (S,), or (B, S) where it follows the losses (B, S)."""
-        c = self.config
-        if c.schedule == ADAPTIVE:
-            return adaptive_weights(losses, c.supervision_weight)
-        return torch.tensor(step_weights(c.schedule, self.num_iterations, c.supervision_weight), device=losses.device)
-
     def _sentence_losses(self, z: Tensor, batch: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Means over the words of each sentence: cross-entropy of the head, of the label at the right head, and whether the
-        best head is right. Each (B,)."""
+        """Means over the words of each sentence (B,): cross-entropy of the head, of the label at the right head, and whether
+        the best head is right."""
         arcs, dependent, head = self.score(z, mask)
-        heads, labels = batch["heads"], batch["labels"]
-        count = (heads != IGNORE_INDEX).sum(-1).clamp_min(1)
-        label_logits = self.score.labels(dependent, head, heads)
-        arc_loss, label_loss = softmax_cross_entropy(arcs, heads), softmax_cross_entropy(label_logits, labels)
+        heads = batch["heads"]
+        label_loss = softmax_cross_entropy(self.score.labels(dependent, head, heads), batch["labels"])
         right = (arcs.detach().argmax(-1) == heads).float()
-        return tuple(x.sum(-1) / count for x in (arc_loss, label_loss, right))
+        count = (heads != IGNORE_INDEX).sum(-1).clamp_min(1)
+        return tuple(x.sum(-1) / count for x in (softmax_cross_entropy(arcs, heads), label_loss, right))
 
 
 def make_blocks(config: ParserConfig) -> nn.ModuleList:
@@ -465,19 +443,13 @@ def _block_weights(config: ParserConfig) -> int:
 
 def parser_flops(config: ParserConfig, words: int, training: bool = False) -> int:
     """FLOPs of one sentence, all iterations; in training with the backward pass and a score per supervised iteration."""
-    c, D, T = config, config.hidden_size, words
+    c, D, T, A, L = config, config.hidden_size, words, config.arc_size, config.label_size
     layers = {"pointer": 1, "layers": c.plain_layers, "none": 0}[c.block]
     iterations = c.max_inner_iters if c.block == "pointer" else 1
     encoder = c.conv_layers * c.conv_width * D * 2 * D + c.state_size * D
     iteration = _block_weights(c) + layers * 2 * T * D  # with the scores of attention and what they weight
-    A, L = c.arc_size, c.label_size
     score = D * 2 * (A + L) + A * A + (T + 1) * A + c.num_labels * (L * L + L + 2 * L)
     tag = D * c.num_tags if training and c.tag_weight and not c.use_upos else 0
     scored = iterations if training and (c.deep_supervision or c.act_halting) else 1
     forward = 2 * T * (encoder + iterations * iteration + scored * score + tag)
     return 3 * forward if training else forward
-
-
-def load_parser(folder: str | Path, device: str = "cpu") -> Parser:
-    """The parser that `save_pretrained` wrote into `folder`, with its words. Errors as in `checkpoint.load_pretrained`."""
-    return load_pretrained(Parser, folder, device)

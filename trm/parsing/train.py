@@ -9,12 +9,13 @@ import torch
 
 from trm import arms
 from trm.arms import ArmResult, scaled
+from trm.checkpoint import load_pretrained
 from trm.layers import inner_width
 from trm.params import world_size
 from trm.parsing import grammar
 from trm.parsing.batches import LengthBatches, Vocabulary, batch_on
 from trm.parsing.evaluate import attachment_scores, evaluate
-from trm.parsing.model import Parser, ParserConfig, load_parser, parser_flops
+from trm.parsing.model import Parser, ParserConfig, parser_flops
 from trm.parsing.params import Parsing
 from trm.parsing.treebank import PARTS, Treebank, load_treebank
 from trm.parsing.word_states import WordStates
@@ -33,11 +34,7 @@ class Data:
 
 
 def load_data(params: Parsing) -> Data:
-    """The treebank that `params` name, with a pretrained encoder's states where one is named.
-
-    Raises:
-        UserError: the treebank or the encoder cannot be used.
-    """
+    """The treebank that `params` name, with a pretrained encoder's states where one is named. UserError: it is not usable."""
     treebank = load_treebank(params.conllu_dir) if params.conllu_dir else grammar.treebank(0)
     if 0 < params.train_size < len(treebank.train):
         # Spread over the whole part, which is in the order of its sources.
@@ -86,8 +83,7 @@ def training_batches(params: Parsing, data: Data) -> LengthBatches:
 
 
 def equal_compute(params: Parsing, data: Data, arm: str) -> Parsing:
-    """The parameters of an arm with as many optimizer steps as cost the FLOPs of the arm that `params` describe; evaluations
-    and checkpoints come at the same compute."""
+    """The parameters of an arm with as many optimizer steps as cost the FLOPs of the arm that `params` describe."""
     own, epoch = arm_params(params, arm), training_batches(params, data).per_epoch
     factor = training_flops(params, data) / training_flops(own, data)
     steps = {"max_steps": params.max_steps or params.epochs * epoch}
@@ -106,19 +102,16 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | 
         return attachment_scores(model, data.treebank.dev, data.encoded["dev"], "valid")
 
     def make_trainer(own: Parsing, own_run: Run) -> Trainer:
-        model = make_parser(own, data)
-        return Trainer(model, batches, own, own_run, dev_scores, monitor=("valid/las",), show=show)
+        return Trainer(make_parser(own, data), batches, own, own_run, dev_scores, monitor=("valid/las",), show=show)
 
     def costs(trainer: Trainer) -> dict[str, float]:
-        return {
-            "train/epochs": own.max_steps / batches.per_epoch,
-            "train/flops_per_word": training_flops(own, data),
-            "model/parameters": sum(p.numel() for p in trainer.plain_model.parameters()),
-        }
+        size = sum(p.numel() for p in trainer.plain_model.parameters())
+        epochs = own.max_steps / batches.per_epoch
+        return {"train/epochs": epochs, "train/flops_per_word": training_flops(own, data), "model/parameters": size}
 
     result = arms.train_arm(run, arm or "as_given", own, make_trainer, costs)
     if result is not None:
-        result.model = load_parser(result.folder / "best", str(resolve_device(params)))
+        result.model = load_pretrained(Parser, result.folder / "best", str(resolve_device(params)))
         result.evaluation = evaluate(result.model, data.treebank.test, data.encoded["test"])
         result.metrics |= result.evaluation.metrics("test") | controller_gradients(result.model, data)
     return result
@@ -132,8 +125,8 @@ def with_halting(model: Parser, mode: str, threshold: float = 1.0) -> Parser:
 
 
 def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict[str, float]:
-    """Gradient norm of the loss at the controller's parameters, and at each iteration's states (mean over the sentences), on
-    the first training sentences; no update is made. {} where nothing is routed."""
+    """Gradient norm of the loss at the controller's parameters and at each iteration's states (mean over the sentences), on
+    the first training sentences. {} where nothing is routed."""
     if model.config.block != "pointer":
         return {}
     model.zero_grad()
@@ -149,18 +142,15 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
 
 def arm_row(result: ArmResult) -> dict:
     """An arm as one row of the main table: what it was, its metrics (one column per iteration), UAS by length of arc."""
-    names = ("controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")
     row = {"arm": result.arm, "seed": result.seed}
-    row |= {name: getattr(result.params, name) for name in names}
+    row |= {n: getattr(result.params, n) for n in ("controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")}
     for name, value in result.metrics.items():
-        columns = {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
-        row |= columns
+        row |= {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
     distances = result.evaluation.by_distance()
     return row | {f"arc/{arc}": uas for arc, uas in zip(distances["arc"], distances["uas"])}
 
 
 def arm_curve(result: ArmResult) -> list[dict]:
     """The evaluations on dev while an arm was trained: arm, seed, minutes, dev/uas, dev/las."""
-    about = {"arm": result.arm, "seed": result.seed}
-    names = {"seconds": "train/seconds", "dev/uas": "valid/uas", "dev/las": "valid/las"}
-    return [about | {"minutes": point.pop("seconds") / 60} | point for point in result.curve(**names)]
+    points = result.curve(**{"minutes": "train/seconds", "dev/uas": "valid/uas", "dev/las": "valid/las"})
+    return [{"arm": result.arm, "seed": result.seed} | point | {"minutes": point["minutes"] / 60} for point in points]

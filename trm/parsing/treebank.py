@@ -1,25 +1,26 @@
-"""Dependency treebanks in CoNLL-U: a file, a folder, or the hub.
+"""Dependency treebanks in CoNLL-U: a file, a folder, or the hub. Errors name file and line.
 
-Words are those of the basic trees: lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are skipped. Errors name file
-and line.
+Words are those of the basic trees: lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are skipped.
 """
 
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import conllu
+import numpy as np
 from conllu.exceptions import ParseException
+from conllu.parser import DEFAULT_FIELDS, parse_int_value, parse_id_value, parse_line
 
 from trm.errors import UserError
 
 PARTS = ("train", "dev", "test")
 OPENERS = {".xz": lzma.open, ".gz": gzip.open}
-UNPARSED = {name: lambda line, place: line[place] for name in ("feats", "deps", "misc")}  # columns that are not used
+UD_ON_THE_HUB = "universal-dependencies/universal_dependencies"
+READ = {"id": lambda line, i: parse_id_value(line[i]), "head": lambda line, i: parse_int_value(line[i])}  # the rest: text
 
 
 class TreebankError(UserError):
@@ -35,12 +36,6 @@ class Sentence:
     heads: tuple[int, ...]
     labels: tuple[str, ...]
 
-    @classmethod
-    def of(cls, words: Sequence[str]) -> "Sentence":
-        """Words without a tree, to be parsed."""
-        n = len(words)
-        return cls(tuple(words), ("_",) * n, (0,) * n, ("_",) * n)
-
     @property
     def plain_labels(self) -> tuple[str, ...]:
         """Labels without their subtypes, as the CoNLL-18 evaluation compares them."""
@@ -53,24 +48,16 @@ class Sentence:
         return not any(a < c < b < d for a, b in arcs for c, d in arcs)
 
 
-def tree_fault(heads: Sequence[int]) -> str:
-    """Why heads (0: root) are not a tree with one root over words 1 to n; "" where they are."""
-    n = len(heads)
-    for place, head in enumerate(heads, 1):
-        if not 0 <= head <= n:
-            return f"word {place} has the head {head}, and there are {n} words"
-    if (roots := list(heads).count(0)) != 1:
+def tree_fault(heads: Sequence[int] | np.ndarray) -> str:
+    """Why heads (n,), 0 for the root, are not a tree with one root over words 1 to n; "" where they are."""
+    n, ancestor = len(heads), np.array([0, *heads])  # (n + 1,)
+    if ancestor.min() < 0 or ancestor.max() > n:
+        return f"a head is outside 0 to {n}, the number of words"
+    if (roots := np.count_nonzero(ancestor[1:] == 0)) != 1:
         return f"{roots} words have the head 0, one is required"
-    reached = {0}
-    for place in range(1, n + 1):
-        path = []
-        while place not in reached and place not in path:
-            path.append(place)
-            place = heads[place - 1]
-        if place not in reached:
-            return f"word {place} is its own ancestor"
-        reached.update(path)
-    return ""
+    for _ in range(n.bit_length()):  # jumps twice as far each time
+        ancestor = ancestor[ancestor]
+    return f"word {ancestor.max()} is its own ancestor" if ancestor.any() else ""
 
 
 def read_conllu(path: str | Path) -> list[Sentence]:
@@ -85,54 +72,44 @@ def read_conllu(path: str | Path) -> list[Sentence]:
         raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
     try:
         with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
-            sentences = [_sentence(lines, str(path)) for lines in _blocks(file)]
+            numbered = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1) if line[0] != "#"]
     except FileNotFoundError:
         raise TreebankError(f"{path}: no such file") from None
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise TreebankError(f"{path}: cannot be read to its end ({error})") from None
+    blocks = groupby(numbered, key=lambda pair: bool(pair[1].strip()))
+    sentences = [_sentence(list(lines), path) for filled, lines in blocks if filled]
     if not sentences:
         raise TreebankError(f"{path}: contains no sentence")
     return sentences
 
 
-def _blocks(file: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
-    """Numbered lines of each sentence, comments left out."""
-    numbered = ((number, line.rstrip("\n")) for number, line in enumerate(file, 1))
-    for filled, lines in groupby(numbered, key=lambda pair: bool(pair[1].strip())):
-        words = [(number, line) for number, line in lines if not line.startswith("#")]
-        if filled and words:
-            yield words
-
-
-def _sentence(lines: list[tuple[int, str]], where: str) -> Sentence:
+def _sentence(lines: list[tuple[int, str]], path: Path) -> Sentence:
+    """A sentence from its lines with their numbers."""
+    words = []
     for number, line in lines:
+        where = f"{path}, line {number}"
         if (columns := line.count("\t") + 1) != 10:
-            raise TreebankError(f"{where}, line {number}: has {columns} columns; 10 are required, separated by tabs")
-    try:
-        tokens = conllu.parse("\n".join(line for _, line in lines) + "\n\n", field_parsers=UNPARSED)[0]
-    except ParseException:
-        raise TreebankError(_broken_line(lines, where)) from None
-    words = [(number, token) for (number, _), token in zip(lines, tokens) if isinstance(token["id"], int)]
-    for place, (number, token) in enumerate(words, 1):
-        if token["id"] != place:
-            raise TreebankError(f"{where}, line {number}: word {token['id']} instead of word {place}; renumber it")
-        if token["head"] is None or not token["deprel"] or token["deprel"] == "_":
-            raise TreebankError(f"{where}, line {number}: word {place} has no head or no label (columns 7 and 8)")
-    heads = tuple(token["head"] for _, token in words)
-    if fault := tree_fault(heads):
-        raise TreebankError(f"{where}, lines {lines[0][0]} to {lines[-1][0]}: not a tree: {fault}; fix column 7")
-    form, upos, deprel = (tuple(token[name] or "_" for _, token in words) for name in ("form", "upos", "deprel"))
-    return Sentence(form, upos, heads, deprel)
-
-
-def _broken_line(lines: list[tuple[int, str]], where: str) -> str:
-    """Which line is broken, and why."""
-    for number, line in lines:
+            raise TreebankError(f"{where}: has {columns} columns; 10 are required, separated by tabs")
         try:
-            conllu.parse(line + "\n\n")
+            token = parse_line(line, DEFAULT_FIELDS, READ)
         except ParseException as error:
-            return f"{where}, line {number}: {error}"
-    return f"{where}, lines {lines[0][0]} to {lines[-1][0]}: not a CoNLL-U sentence"
+            raise TreebankError(f"{where}: {error}") from None
+        if not isinstance(token["id"], int):
+            continue
+        if token["id"] != len(words) + 1:
+            raise TreebankError(f"{where}: word {token['id']} instead of word {len(words) + 1}; renumber it")
+        if token["head"] is None or token["deprel"] in ("", "_"):
+            raise TreebankError(f"{where}: word {token['id']} has no head or no label (columns 7 and 8)")
+        words.append((token["form"] or "_", token["upos"] or "_", token["head"], token["deprel"]))
+    return _tree(words, f"{path}, lines {lines[0][0]} to {lines[-1][0]}")
+
+
+def _tree(words: list[tuple[str, str, int, str]], where: str) -> Sentence:
+    """The sentence of (word, tag, head, label), whose heads are checked."""
+    if fault := tree_fault([head for _, _, head, _ in words]):
+        raise TreebankError(f"{where}: not a tree: {fault}; fix the heads")
+    return Sentence(*zip(*words))
 
 
 @dataclass(frozen=True)
@@ -161,7 +138,7 @@ def load_treebank(source: str) -> Treebank:
     path = Path(source).expanduser()
     if path.is_dir():
         return Treebank(**{part: read_conllu(_file_of(path, part)) for part in PARTS})
-    return _cut(read_conllu(path), str(path))
+    return _cut(read_conllu(path), path)
 
 
 def _file_of(folder: Path, part: str) -> Path:
@@ -169,14 +146,12 @@ def _file_of(folder: Path, part: str) -> Path:
     found = [path for path in files if part in path.name.lower()]
     if len(found) != 1:
         names = ", ".join(path.name for path in found or files) or "none"
-        raise TreebankError(
-            f"{folder}: one .conllu file is required for each of train, dev and test; for {part!r} there are {len(found)} "
-            f"({names}). Rename one, or give a single file, which is cut in three"
-        )
+        what = f"one .conllu file is required for {part!r}, there are {len(found)} ({names}); rename one"
+        raise TreebankError(f"{folder}: {what}, or give a single file, which is cut in three")
     return found[0]
 
 
-def _cut(sentences: list[Sentence], where: str) -> Treebank:
+def _cut(sentences: list[Sentence], path: Path) -> Treebank:
     known: set[tuple[str, ...]] = set()
     parts: dict[str, list[Sentence]] = {part: [] for part in PARTS}
     for i, sentence in enumerate(sentences):
@@ -185,11 +160,8 @@ def _cut(sentences: list[Sentence], where: str) -> Treebank:
             parts[part].append(sentence)
         known.add(sentence.words)
     if not all(parts.values()):
-        raise TreebankError(f"{where}: {len(sentences)} sentences are too few to cut in three; give a folder of parts")
+        raise TreebankError(f"{path}: {len(sentences)} sentences are too few to cut in three; give a folder of parts")
     return Treebank(**parts)
-
-
-UD_ON_THE_HUB = "universal-dependencies/universal_dependencies"
 
 
 def _of_hub(name: str) -> Treebank:
@@ -199,13 +171,12 @@ def _of_hub(name: str) -> Treebank:
     name = name or UD_ON_THE_HUB
     parts = {}
     for part, split in zip(PARTS, ("train", "validation", "test")):
+        where = f"hub:{name}:{config}, {split}"
         try:
             rows = load_dataset(name, config, split=split)
         except Exception as error:  # datasets, the hub's client and the network each raise their own
-            what = f"hub:{name}:{config}, part {split}, could not be read ({error}); is there a network, is the name right?"
-            raise TreebankError(what) from error
-        where = f"hub:{name}, {split}, row"
-        parts[part] = [sentence_of_row(row, rows.features, f"{where} {i}") for i, row in enumerate(rows)]
+            raise TreebankError(f"{where}: not readable ({error}); is there a network, is the name right?") from error
+        parts[part] = [sentence_of_row(row, rows.features, f"{where}, row {i}") for i, row in enumerate(rows)]
     return Treebank(**parts)
 
 
@@ -219,11 +190,8 @@ def sentence_of_row(row: dict, features: dict, where: str) -> Sentence:
         tags = row["upos"]
         if tags and isinstance(tags[0], int):
             tags = [features["upos"].feature.int2str(tag) for tag in tags]
-        lines = zip(row["tokens"], tags, row["head"], row["deprel"], strict=True)
+        lines = list(zip(row["tokens"], tags, row["head"], row["deprel"], strict=True))
     except (KeyError, ValueError) as error:
         raise TreebankError(f"{where}: requires tokens, upos, head and deprel for each word ({error!r})") from None
-    words = [line for line in lines if str(line[2]).isdigit()]  # multiword tokens and empty nodes have no head
-    heads = tuple(int(line[2]) for line in words)
-    if fault := tree_fault(heads):
-        raise TreebankError(f"{where}: not a tree: {fault}")
-    return Sentence(*(tuple(line[i] for line in words) for i in (0, 1)), heads, tuple(line[3] for line in words))
+    # Multiword tokens and empty nodes have no head.
+    return _tree([(word, tag, int(head), label) for word, tag, head, label in lines if str(head).isdigit()], where)
