@@ -1,4 +1,6 @@
-"""Attachment scores against a second implementation, written from the definition, and what a parser says of sentences."""
+"""Attachment scores against a second implementation, written from the definition; early exit; speed."""
+
+import copy
 
 import numpy as np
 import pandas as pd
@@ -7,21 +9,14 @@ import torch
 
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary, length_batches
-from trm.parsing.evaluate import (
-    Evaluation,
-    attachment_scores,
-    evaluate,
-    parse,
-    sentence_interval,
-    speed,
-    trace,
-)
+from trm.parsing.evaluate import Evaluation, attachment_scores, decode, evaluate, sentence_interval, speed, trace
 from trm.parsing.params import Parsing
 from trm.parsing.train import Data, make_parser, with_halting
-from trm.parsing.treebank import Sentence, tree_fault
+from trm.parsing.treebank import tree_fault
 
 BANK = grammar.treebank(2, train=60, dev=1, test=40)
 VOCABULARY = Vocabulary.of(BANK.train, min_count=1)
+ENCODED = VOCABULARY.encode(BANK.test)
 SMALL = dict(hidden_size=16, num_heads=2, arc_size=12, label_size=6)
 
 
@@ -39,17 +34,28 @@ def model():
     return parser.eval()
 
 
+@torch.no_grad()
+def parse(model):
+    """(heads, names of the labels) of each test sentence, with early exit."""
+    found = {}
+    for places, batch in length_batches(ENCODED, model.device, 200):
+        assert batch["words"].numel() <= 200 or len(places) == 1
+        z, mask, _ = model.early_exit(batch)
+        found |= dict(zip(places, zip(*decode(model, z, mask)[:2])))
+    return [(heads, [VOCABULARY.labels[k] for k in labels]) for _, (heads, labels) in sorted(found.items())]
+
+
 def test_the_scores_are_those_of_the_trees_that_it_parses(model):
     """Counted word by word from parsed sentences, labels compared up to the colon, as the CoNLL 2018 evaluation does."""
-    found = evaluate(model, BANK.test)
+    found = evaluate(model, BANK.test, ENCODED)
     counts = {"words": 0, "heads": 0, "both": 0, "no_punct": 0, "heads_no_punct": 0}
-    for gold, said in zip(BANK.test, parse(model, BANK.test)):
-        assert not tree_fault(said.heads) and said.words == gold.words
+    for gold, (heads, labels) in zip(BANK.test, parse(model), strict=True):
+        assert not tree_fault(heads) and len(heads) == len(gold.words)
         for i in range(len(gold.words)):
-            head = gold.heads[i] == said.heads[i]
+            head = gold.heads[i] == heads[i]
             counts["words"] += 1
             counts["heads"] += head
-            counts["both"] += head and gold.labels[i].split(":")[0] == said.labels[i].split(":")[0]
+            counts["both"] += head and gold.labels[i].split(":")[0] == labels[i].split(":")[0]
             counts["no_punct"] += gold.labels[i] != "punct"
             counts["heads_no_punct"] += gold.labels[i] != "punct" and head
     metrics = found.metrics("test")
@@ -58,7 +64,7 @@ def test_the_scores_are_those_of_the_trees_that_it_parses(model):
     assert metrics["test/las"] == pytest.approx(counts["both"] / counts["words"])
     assert metrics["test/uas_no_punct"] == pytest.approx(counts["heads_no_punct"] / counts["no_punct"])
     assert metrics["test/uas_per_iteration"][-1] == metrics["test/uas"] and len(metrics["test/uas_per_iteration"]) == 3
-    quick = attachment_scores(model, BANK.test, VOCABULARY.encode(BANK.test), "test")
+    quick = attachment_scores(model, BANK.test, ENCODED, "test")
     assert quick == {name: pytest.approx(metrics[name]) for name in ("test/uas", "test/las", "test/mean_steps")}
     by_sentence = found.by_sentence()
     assert by_sentence["words"].tolist() == [len(s.words) for s in BANK.test]
@@ -66,7 +72,7 @@ def test_the_scores_are_those_of_the_trees_that_it_parses(model):
 
 
 def test_by_length_of_arc(model):
-    found = evaluate(model, BANK.test)
+    found = evaluate(model, BANK.test, ENCODED)
     rows = found.by_distance().set_index("arc")
     assert list(rows.index) == ["root", "1", "2", "3 to 4", "5 to 8", "9 to 16", "17+"]
     assert rows["words"].sum() == sum(len(s.words) for s in BANK.test) and rows.loc["root", "words"] == len(BANK.test)
@@ -89,15 +95,14 @@ def test_a_hand_worked_evaluation():
     heads, labels = found.at_exit
     assert heads.tolist() == [True, False, True] and labels.tolist() == [True, False, False]
     metrics = found.metrics("x")
-    assert (
-        metrics["x/uas"] == pytest.approx(2 / 3) and metrics["x/uas_no_punct"] == 0.5 and metrics["x/mean_steps"] == 1.5
-    )
+    assert metrics["x/uas"] == pytest.approx(2 / 3)
+    assert metrics["x/uas_no_punct"] == 0.5 and metrics["x/mean_steps"] == 1.5
     assert metrics["x/uas_per_iteration"] == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_the_cross_entropy_is_of_the_right_head(model):
-    found = evaluate(model, BANK.test[:1])
-    _, batch = next(length_batches(VOCABULARY.encode(BANK.test[:1]), model.device))
+    found = evaluate(model, BANK.test[:1], ENCODED[:1])
+    _, batch = next(length_batches(ENCODED[:1], model.device))
     unrolled = model.unroll(batch)
     arcs = model.score(unrolled.states[-1], unrolled.mask)[0][0].detach()
     wanted = [-arcs[i].log_softmax(-1)[head].item() for i, head in enumerate(BANK.test[0].heads)]
@@ -106,71 +111,48 @@ def test_the_cross_entropy_is_of_the_right_head(model):
 
 @pytest.mark.parametrize("mode", ["entropy", "halting"])
 def test_where_a_sentence_stops_is_where_its_tree_comes_from(model, mode):
-    """The trees of `parse`, which stops early, are those of `evaluate`, which does not, at each sentence's own step."""
-    middle = float(np.median(evaluate(model, BANK.test).entropy[:, 0]))
-    stopping = with_halting(model, mode, middle)
+    """The trees of early exit are those of `evaluate`, which computes all iterations, at each sentence's own step."""
+    middle = float(np.median(evaluate(model, BANK.test, ENCODED).entropy[:, 0]))
+    stopping = with_halting(copy.deepcopy(model), mode, middle)
     with torch.no_grad():
-        before = model.halt.bias.clone()
-        model.halt.bias.fill_(-0.2)
-    found = evaluate(stopping, BANK.test)
-    said = parse(stopping, BANK.test)
-    right = [head == own for s, p in zip(BANK.test, said) for head, own in zip(s.heads, p.heads)]
+        stopping.halt.bias.fill_(-0.2)
+    found = evaluate(stopping, BANK.test, ENCODED)
+    right = [gold == own for s, (heads, _) in zip(BANK.test, parse(stopping)) for gold, own in zip(s.heads, heads)]
     assert found.at_exit[0].tolist() == right
     if mode == "entropy":
         assert 1 < found.steps.mean() < 3
-    with torch.no_grad():
-        model.halt.bias.copy_(before)
     assert model.config.halting_mode == "fixed", "the model itself is as it was"
 
 
-def test_batches_hold_every_sentence_once_within_their_bound():
-    encoded = VOCABULARY.encode(BANK.test)
-    seen = []
-    for places, batch in length_batches(encoded, torch.device("cpu"), 200):
-        assert batch["words"].numel() <= 200 or len(places) == 1
-        seen += places.tolist()
-    assert sorted(seen) == list(range(len(encoded)))
-
-
 def test_a_trace_of_one_sentence(model):
-    one = BANK.test[0]
-    seen = trace(model, one)
-    n = len(one.words)
+    seen, n = trace(model, ENCODED[0]), len(BANK.test[0].words)
     assert seen.weights.shape == (3, n, 2) and np.allclose(seen.weights.sum(-1), 1, atol=1e-5)
     assert seen.attention.shape == (3, n, n) and np.allclose(seen.attention.sum(-1), 1, atol=1e-5)
-    (said,) = parse(model, [one])
-    assert seen.trees[-1] == (list(said.heads), list(said.labels))
-
-
-def test_words_alone_can_be_parsed(model):
-    words = ("Zorp", "sees", "the", "cats", ".")
-    (said,) = parse(model, [Sentence.of(words)])
-    assert said.words == words and not tree_fault(said.heads) and set(said.labels) <= set(VOCABULARY.labels)
+    heads, labels = parse(model)[0]
+    assert seen.trees[-1] == (heads.tolist(), labels)
 
 
 def test_speed_counts_both_parts(model):
-    found = speed(model, VOCABULARY.encode(BANK.test), batch_size=16, rounds=1)
+    found = speed(model, ENCODED, batch_size=16, rounds=1)
     assert found["parse/sentences_per_second"] > 0 and found["parse/decoding_over_encoder"] > 0
 
 
-def made_sentences(shares, seeds=3, sentences=400):
+def made_sentences(shares, seeds=range(3), sentences=400):
     """A table of right heads per sentence; the same sentences are hard for every arm: arm -> UAS."""
     words = np.random.default_rng(0).integers(3, 30, sentences)
-    of_word = np.repeat(np.arange(sentences), words)
-    rows = []
-    for seed in range(seeds):
+    of_word, rows = np.repeat(np.arange(sentences), words), []
+    for seed in seeds:
         hard = np.random.default_rng([seed, 7]).random(words.sum())
         for arm, share in shares.items():
-            right = np.bincount(of_word, hard < share)
-            rows.append(pd.DataFrame({"right": right, "words": words}).rename_axis("sentence").reset_index())
-            rows[-1] = rows[-1].assign(arm=arm, seed=seed)
+            table = {"sentence": range(sentences), "right": np.bincount(of_word, hard < share), "words": words}
+            rows.append(pd.DataFrame(table).assign(arm=arm, seed=seed))
     return pd.concat(rows)
 
 
 def test_the_interval_over_sentences_against_its_normal_limit():
     """For many sentences the bootstrap of a ratio has the spread of the delta method; seeds of one arm alone do not count."""
     rows = made_sentences({"one_iteration": 0.8, "standard": 0.82})
-    low, high = sentence_interval(rows, "standard", "one_iteration", 4000)
+    low, high = sentence_interval(rows, "standard", "one_iteration", 4000, 0.95)
     right = rows.groupby(["arm", "sentence"])["right"].mean()
     gain = (right["standard"] - right["one_iteration"]).to_numpy()
     words = rows.groupby("sentence")["words"].first().to_numpy()
@@ -178,5 +160,5 @@ def test_the_interval_over_sentences_against_its_normal_limit():
     spread = np.sqrt(((gain - share * words) ** 2).sum()) / words.sum()
     assert (low + high) / 2 == pytest.approx(share, abs=0.1 * spread)
     assert (high - low) / 2 == pytest.approx(1.96 * spread, rel=0.1)
-    more = pd.concat([rows, made_sentences({"standard": 0.1}, seeds=1).assign(seed=9)])
-    assert sentence_interval(more, "standard", "one_iteration", 4000) == (low, high)
+    more = pd.concat([rows, made_sentences({"standard": 0.1}, seeds=[9])])
+    assert sentence_interval(more, "standard", "one_iteration", 4000, 0.95) == (low, high)

@@ -2,7 +2,9 @@
 
 import gzip
 import lzma
+from unittest.mock import Mock
 
+import datasets
 import pytest
 
 from trm.parsing.treebank import UD_ON_THE_HUB, Sentence, TreebankError, load_treebank, read_conllu, sentence_of_row
@@ -35,32 +37,34 @@ def test_words_alone_are_read(tmp_path):
         ("\t2\tadvmod\t_\t_", "\tx\tadvmod\t_\t_", "line 5: Failed parsing field 'head'"),
         ("\t2\tadvmod\t_\t_", "\t2\tadvmod", "line 5: has 8 columns"),
         ("\t2\tadvmod", "\t_\tadvmod", "line 5: word 3 has no head"),
-        ("\t2\tadvmod", "\t9\tadvmod", "lines 2 to 7: not a tree: word 3 has the head 9, and there are 4 words"),
-        ("\t2\tadvmod", "\t0\tadvmod", "not a tree: 2 words have the head 0"),
-        ("\t2\tadvmod", "\t3\tadvmod", "not a tree: word 3 is its own ancestor"),
+        ("\t2\tadvmod", "\t9\tadvmod", "lines 2 to 7: not a tree: a head is outside 0 to 4"),
+        ("\t2\tadvmod", "\t0\tadvmod", "lines 2 to 7: not a tree: 2 words have the head 0"),
+        ("\t2\tadvmod", "\t3\tadvmod", "lines 2 to 7: not a tree: word 3 is its own ancestor"),
         ("4\this", "5\this", "line 7: word 5 instead of word 4"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, old, new, message):
     assert GOOD.count(old) == 1
     (tmp_path / "a.conllu").write_text(GOOD.replace(old, new))
-    with pytest.raises(TreebankError, match=f"a.conllu, {message}|a.conllu, lines 2 to 7: {message}"):
+    with pytest.raises(TreebankError, match=f"a.conllu, {message}"):
         read_conllu(tmp_path / "a.conllu")
 
 
-def test_files_that_are_none(tmp_path):
-    for name, content, message in (
-        ("a.txt", "x", "not a .conllu file"),
-        ("a.conllu", "\n# x\n\n", "contains no sentence"),
-    ):
-        (tmp_path / name).write_text(content)
-        with pytest.raises(TreebankError, match=message):
-            read_conllu(tmp_path / name)
-    with pytest.raises(TreebankError, match="no such file"):
-        read_conllu(tmp_path / "nowhere.conllu")
-    (tmp_path / "b.conllu.xz").write_bytes(lzma.compress(GOOD.encode())[:-20])
-    with pytest.raises(TreebankError, match="cannot be read to its end"):
-        read_conllu(tmp_path / "b.conllu.xz")
+BROKEN = {
+    "a.txt": (b"x", "not a .conllu file"),
+    "a.conllu": (b"\n# x\n\n", "contains no sentence"),
+    "b.conllu": (None, "no such file"),
+    "b.conllu.xz": (lzma.compress(GOOD.encode())[:-20], "cannot be read to its end"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_files_that_are_none(tmp_path, name):
+    content, message = BROKEN[name]
+    if content:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TreebankError, match=message):
+        read_conllu(tmp_path / name)
 
 
 def test_crossing_arcs():
@@ -78,16 +82,12 @@ def test_a_real_treebank(real_data):
     assert sum(words.values()) == 254_818 and words["train"] == 204_577
     assert all(len(s.words) == len(s.heads) == len(s.labels) == len(s.tags) for s in parts["test"])
     assert any(not s.is_projective for s in parts["dev"])
+    assert max(load_treebank(str(real_data / "ud_ewt")).shared().values()) < 0.06 * 2000
 
 
 def conllu(sentences):
-    """Sentences as CoNLL-U."""
-    lines = []
-    for s in sentences:
-        for i, (word, tag, head, label) in enumerate(zip(s.words, s.tags, s.heads, s.labels), 1):
-            lines.append(f"{i}\t{word}\t_\t{tag}\t_\t_\t{head}\t{label}\t_\t_")
-        lines.append("")
-    return "\n".join(lines) + "\n"
+    """The sentences of `flat` as CoNLL-U."""
+    return "".join(f"1\t{s.words[0]}\t_\tX\t_\t_\t0\troot\t_\t_\n2\tb\t_\tX\t_\t_\t1\tdep\t_\t_\n\n" for s in sentences)
 
 
 def flat(*names):
@@ -102,11 +102,11 @@ def test_a_folder_has_a_file_for_each_part(tmp_path):
     assert bank.train == flat(*"xyz") and bank.dev == flat(*"xq") and bank.test == flat(*"pzy")
     assert bank.shared() == {"dev": 1, "test": 2}
     (tmp_path / "xx_ud-dev.conllu").rename(tmp_path / "xx.conllu")
-    with pytest.raises(TreebankError, match="for 'dev' there are 0 .*single file"):
+    with pytest.raises(TreebankError, match="for 'dev', there are 0 .*single file"):
         load_treebank(str(tmp_path))
     (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")))
     (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")))
-    with pytest.raises(TreebankError, match="for 'dev' there are 2 .dev_a.conllu, dev_b.conllu"):
+    with pytest.raises(TreebankError, match="for 'dev', there are 2 .dev_a.conllu, dev_b.conllu"):
         load_treebank(str(tmp_path))
 
 
@@ -129,10 +129,7 @@ ROW = {
 
 
 def test_rows_of_the_hub(monkeypatch):
-    import datasets
-
-    rows = datasets.Dataset.from_list([ROW])
-    asked = []
+    rows, asked = datasets.Dataset.from_list([ROW]), []
 
     def load_dataset(name, config, split):
         asked.append((name, config, split))
@@ -148,25 +145,15 @@ def test_rows_of_the_hub(monkeypatch):
     assert asked[-1] == ("me/mine", "xx", "test")
     numbered = datasets.Features({"upos": datasets.Sequence(datasets.ClassLabel(names=["_", "PART", "PRON", "VERB"]))})
     assert sentence_of_row({**ROW, "upos": [2, 0, 3, 1, 2]}, numbered, "row") == wanted
-    with pytest.raises(TreebankError, match="row 7: not a tree: 2 words have the head 0"):
-        sentence_of_row({**ROW, "head": ["0", "None", "0", "2", "2"]}, {}, "row 7")
-    with pytest.raises(TreebankError, match="requires tokens, upos, head and deprel"):
-        sentence_of_row({"tokens": ["a"]}, {}, "row")
+    for broken, message in (
+        ({**ROW, "head": ["0", "None", "0", "2", "2"]}, "row 7: not a tree: 2 words have the head 0"),
+        ({"tokens": ["a"]}, "row 7: requires tokens, upos, head and deprel"),
+    ):
+        with pytest.raises(TreebankError, match=message):
+            sentence_of_row(broken, {}, "row 7")
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
-    import datasets
-
-    def fails(*args, **options):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", fails)
-    with pytest.raises(TreebankError, match="en_ewt, part train, could not be read .no route.; is there a network"):
+    monkeypatch.setattr(datasets, "load_dataset", Mock(side_effect=ConnectionError("no route")))
+    with pytest.raises(TreebankError, match="en_ewt, train: not readable .no route.; is there a network"):
         load_treebank("hub:en_ewt")
-
-
-def test_the_parts_of_a_real_treebank_share_few_sentences(real_data):
-    bank = load_treebank(str(real_data / "ud_ewt"))
-    train = [" ".join(s.words) for s in bank.train]
-    by_text = {part: sum(" ".join(s.words) in set(train) for s in getattr(bank, part)) for part in ("dev", "test")}
-    assert bank.shared() == by_text and max(by_text.values()) < 0.06 * 2000

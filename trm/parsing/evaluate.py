@@ -21,7 +21,8 @@ from trm.parsing.decode import best_tree
 from trm.parsing.model import Parser
 from trm.parsing.treebank import Sentence
 
-ARC_LENGTHS = {"root": 0, "1": 1, "2": 2, "3 to 4": 4, "5 to 8": 8, "9 to 16": 16, "17+": np.inf}  # the longest, in words
+# The longest arcs of each kind, in words.
+ARC_LENGTHS = {"root": 0, "1": 1, "2": 2, "3 to 4": 4, "5 to 8": 8, "9 to 16": 16, "17+": np.inf}
 
 
 @torch.no_grad()
@@ -134,7 +135,7 @@ def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dic
     )
 
 
-def sentence_interval(sentences: pd.DataFrame, arm: str, baseline: str, resamples: int, coverage: float = 0.95) -> tuple:
+def sentence_interval(sentences: pd.DataFrame, arm: str, baseline: str, resamples: int, coverage: float) -> tuple:
     """Bootstrap interval (low, high) of the difference in UAS of two arms over test sentences, of the seeds that both have.
 
     sentences: arm, seed, sentence, right, words; a row per run and sentence (`Evaluation.by_sentence`).
@@ -147,7 +148,7 @@ def sentence_interval(sentences: pd.DataFrame, arm: str, baseline: str, resample
 
 @dataclass(frozen=True)
 class Trace:
-    """What a parser computes in each of S iterations on one sentence of n words."""
+    """What a parser computes in S iterations on a sentence of n words."""
 
     trees: list[tuple[list[int], list[str]]]  # heads and labels
     weights: np.ndarray  # (S, n, N) of the controller
@@ -168,8 +169,8 @@ def trace(model: Parser, arrays: dict[str, np.ndarray]) -> Trace:
 
 @torch.no_grad()
 def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: int = 3) -> dict[str, float]:
-    """Sentences per second in batches of `batch_size` of similar length, and the time of scoring and decoding over the time of
-    the encoder (embedding, convolutions, iterations). Best of `rounds`."""
+    """Sentences per second in batches of similar length, and the time of scoring and decoding over that of the rest (embedding,
+    convolutions, iterations). Best of `rounds`."""
     order = np.argsort([len(arrays["words"]) for arrays in encoded], kind="stable")
     parts = np.array_split(order, max(round(len(order) / batch_size), 1))
     batches = [batch_on(model.device, [encoded[i] for i in part]) for part in parts]

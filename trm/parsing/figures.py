@@ -28,7 +28,6 @@ PLAIN = ("encoder", "layer", "untied", "transformer")  # arms without iterations
 
 
 def _style(arm: str) -> dict:
-    """Keywords of a line of an arm."""
     color, marker, name = ARMS.get(arm, ("#555555", ".", arm))
     return {"color": color, "marker": marker, "label": name, "markersize": 4}
 
@@ -67,16 +66,14 @@ def arms(rows: pd.DataFrame) -> Figure:
 
 def by_iteration(rows: pd.DataFrame) -> Figure:
     """UAS, cross-entropy of the head and routing entropy after each iteration: mean over seeds, bars of one std."""
-    panels = {"uas": ("UAS on test (%)", 100), "loss": ("cross-entropy of the head (nats)", 1),
-              "routing_entropy": ("routing entropy (nats)", 1)}  # fmt: skip
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
-    for ax, (name, (label, scale)) in zip(axes, panels.items()):
+    labels = ("UAS on test", "cross-entropy of the head (nats)", "routing entropy (nats)")
+    for ax, name, label in zip(axes, ("uas", "loss", "routing_entropy"), labels):
         columns = [column for column in rows if column.startswith(f"test/{name}_per_iteration_")]
         iterations = [int(column.rsplit("_", 1)[1]) for column in columns]
         for arm, part in rows[~rows["arm"].isin(PLAIN)].groupby("arm", sort=False):
-            values = scale * part[columns]
-            spread = values.std() if len(part) > 1 else None
-            ax.errorbar(iterations, values.mean(), spread, capsize=3, **_style(arm))
+            spread = part[columns].std() if len(part) > 1 else None
+            ax.errorbar(iterations, part[columns].mean(), spread, capsize=3, **_style(arm))
         ax.set(xlabel="iteration", ylabel=label, xticks=iterations)
     if axes[1].get_legend_handles_labels()[0]:
         axes[1].legend(fontsize=8, frameon=False)
@@ -94,37 +91,30 @@ def by_distance(rows: pd.DataFrame) -> Figure:
         panels[1].plot(names, line - base, linewidth=1, **_style(arm))
     for ax, label in zip(panels, ("UAS on test (%)", f"difference to {_style(base.name)['label']} (points)")):
         ax.set(xlabel="length of the arc (words)", ylabel=label)
-    tidy(figure)
-    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, frameon=False, ncols=5, loc="lower center")
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
-    return figure
+    panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    return tidy(figure)
 
 
 def draw_arcs(ax: Axes, words: Sequence[str], heads: Sequence[int], labels: Sequence[str], gold: Sequence[int]) -> None:
     """A tree above its words: green arcs agree with `gold`; red ones do not, and the right one is dotted."""
-    heights = [1.0]
+    highest = 1.0
     for place, (head, label, right) in enumerate(zip(heads, labels, gold), 1):
-        heights.append(_arc(ax, place, head, RIGHT if head == right else WRONG, label))
-        if head != right:
-            heights.append(_arc(ax, place, right, "#999999", "", ":"))
-    for place, word in enumerate(words, 1):
-        ax.text(place, -0.25, word, ha="center", va="top", fontsize=8.5, rotation=30, rotation_mode="default")
-    ax.set(xlim=(0.3, len(words) + 0.7), ylim=(-1.6, max(heights) + 0.9))
+        arcs = [(head, RIGHT if head == right else WRONG, label, "-")]
+        arcs += [(right, "#999999", "", ":")] if head != right else []
+        for start, color, text, style in arcs:
+            middle, height = (start + place) / 2, 0.45 * abs(start - place) ** 0.8 + 0.35
+            if start:
+                arc = Arc((middle, 0), abs(start - place), 2 * height, theta2=180, color=color, linestyle=style)
+                ax.add_patch(arc)
+                ax.plot(place, 0, marker="v", color=color, markersize=4)
+                ax.text(middle, height + 0.03, text, ha="center", va="bottom", fontsize=6.5, color=color)
+                highest = max(highest, height)
+            else:
+                ax.annotate("", (place, 0), (place, 1.1), arrowprops={"arrowstyle": "->", "color": color})
+                ax.text(place + 0.08, 1.1, "root", fontsize=6.5, color=color)
+        ax.text(place, -0.25, words[place - 1], ha="center", va="top", fontsize=8.5, rotation=30)
+    ax.set(xlim=(0.3, len(words) + 0.7), ylim=(-1.6, highest + 0.9))
     ax.axis("off")
-
-
-def _arc(ax: Axes, place: int, head: int, color: str, label: str, style: str = "-") -> float:
-    """Draw the arc from `head` to `place`; returns its height."""
-    if not head:
-        ax.annotate("", (place, 0), (place, 1.1), arrowprops={"arrowstyle": "->", "color": color})
-        ax.text(place + 0.08, 1.1, "root", fontsize=6.5, color=color)
-        return 1.2
-    width, middle = abs(head - place), (head + place) / 2
-    height = 0.45 * width**0.8 + 0.35
-    ax.add_patch(Arc((middle, 0), width, 2 * height, theta2=180, color=color, linestyle=style, linewidth=1.1))
-    ax.plot(place, 0, marker="v", color=color, markersize=4)
-    ax.text(middle, height + 0.03, label, ha="center", va="bottom", fontsize=6.5, color=color)
-    return height
 
 
 def iterations_of_sentence(words: Sequence[str], gold: Sequence[int], trace: Trace) -> Figure:
@@ -140,8 +130,7 @@ def iterations_of_sentence(words: Sequence[str], gold: Sequence[int], trace: Tra
         attention.set_xticks(range(n), words, fontsize=6.5, rotation=90)
         attention.set_title("attention of the weighted heads", fontsize=9)
         image = weights.imshow(trace.weights[i], cmap="Oranges", vmin=0, vmax=1, aspect="auto")
-        weights.set(xticks=range(trace.weights.shape[-1]), yticks=[], xlabel="head")
-        weights.set_title("weight of each head", fontsize=9)
+        weights.set(xticks=range(trace.weights.shape[-1]), yticks=[], xlabel="weight of each head")
         figure.colorbar(image, ax=weights, fraction=0.08)
     figure.tight_layout()
     return figure

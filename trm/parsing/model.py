@@ -2,12 +2,10 @@
 
     words -> `WordEncoder` -> x -> `PointerBlock`, max_inner_iters times -> z_1, z_2, ... -> `Biaffine` on each of them
 
-After every iteration the same biaffine scorer gives a tree, so that each iteration can be supervised and parsing can stop
-early. Simplified: the block sees x in the first iteration alone. Padding is masked: a sentence is parsed as if it were alone.
+Each iteration can be supervised and be the last. Simplified: the block sees x in the first iteration alone.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, Self
 
 import torch
@@ -77,18 +75,12 @@ class ParserConfig(ParserParams):
         return subset(cls, params, **sizes)
 
 
-class SharedDropout(nn.Module):
-    """Dropout that drops the same channels at every word of a sentence (Gal and Ghahramani, arXiv 1512.05287). (B, T, D)."""
-
-    def __init__(self, prob: float):
-        super().__init__()
-        self.prob = prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and self.prob):
-            return x
-        keep = torch.rand(len(x), 1, x.shape[-1], device=x.device, dtype=x.dtype) >= self.prob
-        return x * (keep.to(x.dtype) / (1 - self.prob))
+def shared_dropout(x: Tensor, prob: float, training: bool) -> Tensor:
+    """Dropout of the same channels at every word of a sentence (Gal and Ghahramani, arXiv 1512.05287): (B, T, D)."""
+    if not training or not prob:
+        return x
+    keep = torch.rand(len(x), 1, x.shape[-1], device=x.device, dtype=x.dtype) >= prob
+    return x * (keep.to(x.dtype) / (1 - prob))
 
 
 class GatedConvolution(nn.Module):
@@ -112,7 +104,7 @@ class WordEncoder(nn.Module):
     def __init__(self, config: ParserConfig):
         super().__init__()
         D = config.hidden_size
-        self.word_dropout = config.word_dropout
+        self.config = config
         self.words = nn.Embedding(config.num_words, D, padding_idx=PAD)
         self.affixes = nn.EmbeddingBag(AFFIX_ROWS, D, mode="sum", padding_idx=0)
         self.tags = nn.Embedding(config.num_tags, D, padding_idx=PAD) if config.use_upos else None
@@ -122,12 +114,11 @@ class WordEncoder(nn.Module):
                 nn.init.normal_(table.weight, std=std)
                 table.weight.data[0] = 0
         self.layers = nn.ModuleList(GatedConvolution(D, config.conv_width) for _ in range(config.conv_layers))
-        self.drop, self.inner_drop = SharedDropout(config.dropout), SharedDropout(config.inner_dropout)
 
     def forward(self, batch: dict[str, Tensor], mask: Tensor) -> Tensor:
-        words = batch["words"]
-        if self.training and self.word_dropout:
-            hide = torch.rand(words.shape, device=words.device) < self.word_dropout
+        c, words = self.config, batch["words"]
+        if self.training and c.word_dropout:
+            hide = torch.rand(words.shape, device=words.device) < c.word_dropout
             words = words.masked_fill(hide & (words != PAD), UNKNOWN)
         known = self.words(words)
         rest = self.affixes(batch["affixes"].flatten(0, 1)).view_as(known)
@@ -135,9 +126,9 @@ class WordEncoder(nn.Module):
             rest = rest + self.tags(batch["tags"])
         if self.states:
             rest = rest + self.states(batch["states"].to(known))
-        x = self.drop(residual_norm(known, rest))
+        x = shared_dropout(residual_norm(known, rest), c.dropout, self.training)
         for layer in self.layers:
-            x = residual_norm(x, self.inner_drop(layer(x, mask)))
+            x = residual_norm(x, shared_dropout(layer(x, mask), c.inner_dropout, self.training))
         return x
 
 
@@ -184,7 +175,6 @@ class PointerBlock(nn.Module):
         self.qkv_proj, self.o_proj = Linear(D, 3 * D), Linear(D, D)
         self.mlp = SwiGLU(D, inner)
         self.controller = Controller(config) if routed else None
-        self.drop = SharedDropout(config.inner_dropout)
 
     def forward(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """z (B, T, D), mask (B, T, 1) -> z after this iteration, the controller's memory, weights (B, T, N) or None."""
@@ -199,8 +189,8 @@ class PointerBlock(nn.Module):
             logits, memory = self.controller(z, memory)
             weights = route(logits, c.routing, c.top_k, c.temperature, self.training)
             heads = heads * (c.num_heads * weights).unsqueeze(-1)
-        z = residual_norm(z, self.drop(self.o_proj(heads.reshape(B, T, D))))
-        return residual_norm(z, self.drop(self.mlp(z))), memory, weights
+        z = residual_norm(z, shared_dropout(self.o_proj(heads.reshape(B, T, D)), c.inner_dropout, self.training))
+        return residual_norm(z, shared_dropout(self.mlp(z), c.inner_dropout, self.training)), memory, weights
 
     def heads(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys with rotary positions, and values: (B, N, T, D / N) each."""
@@ -222,20 +212,20 @@ class Biaffine(nn.Module):
     def __init__(self, config: ParserConfig):
         super().__init__()
         D, A, L = config.hidden_size, config.arc_size, config.label_size
-        self.sizes = (A, A, L, L)
+        self.sizes, self.dropout = (A, A, L, L), config.dropout
         self.mlps = nn.Linear(D, sum(self.sizes))
         self.root = nn.Parameter(torch.randn(A + L) * 0.1)
         self.arc = Linear(A, A)
         self.arc_bias = nn.Parameter(torch.zeros(A))
         self.label = nn.Parameter(torch.randn(L, config.num_labels * L) * L**-0.5 * 0.3)
         self.label_linear = nn.Linear(2 * L, config.num_labels)
-        self.drop = SharedDropout(config.dropout)
 
     def forward(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z (B, T, D) -> arcs (B, T, T + 1), -inf where the head is padding; label vectors of dependents (B, T, L) and of
         heads (B, T + 1, L)."""
         A, L = self.sizes[1:3]
-        dependent, head, label_dependent, label_head = self.drop(F.silu(self.mlps(z))).split(self.sizes, -1)
+        vectors = shared_dropout(F.silu(self.mlps(z)), self.dropout, self.training)
+        dependent, head, label_dependent, label_head = vectors.split(self.sizes, -1)
         arc_root, label_root = self.root.expand(len(z), 1, -1).split((A, L), -1)
         head, label_head = torch.cat((arc_root, head), 1), torch.cat((label_root, label_head), 1)
         arcs = (self.arc(dependent) + self.arc_bias) @ head.mT * A**-0.5
@@ -265,9 +255,7 @@ class Unrolled:
 class Parser(nn.Module, PyTorchModelHubMixin):
     """See the top of this file. `save_pretrained` and `from_pretrained` keep it as safetensors and JSON, with its vocabulary.
 
-    Args:
-        config: a `ParserConfig`, or the same as a dict (which is how config.json stores it).
-        vocabulary: a `Vocabulary` as a dict, kept beside the weights.
+    config: a `ParserConfig`, or the same as a dict, as config.json stores it. vocabulary: a `Vocabulary` as a dict.
     """
 
     def __init__(self, config: ParserConfig | dict, vocabulary: dict | None = None):
@@ -285,7 +273,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         self.tag = None if reads_tags else nn.Linear(config.hidden_size, config.num_tags)
 
     def iterate(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One iteration; where nothing is routed, all plain layers one after the other. As `PointerBlock.forward`."""
+        """One iteration (where nothing is routed, all plain layers), as `PointerBlock.forward`."""
         weights = None
         for block in self.blocks:
             z, memory, weights = block(z, mask, memory)
@@ -434,20 +422,15 @@ def routing_entropy(weights: Tensor, mask: Tensor) -> Tensor:
     return (entropy * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
 
 
-@lru_cache
-def _block_weights(config: ParserConfig) -> int:
-    """Entries of the matrices of the block, or of all plain layers."""
-    with torch.device("meta"):  # shapes alone
-        return sum(p.numel() for p in make_blocks(config).parameters() if p.ndim == 2)
-
-
 def parser_flops(config: ParserConfig, words: int, training: bool = False) -> int:
     """FLOPs of one sentence, all iterations; in training with the backward pass and a score per supervised iteration."""
     c, D, T, A, L = config, config.hidden_size, words, config.arc_size, config.label_size
     layers = {"pointer": 1, "layers": c.plain_layers, "none": 0}[c.block]
     iterations = c.max_inner_iters if c.block == "pointer" else 1
     encoder = c.conv_layers * c.conv_width * D * 2 * D + c.state_size * D
-    iteration = _block_weights(c) + layers * 2 * T * D  # with the scores of attention and what they weight
+    with torch.device("meta"):  # shapes alone
+        block = sum(p.numel() for p in make_blocks(c).parameters() if p.ndim == 2)
+    iteration = block + layers * 2 * T * D  # with the scores of attention and what they weight
     score = D * 2 * (A + L) + A * A + (T + 1) * A + c.num_labels * (L * L + L + 2 * L)
     tag = D * c.num_tags if training and c.tag_weight and not c.use_upos else 0
     scored = iterations if training and (c.deep_supervision or c.act_halting) else 1

@@ -50,10 +50,7 @@ class Parsing(RecursiveTraining, ParserParams):
     table: str = Field("", description="file for the arms' rows, such as book/results/05_ewt.csv; curves go beside it")
     resamples: int = Field(2000, ge=100, description="resamples of the bootstrap over sentences")
 
-    @field_validator("schedule")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        return known_schedule(value)
+    _known_schedule = field_validator("schedule")(known_schedule)
 
     @field_validator("arm", "baseline_arm")
     @classmethod
@@ -68,15 +65,12 @@ class Parsing(RecursiveTraining, ParserParams):
         if self.schedule != supervision.ADAPTIVE:
             checked_weights("schedule", self.schedule, self.max_inner_iters, self.supervision_weight)
         if self.hidden_size % unit:
-            name = f"parameter 'hidden_size' = {self.hidden_size}"
-            raise ValueError(f"{name} must be a multiple of 2 * num_heads = {unit}")
-        if self.act_halting and not halts:
             raise ValueError(
-                "parameter 'act_halting' = True trains the head that halting_mode 'halting' reads; give both"
+                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {unit}"
             )
-        if halts and not (self.act_halting or self.arm):
+        if halts != self.act_halting and not (halts and self.arm):
             raise ValueError(
-                "parameter 'halting_mode' = 'halting' reads a head that act_halting True trains; give both"
+                "halting_mode 'halting' reads the head that act_halting True trains: give both, or neither"
             )
         if self.block != "pointer" and (self.deep_supervision or self.act_halting or self.halting_mode != "fixed"):
             raise ValueError(f"parameter 'block' = {self.block!r} has no iterations to supervise or to stop after")

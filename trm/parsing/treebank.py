@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from conllu.exceptions import ParseException
-from conllu.parser import DEFAULT_FIELDS, parse_int_value, parse_id_value, parse_line
+from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_line
 
 from trm.errors import UserError
 
 PARTS = ("train", "dev", "test")
 OPENERS = {".xz": lzma.open, ".gz": gzip.open}
 UD_ON_THE_HUB = "universal-dependencies/universal_dependencies"
-READ = {"id": lambda line, i: parse_id_value(line[i]), "head": lambda line, i: parse_int_value(line[i])}  # the rest: text
+READ = {name: DEFAULT_FIELD_PARSERS[name] for name in ("id", "head")}  # all else is text
 
 
 class TreebankError(UserError):
@@ -61,14 +61,9 @@ def tree_fault(heads: Sequence[int] | np.ndarray) -> str:
 
 
 def read_conllu(path: str | Path) -> list[Sentence]:
-    """The sentences of a .conllu file (also .xz, .gz).
-
-    Raises:
-        TreebankError: no such file, another ending, a broken line, heads that are not a tree.
-    """
+    """The sentences of a .conllu file (also .xz, .gz); TreebankError where it is broken, or its heads are not a tree."""
     path = Path(path)
-    kind = path.with_suffix("").suffix if path.suffix in OPENERS else path.suffix
-    if kind != ".conllu":
+    if not path.name.endswith((".conllu", ".conllu.xz", ".conllu.gz")):
         raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
     try:
         with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
@@ -85,7 +80,6 @@ def read_conllu(path: str | Path) -> list[Sentence]:
 
 
 def _sentence(lines: list[tuple[int, str]], path: Path) -> Sentence:
-    """A sentence from its lines with their numbers."""
     words = []
     for number, line in lines:
         where = f"{path}, line {number}"
@@ -114,8 +108,6 @@ def _tree(words: list[tuple[str, str, int, str]], where: str) -> Sentence:
 
 @dataclass(frozen=True)
 class Treebank:
-    """Sentences of the three parts."""
-
     train: list[Sentence]
     dev: list[Sentence]
     test: list[Sentence]
@@ -129,10 +121,7 @@ class Treebank:
 def load_treebank(source: str) -> Treebank:
     """The parts of a folder (a file each, with train, dev or test in its name), of one file (80 %, 10 % and 10 %; a sentence of
     an earlier part is left out), or of "hub:CONFIG" (`UD_ON_THE_HUB`; "hub:NAME:CONFIG": another data set of that form).
-
-    Raises:
-        TreebankError: a part is missing, is ambiguous or is broken.
-    """
+    TreebankError: a part is missing, is ambiguous or is broken."""
     if source.startswith("hub:"):
         return _of_hub(source.removeprefix("hub:"))
     path = Path(source).expanduser()
@@ -181,11 +170,7 @@ def _of_hub(name: str) -> Treebank:
 
 
 def sentence_of_row(row: dict, features: dict, where: str) -> Sentence:
-    """A sentence from a row of the hub's data set: tokens, upos (names or numbers), head (numbers as text), deprel.
-
-    Raises:
-        TreebankError: a field is missing, or the heads are not a tree.
-    """
+    """A sentence from a row of the hub's data set: tokens, upos (names or numbers), head (numbers as text), deprel."""
     try:
         tags = row["upos"]
         if tags and isinstance(tags[0], int):

@@ -14,22 +14,16 @@ from trm.parsing.treebank import Sentence
 class WordStates:
     """States of an encoder of `transformers` for the words of sentences.
 
-    Args:
-        name: hub name, path, or package:NAME.
-        layers: how many of the last layers are averaged.
-        pool: "first" subword of a word, or their "mean".
-
-    Raises:
-        UserError: it cannot be loaded, or its tokenizer does not map subwords to words.
+    name: hub name, path, or package:NAME. layers: how many of the last are averaged. pool: "first" subword, or their "mean".
+    Raises UserError where it cannot be loaded, or its tokenizer does not map subwords to words.
     """
 
-    def __init__(self, name: str, layers: int = 4, pool: str = "mean", device: str = "cpu", precision: str = "float32"):
-        model, tokenizer = load_lm(name, precision)
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer.name_or_path, add_prefix_space=True
-        )  # as within a text
+    def __init__(self, name: str, layers: int, pool: str, device: str):
+        model, tokenizer = load_lm(name, "float32")
+        # Words as within a text.
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer.name_or_path, add_prefix_space=True)
         if not self.tokenizer.is_fast:
-            raise UserError(f"{name}: its tokenizer does not map subwords to words (a fast tokenizer is required)")
+            raise UserError(f"{name}: its tokenizer does not map subwords to words; take one with a fast tokenizer")
         self.model = model.base_model.eval().requires_grad_(False).to(device)
         self.layers, self.pool = layers, pool
         self.hidden_size = self.model.config.hidden_size
@@ -38,8 +32,7 @@ class WordStates:
 
     @torch.no_grad()
     def add_to(self, encoded: Sequence[dict], sentences: Sequence[Sentence], batch_size: int = 64) -> None:
-        """Put `states` (n, H) float32 into the arrays of each sentence of n words; zeros for words past the encoder's longest
-        input."""
+        """Put `states` (n, H) float32 into the arrays of each sentence; zeros for words past the encoder's longest input."""
         order = np.argsort([len(s.words) for s in sentences], kind="stable")
         for start in range(0, len(order), batch_size):
             some = order[start : start + batch_size]
@@ -54,11 +47,9 @@ class WordStates:
 
     def _pool(self, states: np.ndarray, word_of: list[int | None], n: int) -> np.ndarray:
         """The states of n words from those of their subwords (subwords, H); word_of: index of each subword's word."""
-        subwords = [(place, word) for place, word in enumerate(word_of) if word is not None]
-        if self.pool == "first":
-            subwords = [pair for k, pair in enumerate(subwords) if k == 0 or subwords[k - 1][1] != pair[1]]
-        words, count = np.zeros((n, states.shape[1]), np.float32), np.zeros(n)
-        for place, word in subwords:
-            words[word] += states[place]
-            count[word] += 1
-        return words / np.maximum(count, 1)[:, None].astype(np.float32)
+        words, count = np.zeros((n, states.shape[1]), np.float32), np.zeros((n, 1), np.float32)
+        for state, word in zip(states, word_of):
+            if word is not None and not (self.pool == "first" and count[word]):
+                words[word] += state
+                count[word] += 1
+        return words / np.maximum(count, 1)
