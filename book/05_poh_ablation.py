@@ -169,9 +169,8 @@ from trm.parsing.evaluate import evaluate, sentence_interval, speed, trace
 
 routed = next((r for r in reversed(list(results.values())) if r.model.config.block == "pointer"), None)
 if routed:
-    figure = figures.iterations_of_sentence(
-        sentence.words, sentence.heads, trace(routed.model, sentence, data.encoded["test"][shown])
-    )
+    traced = trace(routed.model, data.encoded["test"][shown])
+    figure = figures.iterations_of_sentence(sentence.words, sentence.heads, traced)
     figure.suptitle(routed.arm, y=1.01)
     run.save_figure(figure, "iterations")
 
@@ -188,9 +187,7 @@ short = [i for i, s in enumerate(data.treebank.test) if 5 <= len(s.words) <= 16]
 
 def draw(which):
     one = data.treebank.test[short[which]]
-    return figures.iterations_of_sentence(
-        one.words, one.heads, trace(routed.model, one, data.encoded["test"][short[which]])
-    )
+    return figures.iterations_of_sentence(one.words, one.heads, trace(routed.model, data.encoded["test"][short[which]]))
 
 
 if routed:

