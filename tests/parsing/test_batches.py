@@ -56,9 +56,8 @@ def test_a_batch_is_padded_with_what_stands_for_nothing():
 def encoded_sentences(count=300):
     sentences = grammar.treebank(1, train=count, dev=1, test=1).train
     encoded = Vocabulary.of(sentences, min_count=1).encode(sentences)
-    return [
-        arrays | {"heads": np.full_like(arrays["heads"], i)} for i, arrays in enumerate(encoded)
-    ]  # who is in a batch
+    # Heads tell who is in a batch.
+    return [arrays | {"heads": np.full_like(arrays["heads"], i)} for i, arrays in enumerate(encoded)]
 
 
 def members(batch):
@@ -104,7 +103,7 @@ def test_rows_are_filled_up_and_the_sentences_are_the_same():
 
 
 @pytest.mark.parametrize(
-    "lengths, tokens", [([10] * 200 + [400], 100), ([400] + [10] * 9, 50), ([3] * 7, 1), ([3] * 3, 99)]
+    "lengths, tokens", [([10] * 200 + [400], 100), ([400] + [10] * 9, 50), ([3] * 7, 1), ([3], 99)]
 )
 def test_no_batch_is_empty_however_long_a_sentence(lengths, tokens):
     encoded = [{"words": np.ones(n, int), "heads": np.full(n, i)} for i, n in enumerate(lengths)]

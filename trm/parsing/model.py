@@ -253,10 +253,7 @@ class Unrolled:
 
 
 class Parser(nn.Module, PyTorchModelHubMixin):
-    """See the top of this file. `save_pretrained` and `from_pretrained` keep it as safetensors and JSON, with its vocabulary.
-
-    config: a `ParserConfig`, or the same as a dict, as config.json stores it. vocabulary: a `Vocabulary` as a dict.
-    """
+    """See the top of this file. config: a `ParserConfig`, or a dict, as config.json stores it; vocabulary: also as a dict."""
 
     def __init__(self, config: ParserConfig | dict, vocabulary: dict | None = None):
         super().__init__()
@@ -309,8 +306,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
 
     def halting_steps(self, unrolled: Unrolled) -> Tensor:
         """Iterations after which each sentence stops by `halting_rule`: (B,) from 1 to S."""
-        rule = self.halting_rule
-        if rule is None:
+        if (rule := self.halting_rule) is None:
             return torch.full((len(unrolled.encoded),), self.num_iterations, device=self.device)
         if rule.signal == "entropy":
             return rule.steps(unrolled.entropy)
