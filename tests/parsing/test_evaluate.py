@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from trm.parsing import evaluate as evaluate_module
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary, length_batches
 from trm.parsing.evaluate import Evaluation, attachment_scores, decode, evaluate, sentence_interval, speed, trace
 from trm.parsing.params import Parsing
 from trm.parsing.train import Data, make_parser, with_halting
-from trm.parsing.treebank import tree_fault
+from trm.parsing.treebank import Sentence, tree_fault
 
 BANK = grammar.treebank(2, train=60, dev=1, test=40)
 VOCABULARY = Vocabulary.of(BANK.train, min_count=1)
@@ -43,6 +44,12 @@ def parse(model):
         z, mask, _ = model.early_exit(batch)
         found |= dict(zip(places, zip(*decode(model, z, mask)[:2])))
     return [(heads, [VOCABULARY.labels[k] for k in labels]) for _, (heads, labels) in sorted(found.items())]
+
+
+def test_sentences_of_ones_own_are_parsed(model):
+    found = evaluate_module.parse(model, [Sentence.of(s.words) for s in BANK.test])
+    assert [(s.heads, s.labels) for s in found] == [(tuple(heads), tuple(labels)) for heads, labels in parse(model)]
+    assert [s.words for s in found] == [s.words for s in BANK.test]
 
 
 def test_the_scores_are_those_of_the_trees_that_it_parses(model):

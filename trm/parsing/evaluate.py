@@ -6,7 +6,7 @@ UAS and LAS are those of the CoNLL 2018 evaluation on gold tokens: the share of 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from trm import stats
 from trm.losses import pad
-from trm.parsing.batches import batch_on, length_batches
+from trm.parsing.batches import Vocabulary, batch_on, length_batches
 from trm.parsing.decode import best_tree
 from trm.parsing.model import Parser
 from trm.parsing.treebank import Sentence
+from trm.parsing.word_states import WordStates
 
 # The longest arcs of each kind, in words.
 ARC_LENGTHS = {"root": 0, "1": 1, "2": 2, "3 to 4": 4, "5 to 8": 8, "9 to 16": 16, "17+": np.inf}
@@ -35,6 +36,21 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
     heads = torch.from_numpy(pad(trees, 0)).to(z.device)
     labels = model.score.labels(dependent, head, heads).argmax(-1).cpu().numpy()
     return trees, [row[:n] for row, n in zip(labels, lengths)], arcs
+
+
+@torch.no_grad()
+def parse(model: Parser, sentences: Sequence[Sentence]) -> list[Sentence]:
+    """`sentences` (such as `Sentence.of(words)`) with the heads and labels that the model predicts, with early exit."""
+    vocabulary, c = Vocabulary(**model.vocabulary), model.config
+    encoded, parsed = vocabulary.encode(sentences), list(sentences)
+    if c.state_size:
+        WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device)).add_to(encoded, sentences)
+    for indices, batch in length_batches(encoded, model.device):
+        z, mask, _ = model.early_exit(batch)
+        for i, heads, labels in zip(indices, *decode(model, z, mask)[:2]):
+            names = tuple(vocabulary.labels[label] for label in labels)
+            parsed[i] = replace(sentences[i], heads=tuple(heads.tolist()), labels=names)
+    return parsed
 
 
 def _plain_labels(model: Parser) -> np.ndarray:

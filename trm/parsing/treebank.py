@@ -36,6 +36,12 @@ class Sentence:
     heads: tuple[int, ...]
     labels: tuple[str, ...]
 
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Sentence":
+        """Words without a tree, to be parsed."""
+        n = len(words)
+        return cls(tuple(words), ("_",) * n, (0,) * n, ("_",) * n)
+
     @property
     def plain_labels(self) -> tuple[str, ...]:
         """Labels without their subtypes, as the CoNLL-18 evaluation compares them."""
