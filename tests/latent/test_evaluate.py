@@ -24,15 +24,8 @@ WORDS = torch.tensor(sorted({tokens_of(TOKENIZER, str(number))[0] for number in 
 
 def thinking(kind=LatentReasoner, most=40, **options):
     torch.manual_seed(0)
-    small = {
-        "num_words": len(WORDS),
-        "d_compressed": 8,
-        "num_latents": 2,
-        "hidden_size": 16,
-        "num_heads": 2,
-        "H_cycles": 3,
-    }
-    reasoner = kind(ReasonerConfig(**small | options)).eval()
+    small = {"d_compressed": 8, "num_latents": 2, "hidden_size": 16, "num_heads": 2, "H_cycles": 3}
+    reasoner = kind(ReasonerConfig(num_words=len(WORDS), **small | options)).eval()
     reasoner.begin(WORDS, FROZEN.embeddings)
     return Thinking(FROZEN, reasoner, most, most)
 
@@ -42,7 +35,6 @@ def thinking(kind=LatentReasoner, most=40, **options):
     [
         ("34", "34", True),
         (" 34.", "34", True),
-        ("34.00", "34", True),
         ("12+5=17;17*2=34;</think>34", "34", True),
         ("12+5=17;17*2=34;</think>", "34", False),
         ("12+5=34;</think>17", "34", False),
@@ -51,15 +43,15 @@ def thinking(kind=LatentReasoner, most=40, **options):
         ("It is 34</think> so $1,034 of 34", "1034", False),
         ("of the 34 she has \\boxed{1,034} now, on day 3", "1034", True),
         ("#### 1,034", "1034", True),
-        ("-5", "5", False),
         ("1/2", "0.5", True),
         ("345", "34", False),
-        ("thirty-four", "34", False),
         ("", "0", False),
     ],
 )
 def test_right_is_the_number_that_comes_last_after_the_thoughts(text, answer, right):
     assert is_right(text, Exercise("?", "", answer, (), 1)) is right
+    one = Exercise("?", "", "18", (), 1)
+    assert is_right("18. Janet sells 3 a day", one, first=True) and not is_right("18. Janet sells 3 a day", one)
 
 
 def test_a_written_chain_is_right_mostly_and_every_token_is_counted():
@@ -78,21 +70,9 @@ def test_answers_at_once_are_short_and_limited():
     found = Thinking(FROZEN, None, 40).without(SOME, thinking=False)
     assert (found.tokens <= 4).all() and (found.tokens >= 2).all()
     assert all("</think>" not in text and text.strip().isdigit() for text in found.texts)
-
-
-def test_answers_depend_on_the_latents():
-    way, seen = thinking(), []
-
-    def the_right_totals(prompt, latents):
-        seen.append((prompt.mask.shape, latents.shape))
-        ids = torch.tensor([tokens_of(TOKENIZER, one.answer) for one in SOME])
-        return FROZEN.embeddings[ids]  # (B, 1, D)
-
-    plain, same = way.with_latents(SOME), way.with_latents(SOME, lambda prompt, latents: latents)
-    told = way.with_latents(SOME, the_right_totals)
-    assert plain.texts == same.texts != told.texts
-    assert seen[0][0][0] == 8 and seen[0][1] == (8, 2, 192)
-    assert told.right.shape == (8,) and all(told.tokens > 0)
+    limited = Thinking(FROZEN, None, 3, max_answer_tokens=1)
+    short, cut = limited.without(SOME, thinking=False), limited.without(SOME, thinking=True)
+    assert (short.tokens == 1).all() and (cut.tokens == 3).all() and not cut.right.any()
 
 
 def test_latents_that_are_the_chain_itself_are_answered_as_the_chain_is():
@@ -100,8 +80,11 @@ def test_latents_that_are_the_chain_itself_are_answered_as_the_chain_is():
     same = [from_problem(one) for one in islice(problems("test", 3, 2, 2), 40)]
     same = [one for one in same if len(tokens_of(TOKENIZER, one.chain)) == 12][:6]
     ids = torch.tensor([tokens_of(TOKENIZER, one.chain) for one in same])
-    found = thinking().with_latents(same, lambda prompt, latents: FROZEN.embeddings[ids[:, :-1]])
+    way = thinking()
+    found = way.with_latents(same, lambda prompt, latents: FROZEN.embeddings[ids[:, :-1]])
     assert found.accuracy >= 0.8 and (found.tokens <= 3).all()
+    own = way.with_latents(same)
+    assert own.texts == way.with_latents(same, lambda prompt, latents: latents).texts != found.texts
 
 
 @torch.no_grad()
@@ -117,20 +100,10 @@ def test_latents_are_those_of_the_thought_at_which_it_stops():
     assert len(set(depth.tolist())) > 1
     for row, stop in enumerate(depth):
         assert torch.allclose(found[row], way.reasoner.latents(every[stop - 1])[row], atol=1e-6)
-    assert len(way.thoughts(prompt, H_cycles=7)) == 7
-
-
-def test_without_act_latents_are_those_of_the_last_thought():
-    way = thinking()
-    prompt = way.read(SOME)
-    assert torch.equal(way.latents(prompt), way.reasoner.latents(way.thoughts(prompt)[-1]))
-
-
-def test_pause_vectors_are_the_same_for_every_problem():
-    way = thinking(Pause, most=4)
-    latents = way.latents(way.read(SOME[:3]))
-    assert latents.shape == (3, 2, 192) and torch.equal(latents[0], latents[2])
-    assert len(way.thoughts(way.read(SOME[:3]))) == 1 and len(way.with_latents(SOME[:3]).texts) == 3
+    plain = thinking()
+    assert torch.equal(plain.latents(prompt), plain.reasoner.latents(plain.thoughts(prompt)[-1])), (
+        "without act the last"
+    )
 
 
 def test_a_direct_answer_is_the_word_nearest_to_the_last_latent():
@@ -146,8 +119,8 @@ def test_a_direct_answer_is_the_word_nearest_to_the_last_latent():
 
 
 def test_problems_in_batches_are_answered_as_all_at_once():
-    plain, way = Thinking(FROZEN, None, 40), thinking(most=4)
-    for answer in (lambda some: plain.without(some, True), way.with_latents, way.direct):
+    plain, way, pause = Thinking(FROZEN, None, 40), thinking(most=4), thinking(Pause, most=4)
+    for answer in (lambda some: plain.without(some, True), way.with_latents, way.direct, pause.with_latents):
         whole, parts = answer(SOME[:4]), in_batches(answer, SOME[:4], 3)
         assert parts.texts == whole.texts and len(whole.texts) == 4
         assert np.array_equal(parts.right, whole.right) and np.array_equal(parts.tokens, whole.tokens)
@@ -166,15 +139,6 @@ def test_latency_is_measured_in_turn_after_a_round_that_warms_up():
     found = latency({"a": method("a"), "b": method("b")}, SOME[:5], 3, rounds=2)
     assert seen == [("a", 3), ("b", 3)] + 2 * [("a", 3), ("a", 2), ("b", 3), ("b", 2)]
     assert set(found) == {"a", "b"} and min(found.values()) > 0
-    assert latency({}, SOME, 4) == {}
-
-
-def test_an_answer_without_a_chain_is_the_first_number_it_says():
-    one = Exercise("?", "", "18", (), 1)
-    assert is_right("18. Janet sells 3 a day", one, first=True) and not is_right("18. Janet sells 3 a day", one)
-    limited = Thinking(FROZEN, None, 3, max_answer_tokens=1)
-    short, cut = limited.without(SOME, thinking=False), limited.without(SOME, thinking=True)
-    assert (short.tokens == 1).all() and (cut.tokens == 3).all() and not cut.right.any()
 
 
 @pytest.mark.slow
@@ -201,23 +165,17 @@ def test_the_swap_test_in_the_chapter():
 
 def test_metrics_and_figures_of_a_table():
     names = ("no_thinking", "chain", "thoughts", "mean")
-    rows = [
-        {"way": name, "seed": seed, "accuracy": 0.3 * i + 0.3, "accuracy/2": 0.5, "accuracy/3": 0.4}
-        for i, name in enumerate(names) for seed in (0, 1)
-    ]  # fmt: skip
-    for row in rows[:6]:
+    rows = [{"way": name, "seed": 0, "accuracy": 0.3 * i + 0.3, "accuracy/2": 0.5} for i, name in enumerate(names)]
+    for row in rows[:3]:
         row |= {"ms/1": 60.0 if row["way"] == "chain" else 15.0, "ms/64": 8.0}
-    metrics = chapter_metrics(rows[::2])
+    metrics = chapter_metrics(rows)
     assert metrics["latent/gap_recovered"] == pytest.approx(2) and metrics["latent/speedup"] == 4
     assert metrics["latent/accuracy"] == pytest.approx(0.9) and metrics["latent/accuracy_chain"] == pytest.approx(0.6)
     table = pd.DataFrame(rows)
     assert len(plots.steps(table).axes[0].get_legend().get_texts()) == 4
     assert len(plots.times(table).axes[1].get_legend().get_texts()) == 3, "without those that were not timed"
     one = Exercise("?", "1+2=3;3*2=6;", "6", (("1", "+", "2", "3"), ("3", "*", "2", "6")), 2)
-    ax = plots.thoughts(one, [[("3", 0.9), ("5", 0.5), ("6", 0.7)], [("3", 0.9), ("6", 0.5), ("6", 0.7)]]).axes[0]
-    colours = [patch.get_facecolor()[:3] for patch in ax.patches]
-    assert [colour == colours[0] for colour in colours] == [True, False, True, True, True, True]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["1+2=3", "3*2=6", "(answer)"]
+    assert len(plots.thoughts(one, [[("3", 0.9), ("5", 0.5), ("6", 0.7)]]).axes[0].patches) == 3
     history = [{"step": 2, "valid/accuracy": 0.5, "valid/latent_1": 0.4}, {"step": 4, "valid/accuracy": 0.6}]
     assert len(plots.progress(history).axes[0].lines) == 2
     assert len(plots.constant_share({"x": [0.5, 0.1]}).axes[0].lines) == 1

@@ -11,7 +11,6 @@ from trm.checkpoint import PRETRAINED as SHIPPED
 from trm.errors import UserError
 from trm.latent import reasoner as latent_reasoner
 from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig, load_reasoner
-from trm.layers import Attention, FixedContext
 from trm.recursion import recurse
 
 SMALL = {
@@ -91,30 +90,9 @@ def thought_by_hand(model, states):
     return found
 
 
-def test_a_fixed_context_is_attention_to_all_that_is_no_padding():
-    torch.manual_seed(0)
-    attention, z = Attention(16, 2, 24), torch.randn(3, 4, 16)
-    x, mask = prompts(size=16)
-    context = FixedContext([attention], x, mask, 4)
-    for again in range(2):  # the second application finds the same question
-        found = attention(z, context)
-        for row, length in enumerate(mask.sum(1)):
-            expected = attended(attention, z[row].double(), x[row, :length].double())
-            torch.testing.assert_close(found[row].double(), expected, atol=1e-5, rtol=1e-4)
-        z = z + again + 1
-
-
-def test_each_layer_has_a_context_of_its_own_in_turn():
-    torch.manual_seed(0)
-    layers = [Attention(16, 2, 24), Attention(16, 2, 24)]
-    x, mask = prompts(size=16)
-    context, z = FixedContext(layers, x, mask, 4), torch.randn(3, 4, 16)
-    for attention in (*layers, *layers):
-        torch.testing.assert_close(attention(z, context), attention(z, FixedContext([attention], x, mask, 4)))
-
-
 @pytest.mark.parametrize("options", [{}, {"halt_max_steps": 2, "H_cycles": 2, "num_layers": 1, "L_cycles": 1}], ids=str)
 def test_thoughts_are_those_of_the_recursion_written_out(options):
+    """Two layers with a context each; prompts of several lengths, whose padding changes nothing."""
     model, (states, mask) = make(**options), prompts()
     with torch.no_grad():
         found = model.think(states, mask)
@@ -122,6 +100,7 @@ def test_thoughts_are_those_of_the_recursion_written_out(options):
     for row, length in enumerate(mask.sum(1)):
         for z, expected in zip(found, thought_by_hand(model, states[row, :length]), strict=True):
             torch.testing.assert_close(z[row].double(), expected, atol=1e-4, rtol=1e-3)
+    assert model.depth(found).tolist() == [len(found)] * 3, "without act the last"
 
 
 @torch.no_grad()
@@ -142,46 +121,12 @@ def test_what_is_written_is_a_mixture_of_words_each_by_how_near_it_is():
             torch.testing.assert_close(latents[row, i], expected, atol=1e-4, rtol=1e-4)
 
 
-@torch.no_grad()
-def test_near_one_word_it_is_that_word():
-    model = make(sharpness=300.0)
-    logits = model.config.sharpness * F.cosine_similarity(EMBEDDINGS[IDS][:, None], EMBEDDINGS[IDS], dim=-1)
-    torch.testing.assert_close(model.latents(None, logits[None, :, None]), EMBEDDINGS[IDS][None], atol=1e-3, rtol=1e-3)
-
-
 @pytest.mark.parametrize("kind", [LatentReasoner, Pause])
 def test_labels_are_places_among_the_words(kind):
     model = make(kind)
     given = torch.tensor([[1, 10, 5], [0, 4, 99], [-100, 9, 8]])
-    assert model.labels(given).tolist() == [[0, 4, 2], [-100, 1, -100], [-100, -100, 3]], (
-        "what is no word is not learned"
-    )
+    assert model.labels(given).tolist() == [[0, 4, 2], [-100, 1, -100], [-100, -100, 3]]
     assert torch.equal(model.ids, IDS) and torch.equal(model.words, EMBEDDINGS[IDS])
-
-
-@torch.no_grad()
-def test_padding_on_the_right_changes_nothing():
-    model, (states, mask) = make(), prompts()
-    together, other = model.think(states, mask), model.think(torch.where(mask[..., None], states, 100.0), mask)
-    for row, length in enumerate(mask.sum(1)):
-        alone = model.think(states[row : row + 1, :length], mask[row : row + 1, :length])
-        for a, b, c in zip(alone, together, other):
-            assert torch.allclose(a[0], b[row], atol=1e-5) and torch.equal(b[row], c[row])
-
-
-@torch.no_grad()
-def test_the_order_of_the_question_matters():
-    model, (states, mask) = make(), prompts((6,))
-    swapped = states[:, [0, 1, 3, 2, 4, 5]]
-    assert (model.think(states, mask)[-1] - model.think(swapped, mask)[-1]).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_it_can_think_for_longer_than_in_training():
-    model, (states, mask) = make(), prompts()
-    usual, longer = model.think(states, mask), model.think(states, mask, H_cycles=7)
-    assert (len(usual), len(longer)) == (3, 7) and model.depth(usual).tolist() == [3, 3, 3], "without act the last"
-    assert all(torch.equal(a, b) for a, b in zip(usual, longer))
 
 
 @pytest.mark.parametrize("backprop", ["last", "per_cycle", "full"])
@@ -225,27 +170,26 @@ def test_what_is_saved_comes_back(kind, tmp_path):
         assert not again.reads.encoder.requires_grad
 
 
-def test_a_folder_that_holds_none_is_refused(tmp_path):
+def test_folders_that_hold_none_or_another_are_refused(tmp_path):
+    """What a file lacks must not be left at random."""
+
+    def refused(folder, pause=False, lm_size=12, message="no latent reasoner: .* holds no model"):
+        with pytest.raises(UserError, match=message):
+            load_reasoner(folder, lm_size, pause)
+
     for folder in (tmp_path, tmp_path / "nowhere", SHIPPED / "sudoku_6x6", SHIPPED / "reasoning_lm"):
-        with pytest.raises(UserError, match="no latent reasoner: .* holds no model"):
-            load_reasoner(folder, 12)
+        refused(folder)
+    make(Pause).save_pretrained(tmp_path)
+    refused(tmp_path)
     make().save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"not at all")
-    with pytest.raises(UserError, match="no latent reasoner: .* holds no model"):
-        load_reasoner(tmp_path, 12)
-
-
-def test_files_of_the_other_kind_or_that_lack_a_weight_are_refused(tmp_path):
-    """What the file lacks must not be left at random."""
-    for kind in (Pause, LatentReasoner):
-        make(kind).save_pretrained(tmp_path)
-        with pytest.raises(UserError, match="no latent reasoner: .* holds no model"):
-            load_reasoner(tmp_path, 12, pause=kind is LatentReasoner)
+    refused(tmp_path, pause=True)
+    refused(tmp_path, lm_size=13, message="for a language model of width 12, and this one has 13")
     weights = load_file(tmp_path / "model.safetensors")
     del weights["project.weight"]
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match="no latent reasoner: .* holds no model"):
-        load_reasoner(tmp_path, 12)
+    refused(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not at all")
+    refused(tmp_path)
 
 
 def test_a_prompt_that_is_too_long_is_refused():
@@ -274,21 +218,12 @@ def test_act_stops_where_half_of_the_probability_is_reached():
     thoughts = model.think(states, mask)
     depth, logits = model.depth(thoughts), model.halt_logits(thoughts)
     assert logits.shape == (12, 5) and depth.dtype == torch.long and len(set(depth.tolist())) > 1
+    going = (1 - logits.sigmoid()).cumprod(1)
     for row in range(12):
-        going, expected = 1.0, 5
-        for t in range(5):
-            going *= 1 - float(torch.sigmoid(logits[row, t]))
-            if going <= 0.5:
-                expected = t + 1
-                break
-        assert depth[row] == expected
+        assert depth[row] == next((t for t in range(1, 5) if going[row, t - 1] <= 0.5), 5)
     model.q_head.weight.zero_()
     for bias, expected in ((9.0, 1), (-9.0, 5)):
         model.q_head.bias.fill_(bias)
         assert model.depth(thoughts).tolist() == [expected] * 12
-
-
-def test_before_training_act_gives_every_thought_its_chance():
-    torch.manual_seed(0)
-    model = LatentReasoner(ReasonerConfig(**SMALL | {"halting": "act", "halt_max_steps": 2, "H_cycles": 4}))
-    assert torch.allclose(model.halt_logits(model.think(*prompts())).sigmoid(), torch.tensor(1 / 8))
+    new = LatentReasoner(ReasonerConfig(**SMALL | {"halting": "act", "halt_max_steps": 2, "H_cycles": 4}))
+    assert torch.allclose(new.halt_logits(new.think(states, mask)).sigmoid(), torch.tensor(1 / 8)), "before training"

@@ -1,14 +1,8 @@
 """Group-relative policy optimisation: the loss, in pure functions of tensors.
 
-For each question a group of n answers is sampled; the reward relative to the group is an answer's advantage, and no value
-network is needed. Three algorithms:
-
 - `GRPO` (arXiv 2402.03300): advantages in standard deviations of the group; every answer counts the same, however long.
-- `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant, against the biases towards questions that
-  are nearly always or never answered, and towards long wrong answers.
-- `DAPO` (2503.14476): deviations as in GRPO; every token counts the same. Its other parts are parameters here: `clip_high`
-  above `clip_low`, and dead groups sampled again.
-
+- `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant.
+- `DAPO` (2503.14476): deviations as in GRPO; every token counts the same. Its other parts are parameters of chapter 08.
 Shapes: G groups of n answers, B = G n answers, at most A actions per answer (tokens, or latent vectors and tokens).
 """
 
@@ -27,10 +21,8 @@ def dead_groups(rewards: Tensor) -> Tensor:
 
 
 def advantages(rewards: Tensor, algorithm: str = "GRPO") -> Tensor:
-    """Reward minus the group's mean, divided by its sample standard deviation except in Dr.GRPO. (G, n) -> (G, n).
-
-    Exactly 0 in a dead group, where rounding would leave a remainder.
-    """
+    """Reward minus the group's mean, over its sample standard deviation except in Dr.GRPO; exactly 0 in a dead group.
+    (G, n) -> (G, n)."""
     centred = rewards - rewards.mean(1, keepdim=True)
     if algorithm != "Dr.GRPO":
         centred = centred / (rewards.std(1, keepdim=True) + EPSILON)
@@ -57,16 +49,10 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL per action, averaged as `algorithm` says.
 
-    Args:
-        log_probs: log-probability of each action (B, A), in nats, with gradients.
-        old: the same when it was sampled. reference: the same under the initial model; None: KL 0.
-        advantages: (B,).
-        mask: (B, A), 1 where there is an action.
-        max_actions: Dr.GRPO's constant, the most actions that an answer can have.
-
-    Returns:
-        The loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts).
-        With several processes DAPO's mean is over the tokens of all of them (see `trm.supervision.batch_mean`).
+    log_probs: of each action (B, A), in nats, with gradients; old: when it was sampled; reference: under the initial model
+    (None: KL 0). advantages: (B,). mask: (B, A), 1 at actions. max_actions: Dr.GRPO's constant, the most that an answer can have.
+    Returns the loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts). DAPO's mean is over
+    the tokens of all processes (`trm.supervision.batch_mean`).
     """
     ratio = (log_probs - old).exp()
     gain = advantages[:, None]
@@ -82,5 +68,5 @@ def policy_loss(
         each = total / actions.clamp_min(1)
         loss = batch_mean(each, actions) if algorithm == "DAPO" else each.mean()
     clipped = ((ratio < 1 - clip_low) & (gain < 0)) | ((ratio > 1 + clip_high) & (gain > 0))
-    means = {name: (value * mask).sum() / mask.sum().clamp_min(1) for name, value in (("kl", kl), ("clipped", clipped))}
-    return loss, {name: value.detach() for name, value in means.items()}
+    count = mask.sum().clamp_min(1)
+    return loss, {"kl": ((kl * mask).sum() / count).detach(), "clipped": (clipped * mask).sum() / count}

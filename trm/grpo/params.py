@@ -1,12 +1,11 @@
 """Parameters of chapter 08: GRPO with a correctness reward."""
 
-import difflib
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from trm.grpo import rewards
-from trm.params import Training, world_size
+from trm.params import Training, did_you_mean, world_size
 
 
 class Grpo(Training):
@@ -55,9 +54,8 @@ class Grpo(Training):
     @classmethod
     def _known_reward(cls, value: str) -> str:
         if value not in rewards.REWARDS:
-            near = difflib.get_close_matches(value, rewards.REWARDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"no such reward; {hint}There are {', '.join(rewards.REWARDS)}")
+            hint = did_you_mean(value, rewards.REWARDS)
+            raise ValueError(f"no such reward; {hint} There are {', '.join(rewards.REWARDS)}")
         return value
 
     @property
@@ -67,24 +65,20 @@ class Grpo(Training):
 
     @model_validator(mode="after")
     def _groups_stay_whole(self) -> Self:
-        parts = self.group_size * self.grad_accumulation * world_size()
+        parts, low, high = (
+            self.group_size * self.grad_accumulation * world_size(),
+            self.min_steps,
+            self.max_problem_steps,
+        )
         if self.batch_size % parts:
-            raise ValueError(
-                f"parameter 'batch_size' = {self.batch_size} must be a multiple of group_size * grad_accumulation * "
-                f"processes = {parts}, for a group to stay together"
-            )
+            product = f"group_size * grad_accumulation * processes = {parts}"
+            raise ValueError(f"parameter 'batch_size' = {self.batch_size} must be a multiple of {product}")
         if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
-            raise ValueError(
-                f"parameter 'kl_coef' = {self.kl_coef}: the KL of a Gaussian policy is nats per latent; give 0 with latents"
-            )
-        if self.min_steps > self.max_problem_steps:
-            raise ValueError(
-                f"parameter 'min_steps' = {self.min_steps} must not exceed max_problem_steps = {self.max_problem_steps}"
-            )
+            raise ValueError(f"parameter 'kl_coef' = {self.kl_coef}: a KL per latent is no KL per token; give 0")
+        if low > high:
+            raise ValueError(f"parameter 'min_steps' = {low} must not exceed max_problem_steps = {high}")
         for name in ("log_interval", "eval_interval", "checkpoint_interval"):  # where a run may stop and go on later
-            if getattr(self, name) % self.updates_per_batch:
-                raise ValueError(
-                    f"parameter {name!r} = {getattr(self, name)} must be a multiple of updates_per_batch = "
-                    f"{self.updates_per_batch}: the answers of a batch are not kept"
-                )
+            own, updates = getattr(self, name), self.updates_per_batch
+            if own % updates:
+                raise ValueError(f"parameter {name!r} = {own} must be a multiple of updates_per_batch = {updates}")
         return self

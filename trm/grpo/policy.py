@@ -1,10 +1,8 @@
 """Policies: what reinforcement learning samples from a language model, and the log-probability of it.
 
-`sample(problems, draws)` tries each problem `group_size` times and returns a batch of tensors (B = problems * group_size rows,
-groups side by side) with at least `mask` (B, A): where there is an action. `log_probs(batch)` is the log-probability of each
-action (B, A) under the present weights, with gradients. A group's question is read once; its answers share the cache.
-
-`TokenPolicy` writes; its actions are tokens. `LatentPolicy` thinks with chapter 07's reasoner in vectors, then writes.
+`sample(problems, draws)` tries each problem `group_size` times: tensors of B = problems * group_size rows, groups side by side,
+with at least `mask` (B, A): where there is an action. `log_probs(batch)` is the log-probability of each action (B, A) under the
+present weights, with gradients. A group's question is read once; its answers share the cache.
 """
 
 import math
@@ -13,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
+from transformers import Cache, DynamicCache
+from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from trm.errors import UserError
@@ -27,33 +26,19 @@ EVAL_BATCH = 250  # problems that are answered together
 
 
 class TokenPolicy(nn.Module):
-    """A language model that writes.
-
-    Args:
-        lm: a causal language model of transformers, with a cache of keys and values.
-        group_size: answers per problem.
-        temperature: divides the logits, in sampling and in the log-probabilities.
-        max_new_tokens: of an answer.
+    """A causal language model of transformers that writes. temperature divides the logits, in sampling and in log-probabilities.
 
     Raises:
         UserError: the tokenizer lacks the tokens of a prompt.
     """
 
     def __init__(
-        self,
-        lm: nn.Module,
-        tokenizer: PreTrainedTokenizerFast,
-        group_size: int,
-        max_new_tokens: int,
-        temperature: float = 1,
+        self, lm: nn.Module, tokenizer: Tokenizer, group_size: int, max_new_tokens: int, temperature: float = 1
     ):
         super().__init__()
-        missing = [token for token in ("<think>", "</think>", "<eos>") if token not in tokenizer.get_vocab()]
-        if missing:
-            raise UserError(
-                f"the tokenizer has no token {', '.join(missing)}, which the problems' prompts are made of; give a model "
-                "that `python -m trm.language.pretrain` has trained"
-            )
+        if missing := [token for token in ("<think>", "</think>", "<eos>") if token not in tokenizer.get_vocab()]:
+            advice = "give a model that `python -m trm.language.pretrain` has trained"
+            raise UserError(f"the tokenizer has no token {', '.join(missing)}; {advice}")
         self.lm, self.tokenizer, self.group_size = lm, tokenizer, group_size
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
 
@@ -94,8 +79,6 @@ class TokenPolicy(nn.Module):
         lengths = batch["mask"].sum(1).tolist()
         return [self.tokenizer.decode(row[:n]) for row, n in zip(batch["tokens"].tolist(), lengths)]
 
-    # --- parts ------------------------------------------------------------------------------------------------
-
     def _questions(self, problems: Sequence[Problem]) -> Batch:
         given = self.tokenizer(
             [prompt(problem, thinking=True) for problem in problems],
@@ -105,7 +88,7 @@ class TokenPolicy(nn.Module):
         return {name: given[theirs].repeat_interleave(self.group_size, 0) for name, theirs in names.items()}
 
     def _one_per_group(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Prompts and their mask (G, P), one row per group."""
+        """Prompts and their mask (G, P)."""
         return batch["prompt"][:: self.group_size], batch["prompt_mask"][:: self.group_size]
 
     def _read(self, batch: Batch) -> tuple[Tensor, Cache]:
@@ -168,21 +151,13 @@ class LatentPolicy(TokenPolicy):
 
     Or (`through`) only the tokens are actions, and the noise that was drawn is added to the reasoner's present output: then the
     gradient of their log-probabilities reaches the reasoner through the language model, and no density is needed.
-
-    Args:
-        std: of a latent in every dimension, as a share of that of the words' embeddings.
-        through: see above. others: see `TokenPolicy`.
-
-    Raises:
-        UserError: no deviation.
+    std: of a latent in every dimension, as a share of that of the words' embeddings. others: see `TokenPolicy`.
     """
 
     def __init__(
         self, lm: FrozenLM, reasoner: Latents, group_size: int, std: float, through: bool = False, **others: float
     ):
         super().__init__(lm.lm, lm.tokenizer, group_size, **others)
-        if not std > 0:
-            raise UserError(f"std = {std} must be above 0")
         self.frozen, self.reasoner, self.through = lm, reasoner, through
         self.num_latents = reasoner.config.num_latents
         self.std = std * float(reasoner.words.square().mean().sqrt())
@@ -211,8 +186,8 @@ class LatentPolicy(TokenPolicy):
         first, cache, seen = self._after_latents(question, latents)
         written = self._write(first, cache, seen, uniforms)
         actions = torch.full_like(written["mask"][:, :1], int(not self.through)).expand(-1, self.num_latents)
-        mask = torch.cat((actions, written["mask"]), 1)
-        return {**question, "tokens": written["tokens"], "latents": latents, "normals": normals, "mask": mask}
+        written["mask"] = torch.cat((actions, written["mask"]), 1)
+        return {**question, **written, "latents": latents, "normals": normals}
 
     def log_probs(self, batch: Batch) -> Tensor:
         """Log density of each latent (`through`: zeros), then log-probability of each token: (B, K + A), in nats."""

@@ -18,10 +18,8 @@ REWARDS: dict[str, Reward] = {}
 
 
 def register_reward(name: str) -> Callable[[Reward], Reward]:
-    """Decorator: make `function(texts, problems) -> one number per text` known as reward `name`.
-
-    texts: completions, those of one problem side by side; problems: the problem of each text.
-    """
+    """Decorator: make `function(texts, problems) -> one number per text` known as reward `name`; texts are completions, those
+    of one problem side by side, and problems the problem of each."""
 
     def register(function: Reward) -> Reward:
         REWARDS[name] = function
@@ -51,19 +49,14 @@ def shuffled(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
 
 
 def compute_rewards(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
-    """The rewards (len(texts),) that the function `name` gives.
-
-    Raises:
-        UserError: they are not one finite number for each text.
-    """
-    given = REWARDS[name](texts, problems)
+    """The rewards (len(texts),) that the function `name` gives; UserError where they are not one finite number per text."""
+    given, advice = REWARDS[name](texts, problems), "give a finite number for each text"
     try:
         given = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"reward {name!r} gave no numbers ({error}); give one for each text") from None
+        raise UserError(f"reward {name!r} gave no numbers ({error}); {advice}") from None
     if given.shape != (len(texts),):
-        raise UserError(f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; give one number for each")
-    if not np.isfinite(given).all():
-        bad = int(np.flatnonzero(~np.isfinite(given))[0])
-        raise UserError(f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; give a finite number for each text")
+        raise UserError(f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; {advice}")
+    for text in np.flatnonzero(~np.isfinite(given)):
+        raise UserError(f"reward {name!r} gave {given[text]} for {texts[text]!r}; {advice}")
     return given

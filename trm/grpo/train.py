@@ -26,12 +26,7 @@ EARLY_LM = SHIPPED_LM.with_name("reasoning_lm_early")  # what chapter 08 begins 
 
 
 def load_policy(params: Grpo) -> TokenPolicy:
-    """The policy that `params` name, where they compute.
-
-    Raises:
-        UserError: the language model or the reasoner cannot be loaded, they do not fit together, or the model does not know
-            the tokens of the problems.
-    """
+    """The policy that `params` name, where they compute. Raises UserError: models that cannot be loaded or used."""
     options = {"temperature": params.temperature, "max_new_tokens": params.max_new_tokens}
     if params.policy == "tokens":
         lm, tokenizer = load_lm(params.lm or str(EARLY_LM))
@@ -39,10 +34,8 @@ def load_policy(params: Grpo) -> TokenPolicy:
     lm, tokenizer = load_lm(params.lm)
     reasoner = load_reasoner(params.reasoner or SHIPPED_REASONER / "thoughts", lm.get_input_embeddings().embedding_dim)
     frozen = FrozenLM(lm.to(resolve_device(params)), tokenizer, reasoner.config.layer, reasoner.config.ending)
-    through = params.latent_gradient == "answer"
-    return LatentPolicy(
-        frozen, reasoner.to(resolve_device(params)), params.group_size, params.latent_std, through=through, **options
-    )
+    options["through"] = params.latent_gradient == "answer"
+    return LatentPolicy(frozen, reasoner.to(frozen.device), params.group_size, params.latent_std, **options)
 
 
 class Learner(nn.Module):
@@ -61,8 +54,8 @@ class Learner(nn.Module):
         return super().train(False)
 
     def loss(self, batch: Batch, state: None = None, detail: bool = False) -> StepOutput:
-        """One training step. batch: what the policy sampled, with advantages, rewards, dead (B,) and reference (B, A); old
-        (B, A) where several updates are made on it, else this is the first."""
+        """One training step. batch: what the policy sampled, with advantages, rewards, dead (B,), reference (B, A), and old
+        (B, A) where several updates are made on it."""
         p = self.params
         log_probs = self.policy.log_probs(batch)
         loss, metrics = policy_loss(
@@ -77,12 +70,8 @@ class Learner(nn.Module):
 
 
 class GroupSampler:
-    """step -> a batch of sampled and rewarded answers, by the policy as it then is.
-
-    A function of the policy's weights and of (seed, step), from which problems and all random draws follow, so that a resumed
-    run continues to the bit. The reference is the policy at construction. Each of several processes samples the whole batch
-    and learns from its part.
-    """
+    """step -> a batch of sampled and rewarded answers, by the policy as it then is; a function of its weights and (seed, step), so
+    that a resumed run continues to the bit. The reference is the policy at construction. Every process samples the whole batch."""
 
     def __init__(self, policy: nn.Module, params: Grpo):
         self.policy, self.params = policy, params
@@ -163,8 +152,8 @@ class Evaluation:
 
 
 def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluation:
-    """Greedy answers to problems whose arithmetic occurs in no training: `test_size` of "test", `valid_size` of "valid", or
-    `test_size` of "longer", with one or two steps more than any in training."""
+    """Greedy answers to problems whose arithmetic occurs in no training, of the part "test", "valid", or "longer": with one or
+    two steps more than any in training."""
     size = params.valid_size if part == "valid" else params.test_size
     steps = params.min_steps, params.max_problem_steps
     if part == "longer":
@@ -178,16 +167,14 @@ def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluatio
 def train(params: Grpo, run: Run, policy: TokenPolicy, show: Callable[[dict], None] | None = None) -> dict | None:
     """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
     by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
-    learner = Learner(policy, params)
-    start = [p.detach().clone() for p in policy.parameters()]
+    learner, start = Learner(policy, params), [p.detach().clone() for p in policy.parameters()]
 
     def validate(model: Learner) -> dict[str, float]:
         found = evaluate(model.policy, params, "valid")
         return {"valid/accuracy": found.accuracy, "valid/tokens": float(np.mean(found.written.tokens))}
 
-    trainer = Trainer(
-        learner, GroupSampler(policy, params), params, run, validate, monitor=("valid/accuracy",), show=show
-    )
+    sampler = GroupSampler(policy, params)
+    trainer = Trainer(learner, sampler, params, run, validate, monitor=("valid/accuracy",), show=show)
     metrics = trainer.fit()
     if trainer.paused:
         return None

@@ -37,7 +37,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An exercise as token ids. step_labels: (num_latents, 1 + `NOTES`), `IGNORE_INDEX` where there is none."""
+    """An exercise as token ids; step_labels (num_latents, 1 + `NOTES`), see there."""
 
     prompt: list[int]
     chain: list[int]
@@ -65,27 +65,26 @@ def step_labels(tokenizer: PreTrainedTokenizerFast, exercise: Exercise, num_late
     """(num_latents, 1 + `NOTES`): the tokens of total, operation, number, total before. The labels of latents after the last
     step are the answer; of a chain with more steps than latents the last steps count. A text of several tokens has no label.
     """
+
+    def one_token(text: str) -> int:
+        ids = tokens_of(tokenizer, text)
+        return ids[0] if len(ids) == 1 else IGNORE_INDEX
+
     labels = np.full((num_latents, 1 + NOTES), IGNORE_INDEX, np.int64)
     done = exercise.calculations[-num_latents:]
     for row, (before, operation, number, total) in enumerate(done):
-        labels[row] = [_one_token(tokenizer, text) for text in (total, operation, number, before)]
-    labels[len(done) :, 0] = _one_token(tokenizer, exercise.answer) if done else IGNORE_INDEX
+        labels[row] = [one_token(text) for text in (total, operation, number, before)]
+    labels[len(done) :, 0] = one_token(exercise.answer) if done else IGNORE_INDEX
     return labels
-
-
-def _one_token(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    return ids[0] if len(ids) == 1 else IGNORE_INDEX
 
 
 @dataclass
 class ThoughtBatches:
     """step -> a batch of exercises, in an order shuffled by (seed, epoch); a pure function of the step.
 
-    Arrays: states (B, T, K) float32, the compressed states of the prompts (K = 0 without a store); mask (B, T); step_labels
-    (B, num_latents, 1 + NOTES); answers (B, A), `IGNORE_INDEX` after the end. In the steps in which the loss of the language
-    model is computed, every `lm_loss_every`-th from `lm_loss_start` on (None: never), also input_ids (B, T) of the prompts,
-    chains (B, C) and chain_mask.
+    Arrays: states (B, T, K) float32, compressed (K = 0 without a store); mask (B, T); step_labels (B, num_latents, 1 + NOTES);
+    answers (B, A), `IGNORE_INDEX` after the end. In every `lm_loss_every`-th step from `lm_loss_start` on (None: never), in
+    which the language model's loss is computed, also input_ids (B, T) of the prompts, chains (B, C) and chain_mask.
     """
 
     some: Sequence[Encoded]

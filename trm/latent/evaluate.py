@@ -47,10 +47,8 @@ def is_right(text: str, exercise: Exercise, first: bool = False) -> bool:
 
 
 class Thinking:
-    """A frozen language model with a reasoner (None where no latents are used): latents for prompts, and answers.
-
-    max_new_tokens: limit for a chain with its answer. max_answer_tokens: limit for an answer without a chain.
-    """
+    """A frozen language model with a reasoner (None: no latents are used), and its limits for a chain with its answer
+    (`max_new_tokens`) and for an answer alone (`max_answer_tokens`)."""
 
     def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int, max_answer_tokens: int = 16):
         self.lm, self.reasoner = lm, reasoner
@@ -63,9 +61,9 @@ class Thinking:
         return self.lm.read_rows([tokens_of(tokenizer, text) for text in texts])
 
     @torch.no_grad()
-    def thoughts(self, prompt: Prompt, H_cycles: int = 0) -> list[Tensor]:
+    def thoughts(self, prompt: Prompt) -> list[Tensor]:
         """The reasoner's thought after each cycle."""
-        return self.reasoner.think(self.reasoner.compress(prompt.states), prompt.mask, H_cycles)
+        return self.reasoner.think(self.reasoner.compress(prompt.states), prompt.mask)
 
     @torch.no_grad()
     def latents(self, prompt: Prompt) -> Tensor:
@@ -129,27 +127,20 @@ def in_batches(method: Method, some: Sequence[Exercise], size: int) -> Answers:
     return Answers(right, tokens, [text for part in parts for text in part.texts])
 
 
-# --- methods ------------------------------------------------------------------------------------------------------
-
-
-def shipped(
-    data: Data, params: LatentReasoning, names: Sequence[str] = ("thoughts", "direct", "pause")
-) -> dict[str, Latents]:
+def shipped(data: Data, params: LatentReasoning) -> dict[str, Latents]:
     """The reasoners that ship, by arm.
 
     Raises:
         UserError: another language model, layer or ending than theirs.
     """
-    needed, advice = "the reasoners that ship are for", "give `-p eval_checkpoint trained`"
+    lm, found, advice = data.lm, {}, "give `-p eval_checkpoint trained`"
     if params.lm or params.data_path:
-        raise UserError(f"{needed} the model and the stories that ship; for another {advice}")
-    lm, found = data.lm, {}
-    for name in names:
+        raise UserError(f"the reasoners that ship are for the model and the stories that ship; {advice}")
+    for name in ("thoughts", "direct", "pause"):
         found[name] = load_reasoner(SHIPPED_REASONER / name, lm.hidden_size, name == "pause").to(lm.device)
-        theirs = found[name].config
-        if (theirs.layer, theirs.ending) != (lm.layer, params.ending):
-            own = f"layer {lm.layer} and {params.ending!r}"
-            raise UserError(f"{needed} layer {theirs.layer} and ending {theirs.ending!r}, not {own}; {advice}")
+        layer, ending = found[name].config.layer, found[name].config.ending
+        if (layer, ending) != (lm.layer, params.ending):
+            raise UserError(f"the reasoners that ship are for layer {layer} and ending {ending!r}; {advice}")
     return found
 
 
@@ -169,40 +160,31 @@ def methods(params: LatentReasoning, data: Data, reasoners: dict[str, Latents]) 
 
 
 def baselines(thinking: Thinking, some: Sequence[Exercise], batch: int) -> dict[str, Method]:
-    """Answers after latents that were not computed for the problem: `mean`, over training problems `some`; `ridge`, a
-    regression from the prompt's last state; `shuffled`, those of training problems."""
-    known, predict = fit_baselines(thinking, some, batch)
-    changes = {
-        "mean": lambda prompt, latents: known.mean(0).expand_as(latents),
-        "ridge": lambda prompt, latents: predict(prompt.last),
-        "shuffled": lambda prompt, latents: known[torch.arange(len(latents)) % len(known)],
-    }
-    return {name: partial(thinking.with_latents, change=change) for name, change in changes.items()}
-
-
-def fit_baselines(thinking: Thinking, some: Sequence[Exercise], batch: int) -> tuple[Tensor, Callable]:
-    """The latents of some problems (N, num_latents, D), and a ridge regression from the last prompt state (B, D) to them, its
-    penalty chosen by leave-one-out cross-validation."""
+    """Answers after latents that were not computed for the problem: mean over the training problems `some`; ridge regression
+    from the prompt's last state (penalty by leave-one-out cross-validation); shuffled, those of `some`."""
     states, latents = [], []
     for first in range(0, len(some), batch):
         prompt = thinking.read(some[first : first + batch])
-        states.append(prompt.last)
+        states.append(prompt.last.cpu())
         latents.append(thinking.latents(prompt))
-    x, y = torch.cat(states).cpu().numpy(), torch.cat(latents)
-    ridge = RidgeCV(alphas=np.logspace(-3, 5, 9)).fit(x, y.flatten(1).cpu().numpy())
+    known = torch.cat(latents)  # (N, num_latents, D)
+    fitted = RidgeCV(alphas=np.logspace(-3, 5, 9)).fit(torch.cat(states).numpy(), known.flatten(1).cpu().numpy())
 
-    def predict(last: Tensor) -> Tensor:
-        return torch.from_numpy(ridge.predict(last.cpu().numpy())).to(y.device, torch.float32).view(-1, *y.shape[1:])
+    def mean(prompt: Prompt, own: Tensor) -> Tensor:
+        return known.mean(0).expand_as(own)
 
-    return y, predict
+    def ridge(prompt: Prompt, own: Tensor) -> Tensor:
+        return torch.from_numpy(fitted.predict(prompt.last.cpu().numpy())).to(own.device, torch.float32).view_as(own)
 
+    def shuffled(prompt: Prompt, own: Tensor) -> Tensor:
+        return known[torch.arange(len(own)) % len(known)]
 
-# --- measurements -------------------------------------------------------------------------------------------------
+    return {change.__name__: partial(thinking.with_latents, change=change) for change in (mean, ridge, shuffled)}
 
 
 def latency(methods: dict[str, Method], some: Sequence[Exercise], batch: int, rounds: int = 5) -> dict[str, float]:
-    """Seconds per answer of each method, reading the prompt included: median over rounds, in each of which the methods answer
-    all of `some`, `batch` at a time, in turn, after a warm-up round."""
+    """Seconds per answer of each method, prompt included: median over rounds in which the methods answer all of `some`, `batch`
+    at a time, in turn; after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for round_ in range(rounds + 1):
         for name, method in methods.items():

@@ -2,9 +2,8 @@
 
     question /think<think> | latent latent ... | ;</think> | answer
 
-The prompt is read once into the key-value cache; latents enter as `inputs_embeds`. The `closing` ends the chain: `ending`,
-`</think>`, and words before the answer (`anchor`). The state of its last token, from which the answer is read, is the answer's
-anchor: the target of CODI's distillation (arXiv 2502.21074).
+The prompt is read once into the cache. The `closing` ends the chain: `ending`, `</think>`, and words before the answer
+(`anchor`). The state of its last token is the answer's anchor, the target of CODI's distillation (arXiv 2502.21074).
 """
 
 from collections.abc import Sequence
@@ -24,11 +23,7 @@ DATE = "01 January 2025"  # the date in templates that ask for today's, so that 
 
 
 def chat_prompt(tokenizer: Tokenizer, question: str, thinking: bool) -> str:
-    """The prompt by the model's own chat template: the question and, if `thinking`, `<think>`.
-
-    Raises:
-        UserError: it has no chat template.
-    """
+    """The prompt by the model's own chat template, without which UserError: the question and, if `thinking`, `<think>`."""
     if not tokenizer.chat_template:
         raise UserError("the language model has no chat template with a thinking mode; give one that can think")
     frozen = "{% macro strftime_now(form) %}" + DATE + "{% endmacro %}\n"  # the name by which templates get the date
@@ -59,24 +54,11 @@ class Prompt:
         return self.states[torch.arange(len(self.mask)), self.mask.sum(1) - 1]
 
 
-@dataclass
-class LMOutput:
-    """After latents: logits (B, A, V) of the answer's tokens; anchor (B, layers, D), the state that gives the first of them."""
-
-    logits: Tensor
-    anchor: Tensor
-
-
 class FrozenLM:
     """See the top of this file. Not an nn.Module: its weights are not trained, saved or averaged.
 
-    Args:
-        lm: a causal language model.
-        layer: block whose hidden states are read: 1 the first, -1 what the head reads.
-        ending, anchor: text at the end of its chains, and between `</think>` and the answer.
-
-    Raises:
-        UserError: no such layer, no head, no chat template, or no token `<think>`.
+    layer: block whose hidden states are read, 1 the first, -1 what the head reads. ending, anchor: text at the end of its
+    chains, and between `</think>` and the answer. Raises UserError: no such layer, no chat template, or no token `<think>`.
     """
 
     def __init__(self, lm: nn.Module, tokenizer: Tokenizer, layer: int, ending: str = "", anchor: str = ""):
@@ -84,8 +66,6 @@ class FrozenLM:
         known = tokenizer.get_vocab()
         if missing := [token for token in ("<think>", "</think>") if token not in known]:
             raise UserError(f"the language model has no token {' and '.join(missing)}; give one that can think")
-        if lm.get_output_embeddings() is None:
-            raise UserError(f"{type(lm).__name__} has no head to answer with; give a causal language model")
         self.layer = StateReader(lm, layer).layer  # which also freezes it
         self.lm, self.tokenizer = lm, tokenizer
         self.anchor = anchor
@@ -115,16 +95,16 @@ class FrozenLM:
         mask = torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
         return ids.to(self.device), mask.to(self.device)
 
-    def after(self, prompt: Prompt, latents: Tensor, answers: Tensor) -> LMOutput:
-        """Continue prompts with latents (B, n, D), the closing, and answers (B, A), whose padding comes last; gradients reach
-        the latents."""
+    def after(self, prompt: Prompt, latents: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """Continue prompts with latents (B, n, D), which gradients reach, the closing, and answers (B, A), padded on the right:
+        logits (B, A, V) of the answers' tokens, and the anchor (B, layers, D)."""
         known = F.embedding(torch.cat((self._closing(len(answers)), answers[:, :-1]), 1), self.embeddings)
         given = torch.cat((latents.to(known.dtype), known), 1)  # (B, n + C + A - 1, D)
         mask, positions = _longer(prompt.mask, given.shape[1])
         out = self._run(mask, positions, _copied(prompt.cache), answers.shape[1], inputs_embeds=given)
         first = given.shape[1] - answers.shape[1]  # the anchor's position
         states = torch.stack([h[:, first] for h in out.hidden_states[1:]], 1)
-        return LMOutput(out.logits.float(), states.float())
+        return out.logits.float(), states.float()
 
     @torch.no_grad()
     def anchors(self, prompt: Prompt, chains: Sequence[Sequence[int]], closed: int | None = None) -> Tensor:

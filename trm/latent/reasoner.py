@@ -1,12 +1,10 @@
 """A tiny recursive model that writes latents for a frozen language model, and the losses that it learns from.
 
-Different from a TRM on puzzles: the recursion runs over the `num_latents` positions of the answer alone. The prompt is read
-once: every block keeps its keys and values, which the latents attend to (`FixedContext`). Two linear compressors, closed forms
-found before training, map the model's states in and token embeddings out (`trm.compressor.model`). A latent is a mixture of the
-embeddings of `words`, weighted by softmax(sharpness * cosine) (soft thinking, arXiv 2505.15778).
+Different from a TRM on puzzles: the recursion runs over the `num_latents` latents alone, which attend to the prompt, read once
+(`FixedContext`). Two linear compressors, closed forms found before training, map the model's states in and token embeddings
+out. A latent is a mixture of the embeddings of `words`, weighted by softmax(sharpness * cosine) (soft thinking, 2505.15778).
 """
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ from trm.compressor.model import Compressor
 from trm.errors import UserError
 from trm.latent.frozen_lm import FrozenLM, Prompt
 from trm.layers import Block, FixedContext, Linear, truncated_normal_
-from trm.losses import IGNORE_INDEX, softmax_cross_entropy
+from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy
 from trm.protocol import StepOutput
 from trm.recursion import recurse
 
@@ -133,19 +131,16 @@ class LatentReasoner(Latents):
         self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
         if c.halting == "act":
             self.q_head = nn.Linear(D, 1)
-            nn.init.zeros_(self.q_head.weight)  # at first each thought halts with probability 1 / number of thoughts
-            nn.init.constant_(self.q_head.bias, -math.log(max(c.halt_max_steps * c.H_cycles - 1, 1)))
+            nn.init.zeros_(self.q_head.weight)
+            halting.init_halting_bias(self.q_head, c.halt_max_steps * c.H_cycles)
 
     def compress(self, states: Tensor) -> Tensor:
         """(B, T, lm_size) -> (B, T, d_compressed)."""
         return self.reads.compress(states)
 
-    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
+    def think(self, states: Tensor, mask: Tensor) -> list[Tensor]:
         """The thought z_H after each H-cycle of each supervision step: halt_max_steps * H_cycles of (B, num_latents, D).
-
-        states: (B, T, d_compressed), compressed. mask: (B, T), True at tokens; padding comes last. H_cycles: if other than in
-        training. Raises UserError for a prompt longer than `seq_len` allows.
-        """
+        states: (B, T, d_compressed). mask: (B, T), padding last. Raises UserError: a prompt longer than `seq_len` allows."""
         c, T = self.config, states.shape[1]
         if c.num_latents + T > c.seq_len:
             raise UserError(f"a prompt of {T} tokens and {c.num_latents} latents exceed seq_len {c.seq_len}")
@@ -159,9 +154,8 @@ class LatentReasoner(Latents):
                 z = block(z, context)
             return z
 
-        cycles = H_cycles or c.H_cycles
         for _ in range(c.halt_max_steps):
-            found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), cycles, c.L_cycles, c.backprop)
+            found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), c.H_cycles, c.L_cycles, c.backprop)
             thoughts += found
             z_H = found[-1]
         return thoughts
@@ -184,8 +178,7 @@ class LatentReasoner(Latents):
         """As `Latents.depth`; with act the first thought at which the probability of having halted reaches 1/2."""
         if self.config.halting != "act":
             return super().depth(thoughts)
-        probability = -torch.expm1(F.logsigmoid(-self.halt_logits(thoughts).float()).cumsum(-1))
-        return halting.TAUGHT["act"].steps(probability)
+        return halting.TAUGHT["act"].steps(halting.halted_by(self.halt_logits(thoughts)))
 
 
 class Pause(Latents):
@@ -200,7 +193,7 @@ class Pause(Latents):
         super().begin(ids, embeddings)
         self.vectors.data *= self.words.square().mean().sqrt()
 
-    def think(self, states: Tensor, mask: Tensor, H_cycles: int = 0) -> list[Tensor]:
+    def think(self, states: Tensor, mask: Tensor) -> list[Tensor]:
         """The vectors, (B, num_latents, lm_size), whatever the prompts."""
         return [self.vectors.expand(len(states), -1, -1)]
 
@@ -213,11 +206,7 @@ class Pause(Latents):
 
 
 def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Latents:
-    """A reasoner, or pause vectors, that a run saved or that ships.
-
-    Raises:
-        UserError: the folder holds none, or one for a language model of another width.
-    """
+    """A reasoner, or pause vectors, that a run saved or that ships. Raises UserError: none, or for another width."""
     try:
         found = load_pretrained(Pause if pause else LatentReasoner, Path(folder).expanduser(), strict=True)
     except UserError as error:
@@ -225,9 +214,6 @@ def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Late
     if (width := found.config.lm_size) != lm_size:
         raise UserError(f"{folder} holds a reasoner for a language model of width {width}, and this one has {lm_size}")
     return found
-
-
-# --- losses -------------------------------------------------------------------------------------------------------
 
 
 class LatentThinker(nn.Module):
@@ -250,15 +236,16 @@ class LatentThinker(nn.Module):
         self.reasoner.save_pretrained(folder)
 
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
-        """One training step, in nats; batch of `trm.latent.data.ThoughtBatches`. detail: also keep the gradients of thoughts
-        (`StepOutput.intermediates`)."""
+        """One training step, in nats; batch of `ThoughtBatches`. detail: also keep the gradients of thoughts."""
         reasoner, c = self.reasoner, self.reasoner.config
         thoughts = reasoner.think(batch["states"], batch["mask"])
         for z in thoughts:
             if detail and z.requires_grad:
                 z.retain_grad()
         act = c.halting == "act" and len(thoughts) > 1
-        weights = self.cycle_weights(len(thoughts))
+        weights = [1.0]
+        if len(thoughts) > 1:  # the schedule's, over the H-cycles of each supervision step
+            weights = c.halt_max_steps * supervision.step_weights(c.schedule, c.H_cycles, c.supervision_weight)
         prompt, target = self.read_prompts(batch)
         labels = reasoner.labels(batch["step_labels"])
         losses, metrics = {}, {}
@@ -283,7 +270,7 @@ class LatentThinker(nn.Module):
                     metrics |= {"answer_loss": answer.mean(), "distill_loss": distance.mean()}
                     metrics["asked_accuracy"] = right.mean()
         total, mean_cycles = self.combine(losses, weights, reasoner.halt_logits(thoughts) if act else None)
-        metrics |= {"total_loss": total} | mean_cycles
+        metrics |= {"total_loss": total, **mean_cycles}
         metrics = {name: value.detach() for name, value in metrics.items()}
         return StepOutput(total, None, metrics, None, thoughts if detail else [])
 
@@ -306,20 +293,17 @@ class LatentThinker(nn.Module):
         """Cross-entropy per token of the answer, distance of the anchor from its target, and whether greedy decoding gives the
         answer: three of (B,). latents (B, n, D), answers (B, A), target (B, layers, D)."""
         given = answers.masked_fill(answers < 0, self.lm.tokenizer.pad_token_id)
-        out = self.lm.after(prompt, latents, given)
-        count = (answers >= 0).sum(1)
-        right = ((out.logits.argmax(-1) == answers) | (answers < 0)).all(1).float()
-        distance = out.logits.new_zeros(len(answers))
+        logits, anchor = self.lm.after(prompt, latents, given)
+        distance = logits.new_zeros(len(answers))
         if target is not None:
             scale = target.std((0, 2), keepdim=True).clamp_min(1e-6)  # per layer, as in CODI
-            distance = F.smooth_l1_loss(out.anchor / scale, target / scale, reduction="none").mean((1, 2))
-        return softmax_cross_entropy(out.logits, answers).sum(1) / count, distance, right
+            distance = F.smooth_l1_loss(anchor / scale, target / scale, reduction="none").mean((1, 2))
+        return sequence_loss(logits, answers), distance, exactly_right(logits.argmax(-1), answers).float()
 
     def combine(
         self, losses: dict[int, Tensor], weights: list[float], halt_logits: Tensor | None
     ) -> tuple[Tensor, dict]:
-        """Weighted mean of the thoughts' losses (B,); with halting logits (B, n) plus the expected loss over halting times, and
-        its metric."""
+        """Weighted mean of the thoughts' losses (B,); with halting logits (B, n) plus the expected loss over halting times."""
         kept = [i for i in losses if weights[i] > 0]
         weighted = torch.stack([losses[i] for i in kept], -1)
         total = supervision.weighted_step_loss(weighted, weighted.new_tensor([weights[i] for i in kept])).mean()
@@ -329,17 +313,8 @@ class LatentThinker(nn.Module):
         total = total + halting.expected_loss(every, halt_logits, self.reasoner.config.ponder_coef).mean()
         return total, {"mean_cycles": halting.expected_steps(halt_logits).mean()}
 
-    def cycle_weights(self, thoughts: int) -> list[float]:
-        """Weight of each thought: the schedule's, over the H-cycles of each supervision step."""
-        if thoughts == 1:
-            return [1.0]
-        c = self.reasoner.config
-        cycles = thoughts // c.halt_max_steps or 1
-        weights = supervision.step_weights(c.schedule, cycles, c.supervision_weight)
-        return weights * (thoughts // cycles)
-
 
 def chain_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the latents' words and notes, in nats: summed over the labels of a latent, averaged over the latents.
+    """Cross-entropy in nats, summed over the labels of a latent (its word and notes), averaged over the latents.
     logits (B, n, 1 + notes, W), labels (B, n, 4) -> (B,)."""
     return softmax_cross_entropy(logits, labels[:, :, : logits.shape[2]]).sum((1, 2)) / labels.shape[1]

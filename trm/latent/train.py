@@ -29,16 +29,13 @@ from trm.params import subset
 from trm.run import Run, write_atomically
 from trm.trainer import Trainer, resolve_device
 
-MIN_POSITIONS = 256  # positions of a reasoner
+MIN_POSITIONS = 256  # of a reasoner
 
 
 def load(params: LatentReasoning, run: Run | None) -> Data:
     """The language model and the exercises. No problem occurs in two parts: stories are separated by their arithmetic, GSM8K's
-    problems by their text. The chains of GSM8K are the language model's own, kept in `run`.
-
-    Raises:
-        UserError: a model or a file that cannot be used, or a part without problems.
-    """
+    problems by their text. The chains of GSM8K are the language model's own, kept in `run`. Raises UserError: a model or a file
+    that cannot be used, or a part without problems."""
     model, tokenizer = load_lm(params.lm, params.precision if params.lm else "float32")
     lm = FrozenLM(model.to(resolve_device(params)), tokenizer, params.layer, params.ending, params.anchor)
     sizes = dict(zip(SPLITS, (params.num_samples, params.valid_size, params.test_size)))
@@ -56,18 +53,14 @@ def load(params: LatentReasoning, run: Run | None) -> Data:
 
 def self_generated_chains(params: LatentReasoning, run: Run, lm: FrozenLM, some: Sequence[Exercise]) -> list[Exercise]:
     """The exercises that the language model solves after a chain of its own, each with that chain. Its texts are generated once
-    and saved batch by batch as JSON lines.
-
-    Raises:
-        UserError: the saved file cannot be read, or belongs to another model or other problems.
-    """
+    and saved batch by batch as JSON lines; UserError where these cannot be read, or are of another model or other problems."""
     prompts = [tokens_of(lm.tokenizer, chat_prompt(lm.tokenizer, one.question, True)) for one in some]
     about = {"weights": weights_digest(lm.lm), "prompts": digest(prompts), "most": params.max_new_tokens}
     file = StateStore.place(params.cache_dir, run.dir / "chains", about) / "chains.jsonl"
     thinking = Thinking(lm, None, params.max_new_tokens)
     with PartialState(cpu=params.device == "cpu").main_process_first():  # the first writes, the others read
         file.parent.mkdir(parents=True, exist_ok=True)
-        kept = _kept_chains(file, about) if file.exists() else []
+        kept = kept_chains(file, about) if file.exists() else []
         for first in range(len(kept), len(some), params.batch_size):
             found = thinking.without(some[first : first + params.batch_size], True)
             kept += [{"text": text, "right": bool(right)} for text, right in zip(found.texts, found.right)]
@@ -76,29 +69,31 @@ def self_generated_chains(params: LatentReasoning, run: Run, lm: FrozenLM, some:
     return [replace(one, chain=chain) for one, chain, line in zip(some, chains, kept, strict=True) if line["right"]]
 
 
-def _kept_chains(file: Path, about: dict) -> list[dict]:
+def kept_chains(file: Path, about: dict) -> list[dict]:
+    """The lines of a file of chains; its first says of what it is."""
     try:
         head, *lines = [json.loads(line) for line in file.read_text().splitlines()]
         whole = all(isinstance(line["text"], str) and isinstance(line["right"], bool) for line in lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} holds no chains ({error}); remove it, and they are generated again") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        head, whole = None, False
     if head != about or not whole:
-        raise UserError(f"{file} holds chains of something else; remove it, and they are generated again")
+        raise UserError(f"{file} is broken or holds chains of something else; remove it, and they are generated again")
     return lines
 
 
 def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded], arm: str) -> Latents:
     """The untrained model of an arm. Its compressors are the principal components of the prompts' states and of the embeddings
-    of chains and answers, whose tokens are its words.
-
-    Raises:
-        UserError: a bottleneck wider than the states.
-    """
+    of chains and answers, whose tokens are its words. Raises UserError: a bottleneck wider than the states."""
     lm = data.lm
     torch.manual_seed(params.seed)
     ids = torch.tensor(sorted({token for one in encoded for token in one.chain + one.answer}), device=lm.device)
-    shared, T = subset(ReasonerParams, params, layer=lm.layer), max_positions(data, params.num_latents)
-    config = ReasonerConfig(**shared.model_dump(), lm_size=lm.hidden_size, num_words=len(ids), seq_len=T)
+    longest = max((one.question for some in data.parts.values() for one in some), key=len)  # in letters
+    tokens = len(tokens_of(lm.tokenizer, chat_prompt(lm.tokenizer, longest, True)))
+    T = max(
+        MIN_POSITIONS, params.num_latents + 5 * tokens // 4
+    )  # a quarter more, as it may not be the longest in tokens
+    shared = subset(ReasonerParams, params, layer=lm.layer).model_dump()
+    config = ReasonerConfig(**shared, lm_size=lm.hidden_size, num_words=len(ids), seq_len=T)
     reasoner = (Pause if arm == "pause" else LatentReasoner)(config)
     if arm != "pause":
         states, words = SecondMoment(lm.hidden_size), SecondMoment(lm.hidden_size)
@@ -113,14 +108,6 @@ def make_reasoner(params: LatentReasoning, data: Data, encoded: Sequence[Encoded
     reasoner = reasoner.to(lm.device)
     reasoner.begin(ids, lm.embeddings)
     return reasoner
-
-
-def max_positions(data: Data, num_latents: int) -> int:
-    """Positions of a reasoner: at least `MIN_POSITIONS`, and enough for the longest prompt of any part."""
-    questions = (one.question for some in data.parts.values() for one in some)
-    longest = max(questions, key=len)  # in letters; a quarter more tokens make up for it
-    length = len(tokens_of(data.lm.tokenizer, chat_prompt(data.lm.tokenizer, longest, True)))
-    return max(MIN_POSITIONS, num_latents + 5 * length // 4)
 
 
 def compressed_states(
@@ -167,8 +154,7 @@ def train(params: LatentReasoning, run: Run, data: Data, show: Callable | None =
 
 @torch.no_grad()
 def validate(model: LatentThinker, params: LatentReasoning, data: Data) -> dict[str, float]:
-    """On the validation part: valid/accuracy of the answers; valid/latent_I, the accuracy of the I-th latent's word as the
-    total of its step."""
+    """valid/accuracy of the answers; valid/latent_I, the accuracy of the I-th latent's word as the total of its step."""
     some = data.parts["valid"]
     thinking = Thinking(data.lm, model.reasoner, params.max_new_tokens, params.max_answer_tokens)
     found = {"valid/accuracy": in_batches(thinking.answer, some, params.batch_size).accuracy}
