@@ -1,5 +1,6 @@
 """Methods of answering: what counts as right, chains of the shipped model, latents that are read, swaps, batches, time."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -62,8 +63,6 @@ def test_a_written_chain_is_right_mostly_and_every_token_is_counted():
         assert right == (text.split("</think>")[-1] == one.answer)
         assert "<eos>" not in text and "<pad>" not in text
         assert tokens == len(tokens_of(TOKENIZER, text)) + 1, "and the end"
-        if text.startswith(one.chain + "</think>"):
-            assert right
 
 
 def test_answers_at_once_are_short_and_limited():
@@ -91,15 +90,14 @@ def test_latents_that_are_the_chain_itself_are_answered_as_the_chain_is():
 def test_latents_are_those_of_the_thought_at_which_it_stops():
     way = thinking(halting="act", H_cycles=4)
     prompt = way.read(SOME)
-    thoughts = way.reasoner.think(way.reasoner.reads.compress(prompt.states), prompt.mask)
+    thoughts = way.thoughts(prompt)
     first = thoughts[0].mean(1)
     way.reasoner.q_head.weight.copy_(1e3 * (first[:1] - first[1:2]))  # some stop at once, some do not
     way.reasoner.q_head.bias.copy_(-(first.mean(0) * way.reasoner.q_head.weight).sum())
-    every, found, depth = way.thoughts(prompt), way.latents(prompt), way.reasoner.depth(thoughts)
-    assert len(every) == 4 and every[0].shape == (8, 2, 16) and found.shape == (8, 2, 192)
-    assert len(set(depth.tolist())) > 1
+    found, depth = way.latents(prompt), way.reasoner.depth(thoughts)
+    assert len(thoughts) == 4 and found.shape == (8, 2, 192) and len(set(depth.tolist())) > 1
     for row, stop in enumerate(depth):
-        assert torch.allclose(found[row], way.reasoner.latents(every[stop - 1])[row], atol=1e-6)
+        assert torch.allclose(found[row], way.reasoner.latents(thoughts[stop - 1])[row], atol=1e-6)
     plain = thinking()
     assert torch.equal(plain.latents(prompt), plain.reasoner.latents(plain.thoughts(prompt)[-1])), (
         "without act the last"
@@ -129,14 +127,11 @@ def test_problems_in_batches_are_answered_as_all_at_once():
 def test_latency_is_measured_in_turn_after_a_round_that_warms_up():
     seen = []
 
-    def method(name):
-        def answer(some):
-            seen.append((name, len(some)))
-            return Answers(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
+    def answer(some, name):
+        seen.append((name, len(some)))
+        return Answers(np.ones(len(some)), np.ones(len(some)), [""] * len(some))
 
-        return answer
-
-    found = latency({"a": method("a"), "b": method("b")}, SOME[:5], 3, rounds=2)
+    found = latency({name: partial(answer, name=name) for name in "ab"}, SOME[:5], 3, rounds=2)
     assert seen == [("a", 3), ("b", 3)] + 2 * [("a", 3), ("a", 2), ("b", 3), ("b", 2)]
     assert set(found) == {"a", "b"} and min(found.values()) > 0
 

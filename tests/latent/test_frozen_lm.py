@@ -6,12 +6,12 @@ from itertools import islice
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, BertTokenizerFast
+from transformers import BertTokenizerFast
 
 from trm.errors import UserError
-from trm.language.lm import SHIPPED_LM, StateReader, load_lm
+from trm.language.lm import StateReader, load_lm
 from trm.language.stories import problems, prompt
-from trm.latent.frozen_lm import DATE, FrozenLM, chat_prompt, tokens_of
+from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
 
 LM, TOKENIZER = load_lm()
 ASKED = [next(problems("test", seed, steps, steps)) for seed, steps in enumerate((3, 1, 4, 2))]
@@ -144,16 +144,14 @@ def test_prompts_are_those_that_the_shipped_model_learned_from(thinking):
         assert chat_prompt(TOKENIZER, one.question, thinking) == prompt(one, thinking)
 
 
-def test_the_think_token_is_added_once():
+def test_templates_of_other_models():
+    """The think token is added once; a date is the same every day."""
     for end, expected in (("", "q<think>"), ("<think>", "q<think>"), ("<think>\n", "q<think>\n")):
         with_end = template("{{ messages[0].content }}{% if add_generation_prompt %}" + end + "{% endif %}")
         assert chat_prompt(with_end, "q", True) == expected
     assert chat_prompt(template("{{ messages[0].content }}"), "q", False) == "q"
-
-
-def test_a_template_with_a_date_gives_the_same_prompt_every_day():
     dated = template("{{ strftime_now('%d %B %Y') }}: {{ messages[0].content }}")
-    assert chat_prompt(dated, "q", False) == f"{DATE}: q" == "01 January 2025: q"
+    assert chat_prompt(dated, "q", False) == "01 January 2025: q"
 
 
 def test_models_and_tokenizers_that_cannot_think_are_refused(tmp_path):
@@ -168,10 +166,3 @@ def test_models_and_tokenizers_that_cannot_think_are_refused(tmp_path):
     for tokenizer, layer, message in faults:
         with pytest.raises(UserError, match=message):
             FrozenLM(LM, tokenizer, layer)
-
-
-def test_a_model_is_frozen_when_it_is_taken():
-    fresh = AutoModelForCausalLM.from_pretrained(SHIPPED_LM).train()
-    assert all(p.requires_grad for p in fresh.parameters())
-    FrozenLM(fresh, TOKENIZER, 1)
-    assert not fresh.training and not any(p.requires_grad for p in fresh.parameters())

@@ -9,9 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from trm.checkpoint import PRETRAINED as SHIPPED
 from trm.errors import UserError
-from trm.latent import reasoner as latent_reasoner
 from trm.latent.reasoner import LatentReasoner, Pause, ReasonerConfig, load_reasoner
-from trm.recursion import recurse
 
 SMALL = {
     "lm_size": 12, "d_compressed": 6, "num_latents": 3, "seq_len": 24, "hidden_size": 16, "num_layers": 2,
@@ -142,16 +140,11 @@ def test_gradients_reach_all_but_the_compressors(backprop):
             assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
-def test_supervision_steps_pass_no_gradient_back(monkeypatch):
-    begun = []
-
-    def watched(net, x, z_H, z_L, *rest):
-        begun.append((z_H.requires_grad, z_L.requires_grad))
-        return recurse(net, x, z_H, z_L, *rest)
-
-    monkeypatch.setattr(latent_reasoner, "recurse", watched)
-    thoughts = make(halt_max_steps=3, H_cycles=1).think(*prompts())
-    assert begun == [(False, False)] * 3 and all(z.requires_grad for z in thoughts)
+def test_supervision_steps_pass_no_gradient_back():
+    first, second = make(halt_max_steps=2, H_cycles=1).think(*prompts())
+    first.retain_grad()
+    second.sum().backward()
+    assert first.requires_grad and first.grad is None
 
 
 @pytest.mark.parametrize("kind", [LatentReasoner, Pause])
@@ -204,7 +197,7 @@ def test_a_pause_says_the_same_whatever_is_asked():
     (thought,) = model.think(states, mask)
     said = model.latents(thought)
     assert said.shape == (3, 3, 12) and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
-    assert not torch.equal(said[0, 0], said[0, 1]) and model.depth([thought]).tolist() == [1, 1, 1]
+    assert model.depth([thought]).tolist() == [1, 1, 1]
     ratio = said[0].detach().norm(dim=-1) / EMBEDDINGS[IDS].norm(dim=-1).square().mean().sqrt()
     assert (ratio > 0.3).all() and (ratio < 2).all(), "as long as words, about"
     said.sum().backward()

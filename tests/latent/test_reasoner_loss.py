@@ -175,11 +175,9 @@ def test_details_are_the_gradients_at_every_thought():
 def test_the_last_latent_is_right_where_its_nearest_word_is_the_answer():
     thinker, batch = make(), batch_of()
     labels = thinker.reasoner.labels(batch["step_labels"])[:, -1, 0]
-    assert (labels >= 0).all()
     logits = torch.randn(4, 3, 4, len(WORDS))
     logits[range(4), -1, 0, labels] = 9
     thinker.reasoner.logits = lambda z: logits
-    assert thinker(batch).metrics["last_latent"] == 1
     logits[1, -1, 0, (labels[1] + 1) % len(WORDS)] = 10
     assert thinker(batch).metrics["last_latent"] == 0.75
     batch["step_labels"][2, -1] = -100

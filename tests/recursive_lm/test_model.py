@@ -61,6 +61,7 @@ def test_a_later_token_changes_no_earlier_answer_at_any_depth(options):
 
 
 @pytest.mark.parametrize("options", BODIES, ids=str)
+@torch.no_grad()
 def test_generation_with_the_cache_and_without_is_the_same(options):
     model = make(**options, eos_id=29)
     draw = np.random.default_rng(2)
@@ -68,18 +69,16 @@ def test_generation_with_the_cache_and_without_is_the_same(options):
     seen = torch.ones_like(prompts)
     for row, pads in enumerate((0, 3, 5, 8)):
         prompts[row, :pads], seen[row, :pads] = 0, 0
-    for cycles in (0, 4):
-        given = {"max_new_tokens": 4, "H_cycles": cycles}
-        cached = model.generate(prompts, seen, **given)
-        assert torch.equal(cached, model.generate(prompts, seen, **given, use_cache=False))
-        for row, pads in enumerate(
-            (0, 3, 5, 8)
-        ):  # what stands to the left of a prompt, and its batch mates, do not matter
-            alone = model.generate(prompts[row : row + 1, pads:], **given)[0]
-            assert torch.equal(alone, cached[row, pads : pads + len(alone)])
-    written = cached[:, 9:]
-    after = (written == 29).cumsum(1) - (written == 29).int() > 0
-    assert (written[after] == 0).all(), "pads after the end"
+    cached = model.generate(prompts, seen, max_new_tokens=4)
+    for row, pads in enumerate((0, 3, 5, 8)):  # what stands to the left of a prompt, and its batch mates, do not matter
+        ids, depths = prompts[row : row + 1, pads:], None
+        while ids.shape[1] < 13 - pads and ids[0, 9 - pads :].tolist()[-1:] != [29]:
+            answers = [z[:, -1:] for z in model.think(ids)]
+            if depths is None or model.config.halt_by == "token":
+                depths = model.depths(answers)
+            ids = torch.cat((ids, model.lm_head(model.chosen(answers, depths)).argmax(-1)), 1)
+        expected = ids[0].tolist() + [0] * (13 - pads - ids.shape[1])  # pads after the end
+        assert cached[row, pads:].tolist() == expected[: cached.shape[1] - pads]
 
 
 @pytest.mark.parametrize("options", [{}, {"halting": "act"}, {"body": "plain"}], ids=str)
@@ -128,11 +127,8 @@ def test_the_curriculum_and_the_supervision_steps(factor):
 
 def test_the_curriculum_follows_the_training_step():
     model = make(schedule="linear", curriculum_enabled=True, curriculum_start_step=10, curriculum_end_step=20)
-    assert [model.host_draws(0, step, 3)["curriculum"].tolist() for step in (5, 15, 30)] == [
-        [0] * 3,
-        [0.5] * 3,
-        [1] * 3,
-    ]
+    factors = [model.host_draws(0, step, 2)["curriculum"].tolist() for step in (5, 15, 30)]
+    assert factors == [[0, 0], [0.5, 0.5], [1, 1]]
     assert make().host_draws(0, 5, 2)["curriculum"].tolist() == [1, 1]
 
 
@@ -188,9 +184,8 @@ def test_gradients_against_finite_differences(options):
                 p.add_(direction, alpha=sign * 1e-6)
                 found.append(model.loss(batch).loss.item())
                 p.add_(direction, alpha=-sign * 1e-6)
-        assert (found[0] - found[1]) / 2e-6 == pytest.approx(float((p.grad * direction).sum()), rel=2e-3, abs=1e-6), (
-            name
-        )
+        expected = float((p.grad * direction).sum())
+        assert (found[0] - found[1]) / 2e-6 == pytest.approx(expected, rel=2e-3, abs=1e-6), name
 
 
 @pytest.mark.parametrize("backprop, reached", [("last", [2]), ("per_cycle", [0, 1, 2]), ("full", [0, 1, 2])])
@@ -211,9 +206,8 @@ def test_how_far_the_gradient_flows(backprop, reached):
 def test_places_alone_are_read_and_pads_change_nothing():
     model, rows = make(schedule="linear"), rows_of()
     together = model.loss(batch_of()).loss.item()
-    alone = [
-        model.loss({k: torch.from_numpy(v) for k, v in to_learn([row], 0, 0.0).items()}).loss.item() for row in rows
-    ]
+    singles = [{k: torch.from_numpy(v) for k, v in to_learn([row], 0, 0.0).items()} for row in rows]
+    alone = [model.loss(batch).loss.item() for batch in singles]
     assert together == pytest.approx(np.mean(alone), rel=1e-5), "three tokens are learned in each"
     arrays = to_learn([([5, 6], [7]), ([5], [6, 7, 8])], 0, 0.0)
     assert arrays["places"].tolist()[1] == [0, 1, 2] and arrays["places"][0, 0] == 1

@@ -82,9 +82,8 @@ def test_an_arm_is_trained_evaluated_and_not_repeated(data, tmp_path):
     assert row["flops/training"] == 4 * job.step_flops(params, data)
     again = params_of(tmp_path, resume=True)
     second = job.train_arm(again, data, Run(again, "06_recursive_lm"), "recursive")
-    assert second.metrics == result.metrics and all(
-        torch.equal(a, b) for a, b in zip(result.model.parameters(), second.model.parameters())
-    )
+    assert second.metrics == result.metrics
+    assert all(torch.equal(a, b) for a, b in zip(result.model.parameters(), second.model.parameters()))
 
 
 @pytest.mark.slow
@@ -122,15 +121,12 @@ def test_answers_scored_exact_are_the_answers_written(data, arm):
 
 def test_ordinary_text_is_learned_too(tmp_path):
     path = tmp_path / "some.txt"
-    path.write_text(
-        "\n\n".join(f"The {w} dog and the {w} cat sit on mat number {i}." for i, w in enumerate("abcdefghij" * 4))
-    )
+    lines = [f"The {w} dog and the {w} cat sit on mat number {i}." for i, w in enumerate("abcdefghij" * 4)]
+    path.write_text("\n\n".join(lines))
     params = params_of(tmp_path / "run", data="text", text_path=str(path), num_samples=20, max_seq_length=24)
     data = job.load(params)
     result = job.train_arm(params, data, Run(params, "06_recursive_lm"), "")
-    assert (
-        result.metrics["test/loss"] == result.metrics["loss/3"] > 0 and 0 <= result.metrics["test/token_accuracy"] <= 1
-    )
+    assert result.metrics["test/loss"] == result.metrics["loss/3"] > 0 <= result.metrics["test/token_accuracy"] <= 1
     generated = job.load(params_of(data="text", num_samples=5, valid_size=2, test_size=2))
     assert len(generated.texts["train"]) == 5
     batch = job.batches_of(params, data)(0)
@@ -179,15 +175,9 @@ def test_a_model_that_cannot_write_a_chain_is_named(monkeypatch, changes):
 
 
 def test_the_parameters_go_into_the_configuration(data, tmp_path):
-    params = params_of(tmp_path, H_cycles=2, halting="act", halt_by="token", schedule="decay", expansion=3.0)
-    config = job.config_of(params, data)
-    assert (config.H_cycles, config.halting, config.halt_by, config.schedule, config.expansion) == (
-        2,
-        "act",
-        "token",
-        "decay",
-        3,
-    )
+    changes = {"H_cycles": 2, "halting": "act", "halt_by": "token", "schedule": "decay", "expansion": 3.0}
+    params = params_of(tmp_path, **changes)
+    assert changes.items() <= job.config_of(params, data).model_dump().items()
     job.make_model(params, data).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == len(data.embeddings)
     learned = params_of(embeddings="")

@@ -50,9 +50,9 @@ def policy_loss(
     """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL per action, averaged as `algorithm` says.
 
     log_probs: of each action (B, A), in nats, with gradients; old: when it was sampled; reference: under the initial model
-    (None: KL 0). advantages: (B,). mask: (B, A), 1 at actions. max_actions: Dr.GRPO's constant, the most that an answer can have.
-    Returns the loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts). DAPO's mean is over
-    the tokens of all processes (`trm.supervision.batch_mean`).
+    (None: KL 0). advantages: (B,). mask: (B, A), 1 at actions. max_actions: Dr.GRPO's constant, the most that an answer has.
+    Returns the loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts). DAPO's mean is
+    over the tokens of all processes (`trm.supervision.batch_mean`).
     """
     ratio = (log_probs - old).exp()
     gain = advantages[:, None]

@@ -26,11 +26,8 @@ EVAL_BATCH = 250  # problems that are answered together
 
 
 class TokenPolicy(nn.Module):
-    """A causal language model of transformers that writes. temperature divides the logits, in sampling and in log-probabilities.
-
-    Raises:
-        UserError: the tokenizer lacks the tokens of a prompt.
-    """
+    """A causal language model that writes. temperature: divides the logits, in sampling and in log-probabilities. Raises
+    UserError: the tokenizer lacks the tokens of a prompt."""
 
     def __init__(
         self, lm: nn.Module, tokenizer: Tokenizer, group_size: int, max_new_tokens: int, temperature: float = 1

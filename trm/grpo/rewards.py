@@ -57,6 +57,7 @@ def compute_rewards(name: str, texts: Sequence[str], problems: Sequence[Problem]
         raise UserError(f"reward {name!r} gave no numbers ({error}); {advice}") from None
     if given.shape != (len(texts),):
         raise UserError(f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; {advice}")
-    for text in np.flatnonzero(~np.isfinite(given)):
-        raise UserError(f"reward {name!r} gave {given[text]} for {texts[text]!r}; {advice}")
+    if not np.isfinite(given).all():
+        bad = int(np.isfinite(given).argmin())
+        raise UserError(f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; {advice}")
     return given

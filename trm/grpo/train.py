@@ -39,7 +39,7 @@ def load_policy(params: Grpo) -> TokenPolicy:
 
 
 class Learner(nn.Module):
-    """A policy as the trainer takes it: `loss(batch)` is that of `trm.grpo.loss`, over answers already sampled."""
+    """A policy as the trainer takes it."""
 
     def __init__(self, policy: nn.Module, params: Grpo):
         super().__init__()
@@ -70,8 +70,8 @@ class Learner(nn.Module):
 
 
 class GroupSampler:
-    """step -> a batch of sampled and rewarded answers, by the policy as it then is; a function of its weights and (seed, step), so
-    that a resumed run continues to the bit. The reference is the policy at construction. Every process samples the whole batch."""
+    """step -> a batch of sampled and rewarded answers: a function of the policy's weights and of (seed, step), so that a
+    resumed run continues to the bit. The reference is the policy at construction. Every process samples the whole batch."""
 
     def __init__(self, policy: nn.Module, params: Grpo):
         self.policy, self.params = policy, params
@@ -167,7 +167,8 @@ def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluatio
 def train(params: Grpo, run: Run, policy: TokenPolicy, show: Callable[[dict], None] | None = None) -> dict | None:
     """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
     by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
-    learner, start = Learner(policy, params), [p.detach().clone() for p in policy.parameters()]
+    learner = Learner(policy, params)
+    start = [p.detach().clone() for p in policy.parameters()]
 
     def validate(model: Learner) -> dict[str, float]:
         found = evaluate(model.policy, params, "valid")

@@ -20,6 +20,9 @@ ARMS = {  # colour, marker, label
 }
 
 
+LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8, "frameon": False}
+
+
 def _look(arm: str) -> tuple[str, str, str]:
     return ARMS.get(arm, ("#c0392b", "D", arm.replace("_", " ")))
 
@@ -36,10 +39,6 @@ def _lines(ax: Axes, rows: pd.DataFrame, prefix: str, scale: float = 1.0) -> Non
     ax.set_xticks([int(c.split("/")[1]) for c in columns])
 
 
-def _legend(ax: Axes, *entries: list) -> None:
-    ax.legend(*entries, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-
-
 def steps(rows: pd.DataFrame, trained: int) -> Figure:
     """Accuracy over the number of steps of a problem, one line per arm; grey: longer than in training."""
     figure, ax = plt.subplots(figsize=(9, 4))
@@ -48,7 +47,7 @@ def steps(rows: pd.DataFrame, trained: int) -> Figure:
     if trained < longest:
         ax.axvspan(trained + 0.5, longest + 0.5, color="#eeeeee", zorder=0)
     ax.set(xlabel="steps of the problem", ylabel="accuracy (%)", ylim=(0, None))
-    _legend(ax)
+    ax.legend(**LEGEND)
     return tidy(figure)
 
 
@@ -63,7 +62,7 @@ def learning(curves: pd.DataFrame, over: str = "compute", label: str = "share of
                 ax.plot(part[over], scale * part[f"valid/{name}"], **style)
         ax.set(xlabel=label, ylabel=f"validation {name.removeprefix('exact_')} ({said})")
     if len(curves):
-        _legend(panels[-1])
+        panels[-1].legend(**LEGEND)
     return tidy(figure)
 
 
@@ -84,7 +83,7 @@ def losses(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     for (arm, _), part in pair.groupby(["arm", "seed"], sort=False):
         right.plot(part["compute"], part["valid/loss"], color=_look(arm)[0])
     right.set(xlabel="share of the training's compute", ylabel="validation loss (nats per token)")
-    _legend(right, *left.get_legend_handles_labels())
+    right.legend(*left.get_legend_handles_labels(), **LEGEND)
     return tidy(figure)
 
 
@@ -96,7 +95,7 @@ def cycles(table: pd.DataFrame, trained: int) -> Figure:
         _lines(ax, part, "cycles", 100)
         ax.axvline(trained, color="#999999", linestyle=":", linewidth=1)
         ax.set(xlabel="H-cycles at test time", ylabel="accuracy (%)", title=name)
-    _legend(panels[-1])
+    panels[-1].legend(**LEGEND)
     return tidy(figure)
 
 

@@ -1,13 +1,11 @@
 """A causal language model whose body is the recursion of a TRM; for comparison, the same blocks in a loop or in a row.
 
-Different from a TRM on puzzles: a batch begins without a state, and `think` takes all its supervision steps at once (texts of
-a batch differ in length, so that no row can be refilled). The loss is that of the next token:
+Different from a TRM on puzzles: a batch begins without a state, and `think` takes all its supervision steps at once.
 
     total_loss = every_step_weight * (losses of all answers by `schedule` and `step_schedule`) + act_weight * halting loss
 """
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -74,13 +72,9 @@ class LMConfig(LMParams):
 
 
 class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
-    """A recursive language model. `save_pretrained` and `from_pretrained` keep it as safetensors + JSON.
+    """A recursive language model. embeddings: (V, embed_size), frozen, where `embed_size` is not 0 and the weights lack them.
 
     Shapes: n = S H answers (S supervision steps of H cycles each); M, the most tokens to be learned in a row of a batch.
-
-    Args:
-        config: an `LMConfig`, or the same as a dict (which is how config.json stores it).
-        embeddings: (V, embed_size), the frozen embeddings where `embed_size` is not 0; else they come with the weights.
     """
 
     def __init__(self, config: LMConfig | dict, embeddings: Tensor | None = None):
@@ -109,25 +103,22 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         return self.embed.device
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Embedded tokens of variance one. (B, T) -> (B, T, D)."""
+        """Tokens, embedded with variance one. (B, T) -> (B, T, D)."""
         x = F.embedding(ids, self.embed)
         if self.config.embed_size:
             return F.rms_norm(self.project(x), (self.config.hidden_size,))
         return math.sqrt(self.config.hidden_size) * x
 
-    def apply_blocks(self, z: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """The blocks, one after the other. (B, T, D) -> (B, T, D)."""
-        for block in self.blocks:
-            z = block(z, cache)
-        return z
-
     def think(self, ids: Tensor, H_cycles: int = 0, cache: KeyValueCache | None = None) -> list[Tensor]:
-        """The answers after each H-cycle of each supervision step. (B, T) token ids -> n tensors (B, T, D).
+        """The answers after each H-cycle of each supervision step, of which there are `H_cycles` where not as in training.
+        (B, T) token ids -> n tensors (B, T, D)."""
+        c, x, H = self.config, self.embed_tokens(ids), H_cycles or self.config.H_cycles
 
-        H_cycles: cycles per supervision step, where not as in training.
-        """
-        c, x = self.config, self.embed_tokens(ids)
-        net, H = partial(self.apply_blocks, cache=cache), H_cycles or c.H_cycles
+        def net(z: Tensor) -> Tensor:
+            for block in self.blocks:
+                z = block(z, cache)
+            return z
+
         if c.body == "plain":
             return [net(x)]
         answers = []
@@ -187,14 +178,6 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
                 losses.append(softmax_cross_entropy(logits, labels))
         return torch.stack(losses, -1), logits
 
-    def cycle_weights(self) -> list[float]:
-        """What the schedule gives each H-cycle, (H,); for `adaptive`, 1 for every cycle that counts."""
-        c = self.config
-        if c.body == "plain":
-            return [1.0]
-        name = "constant" if c.schedule == supervision.ADAPTIVE else c.schedule
-        return supervision.step_weights(name, c.H_cycles, c.supervision_weight)
-
     def supervised_loss(self, losses: Tensor, cycle_weights: list[float], curriculum: Tensor) -> Tensor:
         """Weighted mean over the supervised H-cycles, then over supervision steps. (B, M, S, cycles) -> (B, M)."""
         c = self.config
@@ -209,9 +192,7 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
 
     def halting_loss(self, losses: Tensor, logits: Tensor, weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """The expected loss over halting times plus ponder cost, and the expected number of answers: two scalars.
-
-        losses, logits (B, M, n); weights, share (B, M): of each token, and the same over their sum in the batch.
-        """
+        losses, logits (B, M, n); weights, share (B, M): of each token, and the same over their sum in the batch."""
         if self.config.halt_by == "token":
             losses, logits, share = (x.flatten(0, 1) for x in (losses, logits, share))
         else:  # one decision per row, at the first position whose next token is to be written
@@ -225,10 +206,8 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
     def loss(self, batch: dict[str, Tensor], state: None = None, detail: bool = False) -> StepOutput:
         """All supervision steps on a batch of texts, and the loss above, in nats per token, every token by its weight.
 
-        Args:
-            batch: input_ids, labels and weights (B, T), and places (B, M), the positions whose next token is learned and
-                at which alone the head is applied (`trm.language.stories.to_learn`); curriculum (B,), optional.
-            detail: also the loss after every answer and, after `backward`, its gradient (`StepOutput.intermediates`).
+        batch: input_ids, labels, weights (B, T) and places (B, M), at which alone the head is applied, of
+        `trm.language.stories.to_learn`; curriculum (B,), optional. detail: also the loss and gradient of every answer.
         """
         c = self.config
         answers, labels, weights = self.answers_at_targets(batch)
@@ -236,7 +215,10 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
             if z.requires_grad:
                 z.retain_grad()
         curriculum = batch["curriculum"][0] if "curriculum" in batch else weights.new_ones(())
-        cycle_weights, act = self.cycle_weights(), c.halting == "act"
+        cycle_weights, act = [1.0], c.halting == "act"
+        if c.body != "plain":  # for `adaptive`, something for every cycle that counts
+            name = "constant" if c.schedule == supervision.ADAPTIVE else c.schedule
+            cycle_weights = supervision.step_weights(name, c.H_cycles, c.supervision_weight)
         H, S = len(cycle_weights), len(answers) // len(cycle_weights)
         supervised = [h for h in range(H) if cycle_weights[h] > 0]
         read = list(range(H)) if detail or act else sorted({*supervised, H - 1})  # cycles to which the head is applied
@@ -272,41 +254,28 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
 
     @torch.no_grad()
     def generate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        max_new_tokens: int = 20,
-        do_sample: bool = False,
-        H_cycles: int = 0,
-        use_cache: bool = True,
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, max_new_tokens: int = 20, do_sample: bool = False
     ) -> Tensor:
         """Greedy decoding: (B, T) prompts, padded on the left, -> (B, T + written), pads after the end.
 
-        With act the answer is read where the head says stop, which saves no time: the later cycles are computed all the same,
-        because later positions look at their keys (`trm.layers`). use_cache: of finished positions' keys and values.
-
-        Raises:
-            UserError: sampling, or more tokens than `seq_len`.
+        With act the answer is read where the head says stop, which saves no time: later positions look at the keys of every
+        cycle. Raises UserError: sampling, or more tokens than `seq_len`.
         """
-        c = self.config
+        c, T = self.config, input_ids.shape[1]
         if do_sample:
             raise UserError("a recursive language model decodes greedily: leave do_sample out")
-        if input_ids.shape[1] + max_new_tokens > c.seq_len:
-            raise UserError(
-                f"prompt and answer of {input_ids.shape[1]} + {max_new_tokens} tokens exceed seq_len {c.seq_len}"
-            )
+        if T + max_new_tokens > c.seq_len:
+            raise UserError(f"prompt and answer of {T} + {max_new_tokens} tokens exceed seq_len {c.seq_len}")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         out, depths, cache = input_ids, None, KeyValueCache()
         done = torch.zeros(len(out), dtype=torch.bool, device=out.device)
         for _ in range(max_new_tokens):
-            past = out.shape[1] - 1 if use_cache and cache.kept else 0
-            cache = cache if past else KeyValueCache()
+            past = out.shape[1] - 1 if cache.kept else 0
             cache.begin(mask.bool(), past)
-            answers = [z[:, -1:] for z in self.think(out[:, past:], H_cycles, cache)]  # (B, 1, D)
+            answers = [z[:, -1:] for z in self.think(out[:, past:], cache=cache)]  # (B, 1, D)
             if depths is None or c.halt_by == "token":
                 depths = self.depths(answers)
-            token = self.lm_head(self.chosen(answers, depths)).argmax(-1).flatten()
-            token = torch.where(done, c.pad_id, token)
+            token = self.lm_head(self.chosen(answers, depths)).argmax(-1).flatten().masked_fill(done, c.pad_id)
             done = done | (token == c.eos_id)
             out = torch.cat((out, token[:, None]), 1)
             mask = torch.cat((mask, torch.ones_like(mask[:, :1])), 1)
@@ -320,13 +289,13 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
 
 
 def load_recursive_lm(folder: str | Path, device: str = "cpu") -> RecursiveLanguageModel:
-    """The model that `save_pretrained` wrote into `folder`. Errors as in `checkpoint.load_pretrained`."""
+    """The model that `save_pretrained` wrote into `folder`; errors of `load_pretrained`."""
     return load_pretrained(RecursiveLanguageModel, folder, device)
 
 
 def lm_flops(config: LMConfig, length: int, learned: int = 0, H_cycles: int = 0) -> int:
-    """FLOPs to read a sequence of `length` tokens and predict the next one; or, backward pass included, to train on it with
-    the head applied to `learned` tokens after each supervised answer. H_cycles: where not those of the configuration."""
+    """FLOPs to read `length` tokens and predict the next; or, backward pass included, to train on them with the head applied to
+    `learned` tokens after each supervised answer. H_cycles: where not those of the configuration."""
     c, T, D = config, length, config.hidden_size
     swiglu = 3 * D * inner_width(D, c.expansion, c.inner_multiple)
     net = c.num_layers * (2 * T * (4 * D * D + swiglu) + 2 * 2 * T * T * D)

@@ -84,24 +84,22 @@ class RecursiveLM(RecursiveTraining, LMParams):
         if self.schedule != supervision.ADAPTIVE:
             checked_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
         checked_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
-        if not self.min_steps <= self.max_problem_steps <= self.test_steps:
-            raise ValueError(
-                f"parameters 'min_steps', 'max_problem_steps', 'test_steps' = {self.min_steps}, {self.max_problem_steps}, "
-                f"{self.test_steps} must not fall"
-            )
+        steps = [self.min_steps, self.max_problem_steps, self.test_steps]
+        if steps != sorted(steps):
+            raise ValueError(f"parameters 'min_steps', 'max_problem_steps', 'test_steps' = {steps} must not fall")
         for name, value in LM_ARMS.get(self.arm, {}).items():
             own, default = getattr(self, name), type(self).model_fields[name].default
             if name != "num_layers" and own not in (value, default):
                 raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
-        if self.hidden_size % (2 * self.num_heads):
+        if self.hidden_size % (heads := 2 * self.num_heads):
             raise ValueError(
-                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {2 * self.num_heads}"
+                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {heads}"
             )
         if self.body == "looped" and self.backprop != "full":
             raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles; a loop requires 'full'")
         if self.body == "plain" and (self.schedule != "none" or self.halting != "none" or self.halt_max_steps > 1):
             raise ValueError("parameter 'body' = 'plain' requires schedule 'none', halting 'none' and halt_max_steps 1")
-        if self.data == "text" and (self.halting == "act" and self.halt_by == "sequence"):
+        if self.data == "text" and self.halting == "act" and self.halt_by == "sequence":
             raise ValueError("parameter 'halt_by' = 'sequence' requires a prompt, which text lacks; give 'token'")
         if self.data == "text" and (self.chain or "chain" in arm_names(f"{self.arm}, {self.baseline_arm}")):
             raise ValueError("parameter 'chain': text has no chain of thought; leave it out, and the arm chain")

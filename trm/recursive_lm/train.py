@@ -31,7 +31,7 @@ Row = tuple[list[int], list[int]]  # token ids: prompt, completion
 
 @dataclass(frozen=True)
 class Data:
-    """A tokenizer, the frozen embeddings or None, and either problems or texts as tokens."""
+    """A tokenizer, the frozen embeddings or None, and either problems or texts."""
 
     tokenizer: PreTrainedTokenizerFast
     embeddings: Tensor | None
@@ -47,11 +47,7 @@ class Data:
 
 def load(params: RecursiveLM) -> Data:
     """The data that `params` name. Validation and test problems are the same for every seed; no test problem, identified by
-    its arithmetic, occurs in training.
-
-    Raises:
-        UserError: a text or a model that cannot be used.
-    """
+    its arithmetic, occurs in training. Raises UserError: a text or a model that cannot be used."""
     if params.embeddings:
         lm, tokenizer = load_lm("" if params.embeddings == "shipped" else params.embeddings)
         embeddings = lm.get_input_embeddings().weight.detach().float()
@@ -65,9 +61,7 @@ def load(params: RecursiveLM) -> Data:
         return Data(tokenizer, embeddings, [], {}, texts)
     chains = any(params.of_arm(arm).chain for arm in (params.arm, *arm_names(params.baseline_arm)))
     if chains and "<think>" not in tokenizer.get_vocab():
-        raise UserError(
-            f"{params.embeddings} has no token <think>, which a chain begins with: leave chain or embeddings out"
-        )
+        raise UserError(f"{params.embeddings} has no token <think>, which a chain begins with: leave out one of them")
     valid = list(islice(problems("valid", 0, params.min_steps, params.max_problem_steps), params.valid_size))
     steps = range(params.min_steps, params.test_steps + 1)
     test = {n: list(islice(problems("test", 0, n, n), params.test_size)) for n in steps}
@@ -95,32 +89,25 @@ def config_of(params: RecursiveLM, data: Data) -> LMConfig:
 
 
 def make_model(params: RecursiveLM, data: Data) -> RecursiveLanguageModel:
-    """The model that `params` describe; its initial weights depend on the seed alone."""
+    """The untrained model; its weights depend on the seed alone."""
     torch.manual_seed(params.seed)
     return RecursiveLanguageModel(config_of(params, data), data.embeddings)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How a model completes N rows, greedily.
+    """How a model completes N rows, greedily."""
 
-    exact: (N,) bool, whether the whole completion is right. token_accuracy: over all tokens. losses: (n,) cross-entropy
-    after each answer (H-cycle), nats per token. cycles: (N,) answers computed before the first token is written.
-    """
-
-    exact: np.ndarray
+    exact: np.ndarray  # (N,) bool, whether the whole completion is right
     token_accuracy: float
-    losses: np.ndarray
-    cycles: np.ndarray
+    losses: np.ndarray  # (n,) cross-entropy after each answer (H-cycle), nats per token
+    cycles: np.ndarray  # (N,) answers computed before the first token is written
 
 
 @torch.no_grad()
 def score(model: RecursiveLanguageModel, rows: Sequence[Row], pad: int, H_cycles: int = 0, batch: int = 250) -> Scores:
     """One teacher-forced pass. A row is exact where greedy decoding gives its completion: as long as every token so far is
-    right, both see the same.
-
-    H_cycles: cycles per supervision step, where not those of training.
-    """
+    right, both see the same. H_cycles: where not those of training."""
     exact, cycles, losses, right, count = [], [], 0.0, 0, 0
     for first in range(0, len(rows), batch):
         arrays = to_learn(rows[first : first + batch], pad, 0.0)
@@ -178,8 +165,8 @@ def steps_of(params: RecursiveLM, data: Data, arm: str) -> int:
 
 
 def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
-    """Train one arm in a folder of its own under `run` and evaluate its best weights, by the validation part, on the test
-    part. None where `time_limit` paused it; see `trm.arms.train_arm`."""
+    """Train one arm in a folder under `run` and evaluate its best weights, by the validation part, on the test part. None where
+    `time_limit` paused it."""
     factor = steps_of(params, data, arm) / params.max_steps
     own = arms.scaled(params.of_arm(arm), factor, ("max_steps", "eval_interval", "checkpoint_interval"))
     own = arms.scaled(own, factor, ("curriculum_start_step", "curriculum_end_step"), least=0)
