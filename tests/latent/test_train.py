@@ -224,7 +224,7 @@ def test_old_names_and_values_are_accepted():
 
 
 def test_what_does_not_fit_together(data):
-    with pytest.raises(UserError, match="d_compressed 500 is not between 1 and the size of the hidden states, 192"):
+    with pytest.raises(UserError, match="d_compressed 500 is not between 1 and the size of the states, 192"):
         job.make_reasoner(params_of(d_compressed=500), data, encode(data.lm, data.parts["train"], 2), "thoughts")
     other = Data(FrozenLM(data.lm.lm, data.lm.tokenizer, 3), data.parts)
     that = "for the model and the stories that ship"
