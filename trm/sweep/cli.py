@@ -1,6 +1,7 @@
 """`trm sweep`: run sweeps of chapters, see their state, collect their tables. `trm sweep --help` lists the options."""
 
 import argparse
+import json
 import math
 import sys
 from collections import Counter
@@ -33,13 +34,15 @@ def arguments() -> argparse.ArgumentParser:
     add("--time-limit", type=float, default=0, metavar="MINUTES", help="of training per run; it can be resumed")
     add("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
 
-    actions.add_parser("status", parents=[chosen], help="how many runs are in which state")
+    actions.add_parser("status", parents=[chosen], help="how many runs are in which state").add_argument(
+        "--json", action="store_true"
+    )
     add = actions.add_parser("results", parents=[chosen], help="a table of the complete runs").add_argument
     add("--csv", type=Path, metavar="FILE", help="write every run with all its columns (.csv or .parquet)")
     add("--rows", type=Path, metavar="FILE", help="write the rows of the runs' own tables (.csv or .parquet)")
     add("--table", default="table", metavar="NAME", help="which of their tables: NAME.csv, such as curves")
     add("--import", dest="imported", type=Path, metavar="FILE", help="add a table exported from W&B")
-    actions.add_parser("list", help="the sweeps that there are")
+    actions.add_parser("list", help="the sweeps that there are").add_argument("--json", action="store_true")
     return parser
 
 
@@ -49,11 +52,7 @@ def main(words: list[str] | None = None) -> int:
     args = arguments().parse_args(words)
     try:
         if args.action == "list":
-            for sweep in read_sweeps().values():
-                print(f"{sweep.name} ({sweep.suite or 'no suite'}): {len(sweep.cases)} cases")
-                for group in sweep.groups:
-                    print(f"    {group}: {len(sweep.cases_of(group))}")
-            return 0
+            return list_sweeps(args.json)
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
         for sweep, cases in find(args.names, args.pattern):
@@ -90,13 +89,39 @@ def run(args: argparse.Namespace, chosen: list) -> int:
     return 1 if ended["failed"] else 3 if ended["busy"] or ended["paused"] or ended["left"] else 0
 
 
+def list_sweeps(as_json: bool) -> int:
+    """Name, suite and counts of every sweep and group; equal configurations of a sweep are distinct once."""
+    rows = []
+    for sweep in read_sweeps().values():
+        scale = "paper" if "paper" in sweep.scales else next(iter(sweep.scales))
+        configs = {(point.case, point.cell): point.config for point in sweep.points(scale)}
+        groups = {group: len(sweep.cases_of(group)) for group in sweep.groups}
+        row = {"name": sweep.name, "suite": sweep.suite, "configurations": len(configs)}
+        rows.append(row | {"distinct": len(set(configs.values())), "groups": groups})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        counts = f"{row['configurations']} configurations, {row['distinct']} distinct"
+        print(f"{row['name']} ({row['suite'] or 'no suite'}): {counts}")
+        for group, size in row["groups"].items():
+            print(f"    {group}: {size}")
+    return 0
+
+
 def status(args: argparse.Namespace, chosen: list) -> int:
     """Counts by state, and a line for every failure."""
-    for sweep, points in chosen:
-        rows = tables.statuses(sweep, points)
-        counts = Counter(row["state"] for row in rows)
-        print(f"{sweep.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-        for row in (row for row in rows if row["error"]):
+    rows = {sweep.name: tables.statuses(sweep, points) for sweep, points in chosen}
+    counts = {name: Counter(row["state"] for row in of) for name, of in rows.items()}
+    if args.json:
+        total = sum(counts.values(), Counter())
+        sweeps = {name: {"points": of.total()} | dict(of) for name, of in counts.items()}
+        about = {"scale": args.scale, "points": total.total()} | {name: total[name] for name in tables.STATES}
+        print(json.dumps(about | {"sweeps": sweeps}, indent=2))
+        return 0
+    for name, of in rows.items():
+        print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts[name].items()))
+        for row in (row for row in of if row["error"]):
             print(f"  {row['state']:11} {row['point']}: {row['error']}")
     return 0
 

@@ -15,6 +15,7 @@ from trm.sweep.spec import Point, Sweep
 from trm.sweep.worker import state
 
 NAMES = ["sweep", "case", "cell"]
+STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
 
 
 def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
