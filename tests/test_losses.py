@@ -34,6 +34,8 @@ def test_float32_stablemax_is_near_float64():
     torch.testing.assert_close(
         stablemax_cross_entropy(x, y, torch.float32), stablemax_cross_entropy(x, y), rtol=1e-4, atol=1e-4
     )
+    assert torch.equal(stablemax_cross_entropy(x, y), stablemax_cross_entropy(x, y, torch.float64)), "the default"
+    assert not torch.equal(stablemax_cross_entropy(x, y), stablemax_cross_entropy(x, y, torch.float32))
 
 
 def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
@@ -44,6 +46,14 @@ def test_sequence_loss_is_a_mean_over_labelled_positions_of_one_example():
         [F.cross_entropy(logits[0, [0, 2]], labels[0, [0, 2]]), F.cross_entropy(logits[1], labels[1])]
     )
     torch.testing.assert_close(sequence_loss(logits, labels), expected)
+
+
+def test_a_sequence_with_one_label_or_none():
+    logits, labels = torch.randn(2, 3, 5), torch.full((2, 3), IGNORE_INDEX)
+    labels[0, 1] = 4
+    one, none = sequence_loss(logits, labels)
+    torch.testing.assert_close(one, F.cross_entropy(logits[0, 1:2], labels[0, 1:2]))
+    assert none == 0
 
 
 def test_exactly_right_ignores_what_does_not_count():
