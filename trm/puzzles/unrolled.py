@@ -66,8 +66,9 @@ class UnrolledTRM(TRM):
             probs = halting.log_halt_probs(halt_logits).exp().detach()  # (B, S)
             right = (probs * torch.stack(rights, 1)).sum(1)
             steps = halting.expected_steps(halt_logits)
-            act = halting.expected_loss(losses, halt_logits)  # before the cost: the order of gradients decides their rounding
-            act = act + c.ponder_coef * (steps if c.halting == "act" else halting.ponder_kl(halt_logits, c.ponder_prior))
+            act = halting.expected_loss(losses, halt_logits)  # before the cost: in this order gradients are summed
+            cost = steps if c.halting == "act" else halting.ponder_kl(halt_logits, c.ponder_prior)
+            act = act + c.ponder_coef * cost
         act = c.act_weight * act.mean()
         total = c.every_step_weight * supervised + act
 
