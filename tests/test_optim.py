@@ -44,7 +44,7 @@ def test_rates():
     assert learning_rate(params, 60) == pytest.approx(0.1 * (0.2 + 0.8 * 0.5))
     assert learning_rate(params, 110) == pytest.approx(0.02)
     constant = params.model_copy(update={"lr_schedule": "constant"})
-    assert learning_rate(constant, 109) == 0.1
+    assert learning_rate(constant, 109) == 0.1 == learning_rate(constant, constant.warmup_steps)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam_atan2"])

@@ -88,6 +88,12 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         make(tmp_path)
 
 
+def test_the_time_limit_is_shared_by_all_trainings_of_a_run(tmp_path, monkeypatch):
+    run = make(tmp_path)
+    monkeypatch.setattr("trm.run.time.monotonic", lambda: run.started + 120)
+    assert run.minutes_left(5) == pytest.approx(3) and run.minutes_left(1) == 1e-4 and run.minutes_left(0) == 0
+
+
 def test_json_has_no_nan():
     assert to_json({"a": [float("nan"), 1.5]}) == '{"a": [null, 1.5]}'
 
