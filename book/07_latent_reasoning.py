@@ -262,7 +262,8 @@ Markdown(f"""
   test): the computing is done by the reasoner, which was taught the answer, and the content of the earlier latents is not
   shown to be used by the language model.
 - The language model adds nothing to the latents. The word nearest to the last latent is the answer in
-  {mean["read_off"]:.1%}; the language model after the latents does significantly worse: {against["read_off"]}. The same
+  {mean["read_off"]:.1%}; the language model after the latents does worse: {against["read_off"]}, not
+  corrected for the eight comparisons of this list. The same
   recursion trained without a language model reaches {mean["direct"]:.1%}; the difference is not significant:
   {against["direct"]}.
 - The latents depend on the problem. Pause vectors reach {mean["pause"]:.1%} (the latents have {against["pause"]}), the mean

@@ -164,6 +164,40 @@ def test_a_cell_need_not_show_every_parameter_and_a_line_may_be_added(capsys):
     assert capsys.readouterr().out == "parameters: hidden_size = 32, schedule = 'none', lr = 0.01\n"
 
 
+def test_a_cell_may_hold_more_than_plain_lines():
+    cell = (
+        "import math\n%matplotlib inline\nH_cycles = L_cycles = 3\nmax_steps: int = 7\nlr = math.sqrt(0.01)\nprint('x')"
+    )
+    space = {"get_ipython": None, "In": ["", cell, "seed = 4", "x = 1\nparams = TrmTrain.from_notebook(globals())"]}
+    params = TrmTrain.from_notebook(
+        space | {"lr": 0.1, "x": 1, "H_cycles": 3, "L_cycles": 3, "max_steps": 7, "seed": 4}
+    )
+    assert (params.H_cycles, params.L_cycles, params.max_steps, params.lr, params.seed) == (3, 3, 7, 0.1, 4)
+
+
+def test_executed_again_the_cell_counts_and_not_what_later_cells_made_of_its_names():
+    first = ["", "hidden_size = 32\nschedule = 'none'", "params = TrmTrain.from_notebook(globals())"]
+    later = ["for schedule in ('linear', 'ramp'):\n    pass", "hidden_size = params.hidden_size * 2", "H_cycles = 3"]
+    space = {"get_ipython": None, "hidden_size": 64, "schedule": "ramp", "H_cycles": 3}
+    params = TrmTrain.from_notebook(space | {"In": first + later + first[-1:]})
+    assert (params.hidden_size, params.schedule, params.H_cycles) == (32, "none", 3)
+    params = TrmTrain.from_notebook(space | {"In": first + ["hidden_size = 48\nschedule = 'none'"] + first[-1:]})
+    assert params.hidden_size == 48
+    with pytest.raises(ParameterError, match="unknown parameter 'hidden_sise': did you mean 'hidden_size'"):
+        TrmTrain.from_notebook(space | {"In": ["hidden_sise = 3\nseed = 1"]})
+
+
+def test_the_cell_of_a_script_is_checked_too(tmp_path):
+    script = tmp_path / "chapter.py"
+    text = '# %% tags=["parameters"]\nhidden_size = 32  # width\nlearning_rate = 0.01\n\n# %%\nseed = 5\n'
+    script.write_text(text)
+    params = TrmTrain.from_notebook({"__file__": str(script), "hidden_size": 32, "learning_rate": 0.01, "seed": 5})
+    assert (params.hidden_size, params.lr, params.seed) == (32, 0.01, 0)
+    script.write_text(text.replace("hidden_size", "hidden_sise"))
+    with pytest.raises(ParameterError, match="hidden_sise"):
+        TrmTrain.from_notebook({"__file__": str(script), "hidden_sise": 32, "learning_rate": 0.01})
+
+
 def test_all_parameters_are_described():
     lines = TrmTrain.describe().splitlines()
     assert len(lines) == len(TrmTrain.model_fields)

@@ -177,22 +177,26 @@ class Params(BaseModel):
         defaults.
 
         In a notebook the names assigned in the parameters cell and in the cell that papermill injects after it count,
-        unknown ones included, so that a typo is found. In a script the names of the cell and the command line count:
-        `-p name value` and `-f file.yaml`, as with papermill.
+        unknown ones included, so that a typo is found. In a script the cell and the command line count: `-p name value` and
+        `-f file.yaml`, as with papermill.
         """
+        known = {*cls.model_fields, *ALIASES, *INSTEAD}
+        given: dict[str, Any] = {}
         if "In" in namespace and "get_ipython" in namespace:
-            known = {*cls.model_fields, *ALIASES, *INSTEAD}
-            shown, given = _names_in_parameter_cells(namespace["In"], known)
-            injected = {cls._own_name(name): name for name in given}  # an injected alias beats the cell's line
-            names = [name for name in shown if cls._own_name(name) not in injected] + list(injected.values())
-            values = {name: namespace[name] for name in names if name in namespace}
-        else:
-            values = {name: namespace[name] for name in cls.model_fields if name in namespace}
-            if Path(sys.argv[0]).name == Path(namespace.get("__file__", "")).name:
+            shown, given = _cell_values(namespace["In"], known)
+        elif "__file__" in namespace:
+            shown, _ = _cell_values([_parameters_cell(namespace["__file__"])], known)
+            if Path(sys.argv[0]).name == Path(namespace["__file__"]).name:
                 show_user_errors_plainly()
                 given = from_command_line(sys.argv[1:])
-                settled = {cls._own_name(name) for name in given}
-                values = {name: value for name, value in values.items() if name not in settled} | given
+        else:
+            shown = {name: LOOK_UP for name in cls.model_fields if name in namespace}
+        settled = {
+            cls._own_name(name): name for name in given
+        }  # what was given beats the cell, the last name an earlier one
+        values = {name: value for name, value in shown.items() if cls._own_name(name) not in settled}
+        values |= {name: given[name] for name in settled.values()}
+        values = {name: namespace[name] if value is LOOK_UP else value for name, value in values.items()}
         params = cls.create(values)
         changed = ", ".join(f"{name} = {value!r}" for name, value in params.changed().items())
         print(f"parameters: {changed or 'the defaults'}")
@@ -218,16 +222,53 @@ class Params(BaseModel):
         return {name: value for name, value in self.model_dump().items() if name not in self.NOT_IN_RUN_ID}
 
 
-def _plainly_assigned(source: str) -> list[str]:
-    """Names assigned by a cell that holds nothing but `name = value` lines; none for any other cell."""
+LOOK_UP = object()  # in place of a value that is no literal: the notebook's variable has it
+
+
+def _assigned(source: str) -> tuple[dict[str, Any], bool]:
+    """The names that a cell assigns at its top level with their literal values (else `LOOK_UP`), and whether it holds
+    nothing but such assignments."""
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
     try:
-        body = ast.parse(source).body
+        body = ast.parse("\n".join(lines)).body
     except SyntaxError:
-        return []
-    plain = [
-        s for s in body if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)
-    ]
-    return [s.targets[0].id for s in plain] if len(plain) == len(body) else []
+        return {}, False
+    found: dict[str, Any] = {}
+    assignments = [s for s in body if isinstance(s, ast.Assign) or isinstance(s, ast.AnnAssign) and s.value]
+    for statement in assignments:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        try:
+            value = ast.literal_eval(statement.value)
+        except ValueError:
+            value = LOOK_UP
+        found |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+    return found, bool(body) and len(assignments) == len(body)
+
+
+def _cell_values(cells: list[str], known: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters that the cells before the first `from_notebook` assign, and those of the newest cell that papermill injected.
+    Of later cells those count that hold nothing but literals for parameters. A cell takes the place of an earlier one with
+    which it shares half of the names: it is that one, edited and executed again.
+
+    Unknown names count where a cell holds nothing but assignments, one of them to a parameter: they are typos."""
+    shown: list[dict[str, Any]] = []
+    injected: dict[str, Any] = {}
+    begun = False
+    for source in cells:
+        found, plain = _assigned(source)
+        if source.lstrip().startswith("# Parameters"):
+            injected = found
+        elif "from_notebook(" in source:
+            begun = True
+        elif known & set(found) and (not begun or plain and LOOK_UP not in found.values()):
+            shown = [old for old in shown if 2 * len(old.keys() & found.keys()) < len(old)]
+            shown.append(found if plain else {name: value for name, value in found.items() if name in known})
+    return {name: value for cell in shown for name, value in cell.items()}, injected
+
+
+def _parameters_cell(script: str) -> str:
+    """The parameters cell of a chapter's script."""
+    return Path(script).read_text(encoding="utf-8").partition('# %% tags=["parameters"]\n')[2].partition("\n# %%")[0]
 
 
 def _kind(field: FieldInfo) -> str:
@@ -246,18 +287,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the nearest of the `known` names; "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
-
-
-def _names_in_parameter_cells(cells: list[str], known: set[str]) -> tuple[list[str], list[str]]:
-    """Names assigned in the newest cell of parameters, and in the newest that papermill injected."""
-    names = {"defaults": [], "injected": []}
-    for source in cells:
-        assigned = _plainly_assigned(source)
-        if source.lstrip().startswith("# Parameters"):
-            names["injected"] = assigned
-        elif known & set(assigned):
-            names["defaults"] = assigned
-    return names["defaults"], names["injected"]
 
 
 def from_command_line(arguments: list[str]) -> dict[str, Any]:

@@ -108,7 +108,6 @@ class DeepSupervision(SudokuTraining):
 
     arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
-    target_accuracy: float = Field(0.5, gt=0, le=1, description="validation accuracy whose compute is reported")
     table: str = Field("", description="file for the results, such as book/results/02_deep_supervision.csv")
 
     H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")

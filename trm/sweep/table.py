@@ -71,7 +71,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 def not_listed(points: list[Point], path: Path) -> list[Point]:
     """The points without a row in a table of an earlier `results`, from any machine and version of the code: one of the
-    same seed and config, or in a table without configs, of the same names and parameters as far as these are columns."""
+    same seed and config, or in a table without configs, of the same names and parameters. There a parameter that is no
+    column must have its default, else the point is not taken to be listed."""
     table = pd.read_parquet(path) if path.suffix == ".parquet" and path.exists() else read_table(path, ["seed"])
     if "config" in table:
         known = set(zip(table["config"].astype(str), table["seed"]))
@@ -84,6 +85,8 @@ def not_listed(points: list[Point], path: Path) -> list[Point]:
     table = table[[*columns, *(name for name in NAMES if name in table), "seed"]].drop_duplicates()
 
     def has_row(point: Point) -> bool:
+        if (compared - set(columns.values())) & point.params.changed().keys():
+            return False
         own = {column: getattr(point.params, name) for column, name in columns.items()}
         own |= {name: getattr(point, name) for name in ("seed", *NAMES) if name in table}
         return any(all(_same(row[name], value) for name, value in own.items()) for row in rows)
