@@ -206,7 +206,7 @@ Markdown(
 # - **Numbers that change from step to step are data.** A learning rate, a step's number or the decay of an average, given as
 #   a plain number, is kept by its value; when two such numbers happen to be equal, they become one input, and that is
 #   another program. They are sent as tensors of their own.
-# - **0 and 1 are no special numbers** (`XLA_NO_SPECIAL_SCALARS`): else Adam's correction, once it has come to 1, or a
+# - **0 and 1 are not special numbers** (`XLA_NO_SPECIAL_SCALARS`): else Adam's correction, once it has come to 1, or a
 #   curriculum that has reached its end, is a compile in the middle of a run.
 # - **Nothing that shapes a step depends on data.** Halted rows are refilled by a mask; draws come with the batch; numbers are
 #   read at `log_interval` alone, after the step.

@@ -92,7 +92,7 @@ axes.style.format(formats, na_rep="")
 #
 # ## Laws
 #
-# Accuracy itself is no quantity for a power law: it is bounded. Fitted is y, the odds of an unsolved puzzle (unsolved to
+# Accuracy itself does not follow a power law: it is bounded. Fitted is y, the odds of an unsolved puzzle (unsolved to
 # solved, with half a count added to each), in three forms: a constant, y = E; log-linear, log y = a - b log x; and a power
 # law with a floor, y = E + A x^-alpha. All are fitted robustly (Huber's loss on log y, many starts) and compared by AICc,
 # which penalises every parameter; the simplest form within 2 of the lowest AICc stands. Intervals are bootstraps over runs.
@@ -152,7 +152,7 @@ table.style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else
 # ## What is worth its compute
 #
 # A configuration is on the front if none is both cheaper and better. With few seeds the front itself is uncertain: the
-# share says in how many resamples of the seeds a configuration stays on it. (It is no confidence: the cheapest is on the
+# share says in how many resamples of the seeds a configuration stays on it. (It is not a confidence: the cheapest is on the
 # front by definition, and three seeds say little about their spread.) FLOPs are counted from the configuration (matrix
 # products, forward and backward); those of an answer are for all the supervision steps of evaluation.
 

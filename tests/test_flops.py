@@ -43,7 +43,7 @@ def model_and_batch(B=4, **changes):
 
 
 def counted(function) -> int:
-    # the plain kernel: the fused one computes products again in the backward pass, which are no part of the model
+    # the plain kernel: the fused one computes products again in the backward pass, which the model does not need
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()

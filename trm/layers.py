@@ -117,7 +117,7 @@ class KeyValueCache:
         self.past = self.turn = 0
 
     def begin(self, attention: Tensor, past: int = 0) -> None:
-        """Before a forward pass on positions `past` to K. attention (B, K) bool: which positions are no padding."""
+        """Before a forward pass on positions `past` to K. attention (B, K) bool: which positions are not padding."""
         K = attention.shape[1]
         self.past, self.turn = past, 0
         own = torch.eye(K, dtype=torch.bool, device=attention.device)  # padding sees itself: a softmax needs something

@@ -93,7 +93,7 @@ class Params(BaseModel):
     # The module whose import closure computes the results (see `trm.run.source_hash`).
     COMPUTED_BY: ClassVar[str] = "trm.trainer"
     RUN_FOLDERS: ClassVar[tuple[str, ...]] = ()  # folders of a run that only this chapter has
-    # Parameters that cannot change a result, so that they are no part of the run id.
+    # Parameters that cannot change a result, so that the run id leaves them out.
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
         {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}
     )
@@ -101,7 +101,7 @@ class Params(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_papermill_means_it(cls, value: Any, info: ValidationInfo) -> Any:
-        """papermill makes 123 and lists of what was meant as text, and leaves "1e3" as text; a flag is no number."""
+        """papermill makes 123 and lists of what was meant as text, and leaves "1e3" as text; a flag is not a number."""
         kind = cls.model_fields[info.field_name].annotation
         if kind is str and isinstance(value, (list, tuple)):
             return ", ".join(map(str, value))
@@ -222,7 +222,7 @@ class Params(BaseModel):
         return {name: value for name, value in self.model_dump().items() if name not in self.NOT_IN_RUN_ID}
 
 
-LOOK_UP = object()  # in place of a value that is no literal: the notebook's variable has it
+LOOK_UP = object()  # in place of a value that is not a literal: the notebook's variable has it
 
 
 def _assigned(source: str) -> tuple[dict[str, Any], bool]:
@@ -313,7 +313,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file of parameters as a dict.
 
     Raises:
-        ParameterError: the file is missing or is no mapping of names to values.
+        ParameterError: the file is missing or does not map names to values.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))

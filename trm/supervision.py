@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Schedule = Callable[[int, float], Sequence[float]]
-ADAPTIVE = "adaptive"  # needs the losses, so it is no function of (num_steps, weight)
+ADAPTIVE = "adaptive"  # needs the losses, so it is not a function of (num_steps, weight)
 ALIASES = {"linear_decay": "linear", "exponential_decay": "exponential"}
 
 
@@ -97,7 +97,7 @@ def parse_weights(text: str) -> list[float]:
     """The numbers of an explicit list such as "0.2, 0.3, 1" or "[0.2, 0.3, 1]".
 
     Raises:
-        ValueError: `text` is no list of numbers.
+        ValueError: `text` is not a list of numbers.
     """
     try:
         return [float(part) for part in text.strip("[]() ").split(",")]
@@ -138,7 +138,7 @@ def depth_stages(text: str, max_steps: int) -> list[list[int]]:
         return []
     found = [re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*@\s*(\d*\.?\d+)\s*", stage) for stage in text.split(",")]
     if not all(found):
-        raise ValueError(f"{text!r} is no list of stages such as '1x2@0, 2x4@0.3, 3x6@0.6'")
+        raise ValueError(f"{text!r} is not a list of stages such as '1x2@0, 2x4@0.3, 3x6@0.6'")
     stages = [(float(m[3]), int(m[1]), int(m[2])) for m in found]
     shares = [share for share, _, _ in stages]
     if shares[0] != 0 or shares != sorted(set(shares)) or shares[-1] >= 1:

@@ -110,7 +110,7 @@ def test_the_gradient_against_finite_differences(algorithm):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_dead_groups_give_no_gradient(algorithm):
-    rewards = torch.tensor([[0.0] * 4, [0.1] * 4, [1.0, 0.0, 0.0, 1.0]])  # 0.1 is no number of two's powers
+    rewards = torch.tensor([[0.0] * 4, [0.1] * 4, [1.0, 0.0, 0.0, 1.0]])  # 0.1 is not a sum of powers of two
     assert dead_groups(rewards).tolist() == [True, True, False]
     gain = advantages(rewards, algorithm)
     assert (gain[:2] == 0).all() and (gain[2] != 0).all()

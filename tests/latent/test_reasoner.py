@@ -30,7 +30,7 @@ def make(kind=LatentReasoner, **options):
 
 
 def prompts(lengths=(5, 9, 1), size=6):
-    """States (B, T, size) of prompts, and their mask; what stands in the pads is no zero."""
+    """States (B, T, size) of prompts, and their mask; what stands in the pads is not zero."""
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     return torch.randn(*mask.shape, size, generator=torch.Generator().manual_seed(1)), mask
 

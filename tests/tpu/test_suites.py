@@ -28,7 +28,7 @@ def test_those_that_cannot_run_are_named_with_what_fixes_them(plans):
 
 
 def test_sweeps_of_other_chapters_are_refused():
-    with pytest.raises(SweepError, match="'compressor' is no sweep of chapter 04"):
+    with pytest.raises(SweepError, match="'compressor' is not a sweep of chapter 04"):
         suite_plans("compressor", SLICES["v4-8"], 0.4)
 
 

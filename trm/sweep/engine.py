@@ -41,7 +41,7 @@ def connected(jobs: int, address: str = "") -> Iterator[Any]:
 
     dask.config.set({
         "distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error",
-        # a run uses its worker's thread for hours, and never answers meanwhile: that is no fault
+        # a run uses its worker's thread for hours, and never answers meanwhile: that is not a fault
         "distributed.scheduler.worker-ttl": None, "distributed.worker.daemon": False,
         # what dask looks at many times a second for its dashboard
         "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s",

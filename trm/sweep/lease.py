@@ -75,7 +75,7 @@ class Lease:
         """Show that the owner lives; raises LeaseLost if another process has the folder now."""
         if read_mapping(self.path).get("token", self.owner["token"]) != self.owner["token"]:
             raise LeaseLost
-        with contextlib.suppress(OSError):  # a disk that does not answer once is no reason to stop
+        with contextlib.suppress(OSError):  # a disk that does not answer once is not a reason to stop
             os.utime(self.path)
 
     def release(self) -> None:

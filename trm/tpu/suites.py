@@ -27,7 +27,7 @@ def suite_plans(suites: str, on: Slice, utilisation: float, host_milliseconds: f
     rows = {}
     for name in arm_names(suites):
         if name not in known:
-            raise SweepError(f"{name!r} is no sweep of chapter 04; there are {', '.join(known)}")
+            raise SweepError(f"{name!r} is not a sweep of chapter 04; there are {', '.join(known)}")
         for point in known[name].points("paper"):
             if (name, point.case) in rows:
                 continue
