@@ -12,21 +12,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from trm import halting, supervision
 from trm.layers import Block, Linear, inner_width, truncated_normal_
 from trm.losses import exactly_right, sequence_loss
+from trm.params import ModelParams
 from trm.protocol import StepOutput
 from trm.recursion import checkpointed, recurse
 
 
-class TRMParams(BaseModel):
+class TRMParams(ModelParams):
     """The parameters that define a TRM and how its loss is weighed; the defaults are the book's (`params/04_paper.yaml` has
     the paper's). The schemas of the chapters inherit them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     hidden_size: int = Field(64, ge=2, description="width D")
     num_layers: int = Field(1, ge=1, description="blocks of the shared network")

@@ -326,6 +326,31 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+class ModelParams(BaseModel):
+    """Base of the parameters that define a model: frozen, unknown names refused. A chapter's schema inherits them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CycleParams(ModelParams):
+    """Recursion over the tokens of a sequence, with a loss after every H-cycle: what chapters 06 and 07 share."""
+
+    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
+    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
+    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
+    schedule: str = Field("linear", description="per-cycle loss weights (deep supervision); none: only the last")
+    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
+
+
+class BlockConstants(ModelParams):
+    """Settings of `trm.layers.Block` that no chapter offers as parameters."""
+
+    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
+    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
+
+
 class Training(Params):
     """How any model is trained."""
 

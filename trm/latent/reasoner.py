@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from torch import Tensor, nn
 
 from trm import halting, supervision
@@ -21,16 +21,15 @@ from trm.errors import UserError
 from trm.latent.frozen_lm import FrozenLM, Prompt
 from trm.layers import Block, FixedContext, Linear, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy
+from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput
 from trm.recursion import recurse
 
 SHIPPED_REASONER = PRETRAINED / "latent_reasoner"
 
 
-class ReasonerParams(BaseModel):
+class ReasonerParams(CycleParams):
     """The parameters that define a latent reasoner and weigh its losses; the schema of chapter 07 inherits them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     layer: int = Field(2, description="block whose hidden states are read: 1 the first, -1 what the head reads")
     ending: str = Field(";", description="text at the end of the language model's chains, before </think>")
@@ -42,9 +41,6 @@ class ReasonerParams(BaseModel):
     expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")
     L_cycles: int = Field(1, ge=1, description="L-cycles per H-cycle")
-    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
-    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
-    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
     readout: Literal["lm", "direct"] = Field(
         "lm",
         validation_alias=AliasChoices("readout", "answers_by"),  # the old name, in older config.json
@@ -54,9 +50,6 @@ class ReasonerParams(BaseModel):
     answer_weight: float = Field(1.0, ge=0, description="weight of the answer's cross-entropy")
     distill_weight: float = Field(1.0, ge=0, description="weight of the distance to the state after a correct chain")
     lm_loss_all_cycles: bool = Field(False, description="compute the language model's loss after every H-cycle")
-    schedule: str = Field("linear", description="per-cycle loss weights (deep supervision); none: only the last")
-    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
-    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
 
     @field_validator("readout", mode="before")
     @classmethod
@@ -64,7 +57,7 @@ class ReasonerParams(BaseModel):
         return "direct" if value == "itself" else value
 
 
-class ReasonerConfig(ReasonerParams):
+class ReasonerConfig(ReasonerParams, BlockConstants):
     """`ReasonerParams`, and what the language model and the data give. config.json holds it."""
 
     lm_size: int = Field(192, ge=1, description="width of the language model's states and embeddings")
@@ -72,9 +65,6 @@ class ReasonerConfig(ReasonerParams):
     sharpness: float = Field(20.0, gt=0, description="logit of a word: sharpness times the cosine")
     notes: int = Field(3, ge=0, description="auxiliary targets per latent: operation, number, total before")
     seq_len: int = Field(256, ge=1, description="positions of latents and prompt together")
-    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
-    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
-    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
 
 
 class Latents(nn.Module, PyTorchModelHubMixin):

@@ -11,22 +11,20 @@ from typing import Any, Literal, Self
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from trm import halting
 from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
 from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
-from trm.params import subset
+from trm.params import ModelParams, subset
 from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
 from trm.protocol import StepOutput
 from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, step_weights, weighted_step_loss
 
 
-class ParserParams(BaseModel):
+class ParserParams(ModelParams):
     """The parameters that define a parser and how its loss is weighted; the schema of chapter 05 inherits them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     hidden_size: int = Field(64, ge=8, description="width D")
     conv_layers: int = Field(2, ge=0, description="gated convolutions before the block")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from trm import halting, supervision
@@ -21,14 +21,13 @@ from trm.checkpoint import load_pretrained
 from trm.errors import UserError
 from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, softmax_cross_entropy
+from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput
 from trm.recursion import recurse
 
 
-class LMParams(BaseModel):
+class LMParams(CycleParams):
     """What defines the model and how its loss is weighed; the schema of chapter 06 inherits it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     body: Literal["recursive", "looped", "plain"] = Field(
         "recursive",
@@ -40,17 +39,11 @@ class LMParams(BaseModel):
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(3, ge=1, description="answers in a supervision step")
     L_cycles: int = Field(1, ge=1, description="latent steps before each answer")
-    backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
-    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
-    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
     halt_by: Literal["sequence", "token"] = Field(
         "sequence", description="where the depth is decided: once at the prompt's end, or at each token"
     )
-    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost of an expected H-cycle in act")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting loss")
     every_step_weight: float = Field(1.0, ge=0, description="act: weight of the losses of all answers")
-    schedule: str = Field("linear", description="weights over the H-cycles: deep supervision; none: the last alone")
-    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
     step_schedule: str = Field("uniform", description="weights over the supervision steps")
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
     curriculum_enabled: bool = Field(False, description="supervision curriculum: phase in the earlier H-cycles' loss")
@@ -58,7 +51,7 @@ class LMParams(BaseModel):
     curriculum_end_step: int = Field(0, ge=0, description="the weight of earlier H-cycles is full from this step")
 
 
-class LMConfig(LMParams):
+class LMConfig(LMParams, BlockConstants):
     """`LMParams`, and what the data give. config.json holds it."""
 
     vocab_size: int = Field(600, ge=1, description="token ids V")
@@ -66,9 +59,6 @@ class LMConfig(LMParams):
     embed_size: int = Field(0, ge=0, description="width of frozen embeddings taken from another model; 0: learned")
     pad_id: int = Field(0, ge=0, description="token that pads")
     eos_id: int = Field(2, ge=0, description="token that ends an answer")
-    inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
-    norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
-    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
 
 
 class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
