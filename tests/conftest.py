@@ -7,13 +7,23 @@ import matplotlib
 import pytest
 import torch
 
+from trm import lock
+
 matplotlib.use("agg")
-# Two cores, shared by the workers of pytest-xdist; the processes that tests start learn of it by the environment.
-THREADS = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
-torch.set_num_threads(THREADS)
+# One thread: two that spin are twenty times slower beside another busy process (`trm.threads`). The processes that tests
+# start learn of it by the environment.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # of python; then the script
+
+
+@pytest.fixture(autouse=True)
+def give_folders_back():
+    """A run that a test leaves unfinished holds its folder no longer."""
+    yield
+    for marker in list(lock.HELD):
+        lock.release(marker.parent, marker.name)
 
 
 @pytest.fixture

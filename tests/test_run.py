@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from trm import lock
 from trm.puzzles.params import TrmTrain
 from trm.run import ROOT, Run, RunError, import_closure, source_hash, to_json
 from trm.sweep.chapters import CHAPTERS, schema_of
@@ -77,6 +78,7 @@ def test_the_default_folder_does_not_depend_on_the_working_directory(tmp_path, m
     try:
         assert run.dir == ROOT / "outputs" / "test_chapter" / run.id
     finally:
+        lock.release(run.dir)
         (run.dir / "params.json").unlink()
         run.dir.rmdir()
         run.dir.parent.rmdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, TWO_PROCESSES
+from trm import lock
 from trm.checkpoint import checkpoints
+from trm.errors import Interrupted
 from trm.params import ParameterError, read_yaml
 from trm.puzzles.dataset import load
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.train import make_model, make_trainer
 from trm.run import Run
-from trm.trainer import TrainingError
+from trm.trainer import Trainer, TrainingError
 
 SMOKE = read_yaml(ROOT / "params" / "04_smoke.yaml")
 TIMES = ("train/seconds", "train/seconds_per_step")
@@ -137,6 +140,66 @@ def test_time_limit_pauses_and_resume_ends_with_the_same_numbers(tmp_path, data)
     resumed.fit()
     assert not resumed.paused
     assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "paused"))
+
+
+def interrupted_at(trainer, step, number=signal.SIGINT, times=1):
+    """`trainer`, whose process gets a signal while it makes the batch of `step`."""
+    batches = trainer.batches
+
+    def signalled(now):
+        for _ in range(times if now == step else 0):
+            os.kill(os.getpid(), number)
+        return batches(now)
+
+    trainer.batches = signalled
+    return trainer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_finishes_the_step_and_says_how_to_go_on(tmp_path, data, number):
+    handler = signal.getsignal(number)
+    whole = trainer_for(tmp_path / "whole", data)
+    whole.fit()
+    chapter = Run(TrmTrain.create({"output_dir": str(tmp_path / "run")}), "04_trm_train")
+    with pytest.raises(Interrupted) as said:
+        interrupted_at(trainer_for(tmp_path / "run" / "arms" / "one", data), 7, number).fit()
+    lines = str(said.value).splitlines()
+    assert len(lines) == 3 and lines[0] == f"interrupted at step 8 of {whole.step}"
+    assert Path(lines[1].removeprefix("checkpoint: ")).is_dir() and "resume True" in lines[2]
+    for folder in (chapter.dir, chapter.dir / "arms" / "one"):
+        assert json.loads((folder / "metrics.partial.json").read_text()) == {"train/steps": 8}
+    assert not lock.held_above(chapter.dir) and signal.getsignal(number) is handler
+    trainer_for(tmp_path / "run" / "arms" / "one", data, resume=True).fit()
+    assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "run" / "arms" / "one"))
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path, data):
+    with pytest.raises(KeyboardInterrupt) as said:
+        interrupted_at(trainer_for(tmp_path, data), 7, times=2).fit()
+    assert not isinstance(said.value, Interrupted) and not checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_checkpoint_is_written_by_time_too(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("trm.trainer.CHECKPOINT_SECONDS", 0.0)
+    seen = []
+    monkeypatch.setattr(Trainer, "_checkpoint", lambda self: seen.append(self.step))
+    trainer_for(tmp_path, data, max_steps=5, checkpoint_interval=100).fit()
+    assert seen == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("which", ["model.safetensors", "facts.json", "optimizer.safetensors"])
+def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, data, capsys, which):
+    trainer_for(tmp_path / "whole", data, checkpoint_interval=10).fit()
+    shutil.copytree(tmp_path / "whole", tmp_path / "hurt", ignore=shutil.ignore_patterns("*.lock"))
+    before, newest = checkpoints(tmp_path / "hurt" / "checkpoints")
+    path = newest / which
+    hurt = bytearray(path.read_bytes())
+    hurt[-100] ^= 1
+    path.write_bytes(hurt)
+    trainer_for(tmp_path / "hurt", data, checkpoint_interval=10, resume=True).fit()
+    said = capsys.readouterr().out
+    assert f"{newest}, which is damaged" in said and f"from {before}" in said
+    assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "hurt"))
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_path, data):

@@ -1,5 +1,6 @@
 """Checkpoints: a folder of safetensors and JSON, written under a temporary name and renamed; nothing is unpickled."""
 
+import hashlib
 import io
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -35,9 +36,10 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensors], facts: dict[str, 
                 {key: t.detach().cpu().clone().contiguous() for key, t in group.items()},
                 temporary / f"{name}.safetensors",
             )
-        (temporary / "facts.json").write_text(json.dumps(facts, indent=2))
+        sums = {path.name: _digest(path.read_bytes()) for path in temporary.iterdir()} | {"facts": _digest_of(facts)}
+        (temporary / "facts.json").write_text(json.dumps({"facts": facts, "sha256": sums}, indent=2), encoding="utf-8")
         for path in temporary.iterdir():
-            with open(path, "rb") as file:
+            with open(path, "rb+") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -60,20 +62,52 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     """What `save_checkpoint` wrote: the groups of tensors, on the processor, and the facts.
 
     Raises:
-        CheckpointError: a file is missing or cut off; the message names it.
+        CheckpointError: a file is missing, cut off or not as it was written (SHA-256); the message names it.
     """
     path = folder / "facts.json"
     try:
-        facts = json.loads(path.read_text())
+        document = json.loads(path.read_bytes())
+        facts, sums = document["facts"], document["sha256"]
+        if sums.pop("facts") != _digest_of(facts):
+            raise ValueError("it has changed since it was written")
         groups = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            groups[path.stem] = load_file(path)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        for name, expected in sums.items():
+            path = folder / name
+            data = path.read_bytes()
+            if _digest(data) != expected:
+                raise ValueError("it has changed since it was written")
+            groups[path.stem] = load(data)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}). Remove the folder {folder} to go on from the checkpoint before it, "
             "or run without `resume` to start anew"
         ) from error
     return groups, facts
+
+
+def load_newest(parent: Path) -> tuple[Path, dict[str, Tensors], dict[str, Any]] | None:
+    """Folder, tensors and facts of the newest checkpoint in `parent` that can be read; None: there is none at all.
+
+    Raises:
+        CheckpointError: none of those that are there can be read.
+    """
+    found = checkpoints(parent)
+    for folder in reversed(found):
+        try:
+            return folder, *load_checkpoint(folder)
+        except CheckpointError as error:
+            if folder == found[0]:
+                raise
+            print(f"note: going on from the checkpoint before {folder}, which is damaged: {error.__cause__}")
+    return None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(facts: dict[str, Any]) -> str:
+    return _digest(json.dumps(facts, sort_keys=True).encode())
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:

@@ -10,13 +10,23 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training that was interrupted and can go on; the message says where it stands and how."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def show_user_errors_plainly() -> None:
-    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback."""
+    """In a script, print a `UserError` as its message alone and exit with 1; so too `Interrupted`, with 130; others keep
+    their traceback."""
     before = sys.excepthook
 
     def hook(kind, error, traceback):
         if isinstance(error, UserError):
             print(f"{kind.__name__}: {error}", file=sys.stderr)
+        elif isinstance(error, Interrupted):
+            print(error, file=sys.stderr)
         else:
             before(kind, error, traceback)
 

@@ -8,11 +8,15 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from trm.errors import UserError
+from safetensors import SafetensorError
+
+from trm import lock
+from trm.errors import Interrupted, UserError
 from trm.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
@@ -20,7 +24,8 @@ RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
     "arms", "table.csv", "curves.csv", "sentences.csv",
 )  # fmt: skip
-NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress"}  # parts of module names that change no result
+# Parts of module names that change no result.
+NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress", "lock", "interrupt", "threads"}
 
 
 class RunError(UserError):
@@ -30,8 +35,12 @@ class RunError(UserError):
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` under a temporary name and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def to_json(value: Any, **options) -> str:
@@ -92,9 +101,11 @@ def run_id(params: Params, code: str) -> str:
 
 class Run:
     """One run of a chapter, such as "04_trm_train", in a folder of its own: `params.output_dir`, else
-    outputs/<chapter>/<run id>. A new run in a used folder moves what lies there into `earlier-N`.
+    outputs/<chapter>/<run id>. A new run in a used folder moves what lies there into `earlier-N`. The folder is this process's
+    alone (`trm.lock`) until `finish`, or its end.
 
     Raises:
+        FolderBusy: another process is at work in the folder.
         RunError: `resume` in a folder whose run had other parameters, or a folder that cannot be written.
     """
 
@@ -107,19 +118,35 @@ class Run:
         default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
         self.dir = Path(params.output_dir).expanduser().resolve() if params.output_dir else default
         if self.main:
-            try:
+            with self._writing(self.dir):
                 self.dir.mkdir(parents=True, exist_ok=True)
-                self._keep_or_move_aside()
-                about = {"chapter": chapter, "run_id": self.id, "code": self.code, "commit": commit()}
-                about["params"] = params.model_dump()
-                write_atomically(self.dir / "params.json", to_json(about, indent=2))
-            except OSError as error:
-                raise RunError(f"the run's folder {self.dir} cannot be written: {error}") from error
+                lock.hold(self.dir)
+                try:
+                    self._keep_or_move_aside()
+                    about = {"chapter": chapter, "run_id": self.id, "code": self.code, "commit": commit()}
+                    about["params"] = params.model_dump()
+                    write_atomically(self.dir / "params.json", to_json(about, indent=2))
+                except Exception:
+                    lock.release(self.dir)
+                    raise
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Around what writes: this process must still hold the folder; a full disk becomes a message."""
+        lock.check(self.dir)
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or path} cannot be written ({error.strerror or error}). What was computed is kept: when "
+                "it can be written, the same command with `-p resume True` goes on"
+            ) from error
 
     def _keep_or_move_aside(self) -> None:
         before = self.dir / "params.json"
         if self.params.resume and before.exists():
-            self._check_same(json.loads(before.read_text()))
+            (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+            self._check_same(self._read_params(before))
             return
         found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
         if found:
@@ -127,6 +154,16 @@ class Run:
             aside.mkdir()
             for path in found:
                 path.rename(aside / path.name)
+
+    @staticmethod
+    def _read_params(path: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {"params": dict(found["params"]), "code": found["code"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}); without `resume` a new run begins in its folder"
+            ) from None
 
     def _check_same(self, before: dict[str, Any]) -> None:
         """Refuse to resume a run that had other parameters; say where its numbers may differ."""
@@ -157,51 +194,82 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to history.jsonl."""
+        path = self.dir / "history.jsonl"
         if self.main:
-            with open(self.dir / "history.jsonl", "a") as file:
+            with self._writing(path), open(path, "a", encoding="utf-8") as file:
                 file.write(to_json(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
         """The records of history.jsonl, without a line that a crash cut off."""
         path, records = self.dir / "history.jsonl", []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            with suppress(json.JSONDecodeError):
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            with suppress(ValueError):
                 records.append(json.loads(line))
-        return records
+        return [record for record in records if isinstance(record, dict) and "step" in record]
 
     def rewind(self, step: int) -> None:
         """Drop the records of history.jsonl after `step`, which a resumed run writes again."""
+        path = self.dir / "history.jsonl"
         if self.main:
             kept = [record for record in self.history() if record["step"] <= step]
-            write_atomically(self.dir / "history.jsonl", "".join(to_json(record) + "\n" for record in kept))
+            with self._writing(path):
+                write_atomically(path, "".join(to_json(record) + "\n" for record in kept))
 
     def save_figure(self, figure, name: str) -> None:
         """Keep a matplotlib figure as figures/<name>.png."""
         if self.main:
-            figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
+            with self._writing(self.dir / "figures"):
+                path = self.path(f"figures/{name}.png")
+                temporary = path.with_name(f".{name}.tmp")
+                figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+                os.replace(temporary, path)
 
     def save_table(self, table: Any, name: str = "table") -> None:
         """Keep a pandas table as `name`.csv, to six digits: "table", one row per arm; "curves", one per evaluation; ..."""
         if self.main:
-            write_atomically(self.path(f"{name}.csv"), table.to_csv(index=False, float_format="%.6g"))
+            with self._writing(self.dir):
+                write_atomically(self.path(f"{name}.csv"), table.to_csv(index=False, float_format="%.6g"))
 
     def save_model(self, model: Any, name: str) -> None:
         """Keep `model` (anything with `save_pretrained`) as the folder `name`, replacing one already there."""
-        if self.main:
+        if not self.main:
+            return
+        with self._writing(self.dir / name):
             target = self.path(name)
             temporary = target.with_name(f".{target.name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
-            model.save_pretrained(temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(temporary, target)
+            try:
+                model.save_pretrained(temporary)
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(temporary, target)
+            except SafetensorError as error:  # what safetensors makes of a full disk
+                raise OSError(str(error)) from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def interrupted(self, step: int, max_steps: int) -> NoReturn:
+        """Leave metrics.partial.json in the folder of this training and of the run that it is a part of, give that back, and
+        raise Interrupted, which says how to go on."""
+        if self.main:
+            for folder in {self.dir, top := lock.held_above(self.dir) or self.dir}:
+                with self._writing(folder):
+                    write_atomically(folder / "metrics.partial.json", to_json({"train/steps": step}))
+            lock.release(top)
+        raise Interrupted(
+            f"interrupted at step {step} of {max_steps}\ncheckpoint: {self.dir / 'checkpoints' / f'step_{step:08d}'}\n"
+            "to go on: the same command with `-p resume True`; in a notebook `resume = True` in the parameters cell"
+        )
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
         """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json."""
         if not self.main:
             return
-        write_atomically(self.path("metrics.json" if complete else "metrics.partial.json"), to_json(metrics, indent=2))
-        if complete:
-            (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+        path = self.path("metrics.json" if complete else "metrics.partial.json")
+        with self._writing(path):
+            write_atomically(path, to_json(metrics, indent=2))
+            if complete:
+                (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+        lock.release(self.dir)
         if complete and not quiet:
             print(f"complete: {self.dir / 'metrics.json'}")
         elif not complete:

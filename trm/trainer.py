@@ -18,14 +18,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
-from trm.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from trm.checkpoint import checkpoints, load_newest, load_optimizer, optimizer_tensors, save_checkpoint
 from trm.errors import UserError
 from trm.halting import HaltingMonitor
+from trm.interrupt import Interrupts
 from trm.optim import EMA, learning_rate, make_optimizer
 from trm.params import RecursiveTraining, Training
 from trm.progress import Tracker
 from trm.run import Run
+from trm.threads import Threads
 
+CHECKPOINT_SECONDS = 60.0  # of training, after which a checkpoint is written whatever `checkpoint_interval` is
 KEPT = ("step", "seconds", "examples", "best", "evaluations_without_gain", "counts")  # numbers of a checkpoint
 VANISHING, EXPLODING = 1e-6, 100.0  # gradient norms below and above which a warning is printed
 
@@ -124,29 +127,42 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer finite; the step is named and the last good checkpoint kept.
+            Interrupted: Ctrl-C or SIGTERM, after the step at hand and a checkpoint.
         """
         p = self.params
         if p.resume:
             self._resume()
         before, started = self.seconds, time.perf_counter()
         stop = self.step >= p.max_steps or self._no_more_gain()
+        kept, asked = started, False  # when the last checkpoint was written; whether someone interrupts
+        threads = Threads(self.device.type == "cpu")
         try:
-            while not stop:
-                logged = (self.step + 1) % p.log_interval == 0
-                self._train_step(detail=logged and (self.cycle_losses or self.gradient_stats))
-                self.seconds = before + time.perf_counter() - started
-                last = self.step == p.max_steps
-                if self.step % p.log_interval == 0 or last:
-                    self._log()
-                    self.paused = not last and self._time_is_up(self.seconds - before)
-                if self.evaluate and (self.step % p.eval_interval == 0 or last):
-                    self._evaluate()
-                stop = last or self._no_more_gain() or self.paused
-                if self.step % p.checkpoint_interval == 0 or stop:
-                    self._checkpoint()
-                self.seconds = before + time.perf_counter() - started
+            with Interrupts() as interrupts:
+                while not stop:
+                    logged = (self.step + 1) % p.log_interval == 0
+                    threads.before_step()
+                    self._train_step(detail=logged and (self.cycle_losses or self.gradient_stats))
+                    threads.after_step()
+                    self.seconds = before + time.perf_counter() - started
+                    last = self.step == p.max_steps
+                    if logged or last:
+                        self._log()
+                    time_is_up = logged and 0 < 60 * p.time_limit < self.seconds - before
+                    due = time.perf_counter() - kept >= CHECKPOINT_SECONDS
+                    asked, time_is_up, due = self._agree((interrupts.asked, time_is_up, due), logged or last)
+                    self.paused = not last and (asked or time_is_up)
+                    if self.evaluate and (self.step % p.eval_interval == 0 or last):
+                        self._evaluate()
+                    stop = last or self._no_more_gain() or self.paused
+                    if self.step % p.checkpoint_interval == 0 or stop or due:
+                        self._checkpoint()
+                        kept = time.perf_counter()
+                    self.seconds = before + time.perf_counter() - started
         finally:
             self.parts.close()
+        if asked:
+            self.tracker.close()
+            self.run.interrupted(self.step, p.max_steps)
         if self.best and not self.paused:
             self.tracker.keep_model(self.run.dir / "best")
         self.tracker.close()
@@ -291,12 +307,15 @@ class Trainer:
             self.tracker.log(record)
             self.show(record)
 
-    def _time_is_up(self, seconds: float) -> bool:
-        """Whether `time_limit` has passed for the first process, which decides for all."""
-        if not self.params.time_limit:
-            return False
-        flag = torch.tensor(float(self.run.main and seconds > 60 * self.params.time_limit), device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum"))
+    def _agree(self, wishes: tuple[bool, ...], logged: bool) -> tuple[bool, ...]:
+        """What any of the processes wishes. Several ask each other only when a record is written, for it takes waiting."""
+        if self.accelerator.num_processes == 1:
+            return wishes
+        if not logged:
+            return (False,) * len(wishes)
+        return tuple(
+            self.accelerator.reduce(torch.tensor(wishes, dtype=torch.float32, device=self.device)).bool().tolist()
+        )
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 
@@ -334,12 +353,12 @@ class Trainer:
         return self.accelerator.gather(torch.cat(parts).contiguous())
 
     def _resume(self) -> None:
-        found = checkpoints(self.run.dir / "checkpoints")
+        found = load_newest(self.run.dir / "checkpoints")
         if not found:
             print(f"nothing to resume in {self.run.dir}: starting anew")
             self.run.rewind(0)
             return
-        tensors, facts = load_checkpoint(found[-1])
+        path, tensors, facts = found
         self.plain_model.load_state_dict(tensors["model"])
         load_optimizer(self.optimizer.optimizer, tensors["optimizer"])
         for name, value in self.ema.shadow.items():
@@ -362,7 +381,7 @@ class Trainer:
                 kept = {name: self._on_device(value[part]) for name, value in tensors["state"].items()}
                 self.states[i] = replace(blank, **kept)
         self.run.rewind(self.step)
-        print(f"resumed at step {self.step} from {found[-1]}")
+        print(f"resumed at step {self.step} from {path}")
 
 
 class Prefetcher:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
+from trm import lock
 
 SWEEP = """
 notebook: 04_trm_train
@@ -67,9 +68,9 @@ def run_of(folder, case):
 def at_work_in(run):
     """papermill and its kernel."""
     try:
-        papermill = psutil.Process(json.loads((run / "running.json").read_text())["pid"])
-        return [papermill, *papermill.children(recursive=True)]
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        worker = psutil.Process(lock.lease(run / "point.lock").owner.pid)
+        return [process for process in worker.children(recursive=True) if "-m" in process.cmdline()]
+    except (AttributeError, psutil.NoSuchProcess):
         return []
 
 
@@ -98,7 +99,7 @@ def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(tmp_
 
     code, said = finish(tmp_path, file)  # the same again, while the first is at work: it keeps its hands off
     assert code == 3 and "1 busy" in said, said
-    assert process.poll() is None and (long / "running.json").exists()
+    assert process.poll() is None and (long / "running.lock").exists()
 
     kernel.kill()  # dask is not asked, the worker starts it again
     papermill, *_ = wait_for("new papermill", lambda: with_checkpoint(tmp_path, "long", papermill))
@@ -115,7 +116,7 @@ def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(tmp_
     assert (short / "metrics.json").stat().st_mtime_ns == first_done
     assert steps_of(long) == list(range(10, 701, 10))  # every step once, in order
     assert "resumed at step" in (long / "run.ipynb").read_text()
-    assert not (long / "running.json").exists()
+    assert not (long / "running.lock").exists()
 
 
 def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(tmp_path):

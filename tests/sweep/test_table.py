@@ -108,7 +108,7 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
     assert statuses(sweep, points)[0]["state"] == "paused" and results(sweep, points).empty
     (folder / "failed.json").write_text(json.dumps({"error": "ValueError: why"}))
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "failed", "error": "ValueError: why"}
-    (folder / "running.json").write_text("{}")
+    (folder / "running.lock").write_text("{}")
     assert statuses(sweep, points)[0]["state"] == "running"
     (folder / "metrics.json").write_text("{}")
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "done", "error": ""}

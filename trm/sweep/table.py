@@ -10,9 +10,8 @@ from trm.errors import UserError
 from trm.params import Params
 from trm.run import to_json, write_atomically
 from trm.stats import read_table
-from trm.sweep.lease import read_mapping
 from trm.sweep.spec import Point, Sweep
-from trm.sweep.worker import state
+from trm.sweep.worker import read_mapping, state
 
 NAMES = ["sweep", "case", "cell"]
 STATES = ("done", "running", "queued", "paused", "failed", "unavailable")

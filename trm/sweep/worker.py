@@ -1,11 +1,12 @@
 """One point of a sweep: papermill on the chapter, in a process of its own, in a folder of its own.
 
 The folder says what became of it, and nothing else does: `metrics.json`, done; `failed.json`, failed and why;
-`metrics.partial.json`, paused by its time limit; `running.json`, touched every few seconds, at work, and its owner. A run that
-is cut off leaves a checkpoint, from which the next attempt continues.
+`metrics.partial.json`, paused by its time limit or an interrupt; `running.lock`, at work, and its owner. A run that is cut off
+leaves a checkpoint, from which the next attempt continues. The worker itself holds `point.lock`: one worker for each point.
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,13 +19,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import torch
 
+from trm import lock
 from trm.run import ROOT, source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
-from trm.sweep.lease import HEARTBEAT, Lease, LeaseLost, kill_tree, read_mapping
 
 KERNEL_ATTEMPTS = 3
+POINT = "point.lock"  # marker of the worker that executes a point
+ORPHAN = 20.0  # seconds for the run of a worker that died to end
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def state(folder: Path) -> str:
     """done, running, failed, paused or queued, from what lies in the folder of a run."""
     if (folder / "metrics.json").exists():
         return "done"
-    if Lease.is_held(folder):
+    if lock.is_held(folder) or lock.is_held(folder, POINT):
         return "running"
     if (folder / "failed.json").exists():
         return "failed"
@@ -97,25 +101,26 @@ def neighbours(client) -> dict[str, list[str]]:
 def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
     """Run a point to its end, or until it fails; one that is complete is not run again. `environment`: variables to set."""
     folder, started = Path(job.folder), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            ended, error = "busy", "another process is at work on it"
-            if lease := Lease.acquire(folder):
-                stack.callback(lease.release)
-                ended, error = _attempts(job, folder, environment or {}, lease)
-        except LeaseLost:
-            ended, error = "busy", "another process has taken it over"
-        except OSError as fault:  # a full disk, a folder that cannot be written
-            ended, error = "failed", f"{fault.strerror or fault}: {fault.filename or folder}"
-        outcome = Outcome(job.name, ended, time.monotonic() - started, error)
-        if ended == "failed":
-            with contextlib.suppress(OSError):  # a full disk: still reported, and the run is tried again next time
-                write_atomically(folder / "failed.json", to_json(asdict(outcome), indent=2))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.hold(folder, POINT)
+        lock.hold(folder, patience=ORPHAN)  # a run that a dead worker left behind ends first
+        lock.release(folder)
+        ended, error = _attempts(job, folder, environment or {})
+    except lock.FolderBusy as busy:
+        ended, error = "busy", str(busy)
+    except OSError as fault:  # a full disk, a folder that cannot be written
+        ended, error = "failed", f"{fault.strerror or fault}: {fault.filename or folder}"
+    finally:
+        lock.release(folder, POINT)
+    outcome = Outcome(job.name, ended, time.monotonic() - started, error)
+    if ended == "failed":
+        with contextlib.suppress(OSError):  # a full disk: still reported, and the run is tried again next time
+            write_atomically(folder / "failed.json", to_json(asdict(outcome), indent=2))
     return outcome
 
 
-def _attempts(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -> tuple[str, str]:
+def _attempts(job: Job, folder: Path, variables: dict[str, str]) -> tuple[str, str]:
     """State and error of a run after papermill; where the kernel is killed, up to `KERNEL_ATTEMPTS` times."""
     if source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
         return "failed", "the sources changed since the sweep began; start it again"
@@ -123,18 +128,20 @@ def _attempts(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -
         return "done", ""
     for _ in range(KERNEL_ATTEMPTS):
         (folder / "failed.json").unlink(missing_ok=True)
-        code, text = _papermill(job, folder, variables, lease)
+        code, text = _papermill(job, folder, variables)
         if (folder / "metrics.json").exists():
             return "done", ""
-        if code == 0 and (folder / "metrics.partial.json").exists():
+        if (folder / "metrics.partial.json").exists():
             return "paused", ""
+        if code and "FolderBusy" in text:
+            return "busy", _reason(folder, text, code)
         if code == 0 or "DeadKernelError" not in text:
             return "failed", _reason(folder, text, code)
     return "failed", "the notebook's kernel was killed (out of memory?)"
 
 
-def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -> tuple[int, str]:
-    """Execute the notebook; (exit code, what it printed). Raises LeaseLost if the folder is another's now."""
+def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
+    """Execute the notebook; (exit code, what it printed). Raises FolderBusy if the point is another's now."""
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
@@ -143,25 +150,23 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
     environment = os.environ | variables
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it made training three times slower
     parent = os.getppid()
-    with open(folder / "log.txt", "a") as log:
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
         begin = log.tell()
         child = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent, start_new_session=True,  # Ctrl-C is for the sweep, which then stops its runs
+            **_own_group(),
         )  # fmt: skip
         try:
-            lease.name_run(child.pid)
             while child.poll() is None:
-                try:
-                    child.wait(HEARTBEAT)
-                except subprocess.TimeoutExpired:
-                    lease.heartbeat()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(2)
+                lock.check(folder, POINT)
                 if os.getppid() != parent:  # whoever started this worker is gone: so should it be
                     os._exit(1)
         finally:
             kill_tree(child.pid)
             child.wait()
-    with open(folder / "log.txt", errors="replace") as log:
+    with open(folder / "log.txt", encoding="utf-8", errors="replace") as log:
         log.seek(begin)
         return child.returncode, log.read()
 
@@ -176,9 +181,35 @@ def _reason(folder: Path, text: str, code: int) -> str:
     return lines[-1] if lines else f"papermill ended with code {code} and wrote no metrics.json"
 
 
-def _die_with_parent() -> None:
-    """In the child, before it starts: be killed when the worker is (Linux; elsewhere the heartbeat goes stale)."""
-    if sys.platform == "linux":
-        import ctypes
+def _own_group() -> dict[str, Any]:
+    """How to start a child that Ctrl-C in the terminal does not reach (the sweep stops its runs itself) and, on Linux, that is
+    killed when its worker is; elsewhere the run of a dead worker ends by itself, and nobody else writes meanwhile."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True} | ({"preexec_fn": _die_with_parent} if sys.platform == "linux" else {})
 
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+def _die_with_parent() -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that it started; a kernel is a process of its own session."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=5)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON mapping; empty where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -160,6 +160,10 @@ class XLATrainer(Trainer):
         counts = {"xla/devices": self.devices, "xla/compiles": compiles() - self.compiled_before}
         return measured | counts | {"xla/compiles_after_warmup": self.watch.late}
 
+    def _agree(self, wishes: tuple[bool, ...], logged: bool) -> tuple[bool, ...]:
+        # Hosts cannot ask each other here, and all must run the same programs: with several, only the step decides.
+        return wishes if xr.process_count() == 1 else (False,) * len(wishes)
+
     def _train_step(self, detail: bool) -> None:
         step = self.step
         kind = ("step", detail, step_flops(self.plain_model.config, step))  # a curriculum's stage is another program
