@@ -18,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def show_user_errors_plainly() -> None:
-    """In a script, print a `UserError` as its message alone and exit with 1; so too `Interrupted`, with 130; others keep
+    """In a script, print a `UserError` as its message alone and exit with 1; so too `Interrupted`; others keep
     their traceback."""
     before = sys.excepthook
 

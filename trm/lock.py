@@ -1,16 +1,18 @@
 """One writer per folder: a marker file with its owner's process, host and heartbeat, by filelock."""
 
 import contextlib
+import socket
 import time
 from pathlib import Path
 
+import psutil
 from filelock import SoftFileLease, Timeout
 
 from trm.errors import UserError
 
 # Seconds without a heartbeat until an owner counts as dead whose death cannot be seen (another machine, a stopped process),
 # and between heartbeats. The owner's death on this machine is seen at once.
-LEASE, HEARTBEAT = 60.0, 3.0
+LEASE, HEARTBEAT = 30.0, 3.0
 MARKER = "running.lock"
 HELD: dict[Path, SoftFileLease] = {}  # marker -> lease, of this process
 
@@ -56,9 +58,14 @@ def check(folder: Path, marker: str = MARKER) -> None:
 
 
 def is_held(folder: Path, marker: str = MARKER) -> bool:
-    """Whether a process has sent a heartbeat in `folder` lately."""
+    """Whether a process has sent a heartbeat in `folder` lately, and is no zombie."""
     with contextlib.suppress(OSError):
-        return time.time() - (folder / marker).stat().st_mtime < 4 * HEARTBEAT
+        if time.time() - (folder / marker).stat().st_mtime > 4 * HEARTBEAT:
+            return False
+        found = lease(folder / marker).owner
+        here = found and found.hostname.partition("?")[0] == socket.gethostname()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return not here or psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
