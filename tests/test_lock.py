@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.conftest import ROOT
 from trm import lock
 from trm.lock import FolderBusy
 from trm.puzzles.params import TrmTrain
@@ -116,3 +117,28 @@ def test_who_stood_still_and_lost_the_folder_writes_no_more(tmp_path):
     with pytest.raises(FolderBusy, match="taken over"):
         run.log({"step": 1})
     assert not (tmp_path / "history.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_two_scripts_with_one_folder(tmp_path):
+    words = ["-f", str(ROOT / "params" / "04_smoke.yaml"), "-p", "max_steps", "2000", "-p", "output_dir", str(tmp_path)]
+    script = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), *words]
+    notebook = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / "book" / "04_trm_train.ipynb"),
+        str(tmp_path / "second.ipynb"),
+    ]
+    first = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "history.jsonl").exists():
+            time.sleep(0.1)
+        for second in (script, [*script, "-p", "resume", "True"], [*notebook, *words]):
+            done = subprocess.run(second, capture_output=True, text=True, cwd=ROOT)
+            assert done.returncode and f"process {first.pid} on" in done.stderr and first.poll() is None
+            assert "papermill" in second or len(done.stderr.splitlines()) == 1
+        assert not list(tmp_path.glob("earlier-*"))
+    finally:
+        first.kill()
+        first.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, TWO_PROCESSES
@@ -171,6 +172,24 @@ def test_an_interrupt_finishes_the_step_and_says_how_to_go_on(tmp_path, data, nu
     assert not lock.held_above(chapter.dir) and signal.getsignal(number) is handler
     trainer_for(tmp_path / "run" / "arms" / "one", data, resume=True).fit()
     assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "run" / "arms" / "one"))
+
+
+@pytest.mark.slow
+def test_the_square_in_jupyterlab_pauses(tmp_path):
+    kernel, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        flags = ["book/04_trm_train.py", "-p", "output_dir", str(tmp_path)]
+        asked = client.execute(f"import runpy, sys; sys.argv = {flags}; runpy.run_path(sys.argv[0])")
+        while not (tmp_path / "history.jsonl").exists():
+            time.sleep(0.1)
+        kernel.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=60)
+        assert reply["parent_header"]["msg_id"] == asked and reply["content"]["ename"] == "Interrupted"
+        assert "".join(reply["content"]["traceback"]).count("\n") == 2
+        assert checkpoints(tmp_path / "checkpoints") and (tmp_path / "metrics.partial.json").exists()
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path, data):

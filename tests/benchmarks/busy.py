@@ -21,7 +21,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = "import time; end = time.time() + 1800\nwhile time.time() < end: sum(range(1000))"
-FIXED = "import trm.threads, runpy, sys; trm.threads.FIRST = 10**9; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+FIXED = """
+import runpy, sys, trm.threads
+trm.threads.FIRST = 10**9  # no look at another number
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @contextmanager
