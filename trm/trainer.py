@@ -165,6 +165,7 @@ class Trainer:
             group["lr"] = self._number(rate)
         parts = self.parts(self.step)
         self.examples += sum(len(next(iter(part.values()))) for part in parts) * accelerator.num_processes
+        parts = self._with_shared(parts)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
@@ -198,6 +199,16 @@ class Trainer:
         count = self.params.grad_accumulation
         pieces = {name: torch.from_numpy(v[first : first + rows]).chunk(count) for name, v in batch.items()}
         return [{name: self._on_device(v[i]) for name, v in pieces.items()} for i in range(count)]
+
+    @torch.no_grad()
+    def _with_shared(self, parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The parts, each with what the model's `shared` says of all parts of all processes; a batch in one part needs none."""
+        if len(parts) * self.accelerator.num_processes == 1 or not hasattr(self.plain_model, "shared"):
+            return parts
+        with self._autocast():
+            found = [self.plain_model.shared(part, state) for part, state in zip(parts, self.states)]
+        whole = {name: self.accelerator.gather(torch.stack([one[name] for one in found])) for name in found[0]}
+        return [part | whole for part in parts]
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """A copy that the host does not wait for, where the device is CUDA."""
@@ -240,10 +251,11 @@ class Trainer:
         totals = self.accelerator.reduce(totals, "mean").tolist()
         means = {f"train/{name}": total / self.counts[name] for name, total in zip(self.sums, totals)}
         self.sums, self.counts = {}, {}
+        halted_step = means.pop("train/halted_step", 0.0)  # summed over those that halted
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
-        if means.get("train/halted"):  # in the long run, an example ends each so many steps
-            record["train/mean_steps"] = 1 / means["train/halted"]
+        if halted_step:
+            record["train/mean_steps"] = halted_step / means["train/halted"]
         self._keep(record)
         self._warn(record)
 

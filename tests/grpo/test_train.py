@@ -127,16 +127,6 @@ def test_the_policy_stays_in_evaluation_mode_for_every_update():
     assert not job.Learner(policy, params).train().training and not policy.lm.training
 
 
-@pytest.mark.slow
-def test_accumulation_changes_nothing_but_rounding(tmp_path):
-    """A group stays in one part."""
-    norms = []
-    for parts in (1, 2):
-        _, _, run = trained(tmp_path / str(parts), grad_accumulation=parts, max_steps=1, log_interval=2)
-        norms += [record["train/grad_norm"] for record in run.history() if "train/grad_norm" in record]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-
-
 def test_dead_groups_are_sampled_again(monkeypatch):
     """Of the first problems every other one earns the same always; there are enough others."""
     seen = []
