@@ -4,6 +4,7 @@ As a script, what `tests.conftest.TWO_PROCESSES` starts: write the gradients of 
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -34,6 +35,7 @@ from trm.params import read_yaml
 from trm.parsing import train as parsing
 from trm.parsing.batches import LengthBatches
 from trm.parsing.params import PARSER_ARMS, Parsing
+from trm.protocol import StepOutput
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.train import make_model
@@ -145,11 +147,11 @@ SYSTEMS = {
 }
 
 
-def measured(system: str, parts: int) -> dict[str, torch.Tensor]:
+def measured(system: str, folder: Path, parts: int) -> dict[str, torch.Tensor]:
     """Gradients of the last of some steps, and the means of all metrics so far."""
     torch.manual_seed(0)
     model, batches, params = SYSTEMS[system]()
-    params = params.model_copy(update={"grad_accumulation": parts})
+    params = params.model_copy(update={"grad_accumulation": parts, "output_dir": str(folder)})
     trainer, found = Trainer(model, batches, params, Run(params, "gradients")), {}
     trainer.accelerator.clip_grad_norm_ = lambda *_: torch.zeros(())  # the gradients are looked at, not the norm
     trainer.optimizer.step = lambda: found.update(
@@ -173,30 +175,78 @@ def assert_equal(whole: dict[str, torch.Tensor], cut: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_micro_batches_have_the_gradient_of_the_whole_batch(tmp_path, monkeypatch, system):
-    monkeypatch.chdir(tmp_path)
-    whole = measured(system, 1)
+def test_micro_batches_have_the_gradient_of_the_whole_batch(tmp_path, system):
+    whole = measured(system, tmp_path, 1)
     for parts in (2, 4):
-        assert_equal(whole, measured(system, parts))
+        assert_equal(whole, measured(system, tmp_path, parts))
+
+
+class Draws(torch.nn.Module):
+    """Something random in every step, as dropout is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.drawn = torch.nn.Parameter(torch.ones(1)), []
+
+    def loss(self, batch, state=None, detail=False) -> StepOutput:
+        self.drawn.append(torch.rand(()))
+        loss = (self.weight * batch["x"]).mean()
+        return StepOutput(loss, None, {"total_loss": loss.detach()})
+
+    forward = loss
+
+
+def draws(folder: Path) -> torch.Tensor:
+    """Numbers drawn in all processes: in four steps, and in the last two by a run resumed after the second. (processes, 6)."""
+    model = Draws()
+    for resume in (False, True):
+        params = ReasoningLM.create(
+            SMALL | {"max_steps": 4, "checkpoint_interval": 2, "resume": resume, "output_dir": str(folder)}
+        )
+        trainer = Trainer(model, lambda step: {"x": np.ones(4, np.float32)}, params, Run(params, "draws"))
+        trainer.fit()
+        trainer.accelerator.wait_for_everyone()
+        if trainer.run.main:
+            shutil.rmtree(trainer.run.dir / "checkpoints" / "step_00000004")
+        trainer.accelerator.wait_for_everyone()
+    return trainer.accelerator.gather(torch.stack(model.drawn)[None])
+
+
+def test_a_resumed_run_draws_what_an_unbroken_one_does(tmp_path):
+    (found,) = draws(tmp_path).tolist()
+    assert len({*found}) == 4 and found[2:4] == found[4:]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """A folder with what two processes find, with one and with two micro-batches each."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, *TWO_PROCESSES, str(Path(__file__)), str(folder)]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradient_of_one(tmp_path):
-    """And four micro-batches in two processes."""
-    command = [sys.executable, *TWO_PROCESSES, str(Path(__file__)), str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_two_processes_have_the_gradient_of_one(two_processes, tmp_path):
     for system in SYSTEMS:
-        whole = measured(system, 1)
+        whole = measured(system, tmp_path, 1)
         for parts in (1, 2):
-            assert_equal(whole, torch.load(tmp_path / f"{system}-{parts}.pt"))
+            assert_equal(whole, torch.load(two_processes / f"{system}-{parts}.pt"))
+
+
+@pytest.mark.slow
+def test_each_process_has_random_numbers_of_its_own_after_a_resume_too(two_processes):
+    one, two = torch.load(two_processes / "draws.pt")
+    assert len({*one.tolist(), *two.tolist()}) == 8
+    assert torch.equal(one[2:4], one[4:]) and torch.equal(two[2:4], two[4:])
 
 
 if __name__ == "__main__":
-    for system in SYSTEMS:
-        for parts in (1, 2):
-            found = measured(system, parts)
-            if os.environ["RANK"] == "0":
-                torch.save(found, Path(sys.argv[1]) / f"{system}-{parts}.pt")
+    folder = Path(sys.argv[1])
+    found = {f"{system}-{parts}": measured(system, folder, parts) for system in SYSTEMS for parts in (1, 2)}
+    found["draws"] = draws(folder / "draws")
+    for name, value in found.items() if os.environ["RANK"] == "0" else ():
+        torch.save(value, folder / f"{name}.pt")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from trm.checkpoint import checkpoints, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
@@ -98,6 +99,8 @@ class Trainer:
         cap = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
         self.halting_monitor = HaltingMonitor(cap, patience=params.max_steps // 4)
         self.tracker = Tracker(run, self.accelerator, params)
+        if self.accelerator.num_processes > 1:
+            set_seed(params.seed, device_specific=True)  # each process drops out other units
 
     @property
     def device(self) -> torch.device:
@@ -321,10 +324,8 @@ class Trainer:
             "ema": self.ema.shadow,
             "state": self._gathered_state(),
             "sums": sums,
-            "random": {"cpu": torch.get_rng_state()},
+            "random": self._random_states(),
         }
-        if torch.cuda.is_available():
-            tensors["random"]["cuda"] = torch.cuda.get_rng_state()
         facts = {name: getattr(self, name) for name in KEPT} | {"ema_updates": self.ema.updates, "code": self.run.code}
         facts["train_step"] = getattr(self.states[0], "train_step", None)
         facts["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
@@ -333,6 +334,15 @@ class Trainer:
     def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
         if self.run.main:
             save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """States of the random generators of all processes, (processes, bytes)."""
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        if self.accelerator.num_processes == 1:
+            return states
+        return {name: self.accelerator.gather(state[None].to(self.device)) for name, state in states.items()}
 
     def _gathered_state(self) -> dict[str, Tensor]:
         """The recursion state of the global batch, rows in the order of `batches`."""
@@ -360,9 +370,13 @@ class Trainer:
         for name in KEPT:
             setattr(self, name, facts[name])
         self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
-        torch.set_rng_state(tensors["random"]["cpu"])
-        if "cuda" in tensors["random"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random"]["cuda"])
+        for name, random in (("cpu", torch), ("cuda", torch.cuda)):
+            if name in tensors["random"] and name in ("cpu", self.device.type):
+                states = tensors["random"][name].reshape(-1, len(random.get_rng_state()))
+                if self.accelerator.process_index < len(states):  # else a process that was not there keeps its seed
+                    random.set_rng_state(
+                        states[self.accelerator.process_index].clone()
+                    )  # torch reads past a view's offset
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         if tensors["state"]:
