@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import trm.trainer
 from tests.conftest import ROOT, TWO_PROCESSES
 from trm.checkpoint import checkpoints
 from trm.params import ParameterError, read_yaml
@@ -232,6 +233,16 @@ def test_tensorboard_gets_the_same_numbers(tmp_path, data):
 
 def test_torch_xla_is_not_picked_up_unless_asked():
     assert os.environ["USE_TORCH_XLA"] == "0"
+
+
+def test_one_process_in_place_of_several_is_said(tmp_path, data, monkeypatch, capsys):
+    """What `accelerate launch --num_processes 2 --cpu` sets."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    trm.trainer._note_a_missing_process.cache_clear()
+    for _ in range(2):
+        trainer_for(tmp_path, data)
+    assert capsys.readouterr().out.count("torch.distributed.run") == 1
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ of the step. A step never waits for the device: numbers are read only every `log
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,9 +39,18 @@ class TrainingError(UserError):
 
 def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
     """The accelerator for `backend` and `log_with`; `options` are accelerate's own."""
+    _note_a_missing_process()
     AcceleratorState._reset_state()  # one process may train several models in turn
     log_with = None if params.log_with == "none" else params.log_with
     return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
+
+
+@cache
+def _note_a_missing_process() -> None:
+    """Say, once, that `accelerate launch --num_processes 2` has started one process, as it does without several GPUs."""
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+        print("note: accelerate launch has started one process only, as it does without several GPUs; use "
+              "`python -m torch.distributed.run --nproc_per_node 2 SCRIPT` for two")  # fmt: skip
 
 
 def resolve_device(params: Training) -> torch.device:
