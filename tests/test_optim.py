@@ -9,7 +9,7 @@ from trm.optim import AdamATan2, learning_rate, make_optimizer
 from trm.puzzles.params import TrmTrain
 
 
-def test_adam_atan2_by_hand():
+def test_adam_atan2_is_the_kernel_of_hrm_and_trm():
     p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
     optimizer = AdamATan2([p], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
     expected, m, v = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
@@ -20,7 +20,7 @@ def test_adam_atan2_by_hand():
             m[i] = 0.9 * m[i] + 0.1 * g
             v[i] = 0.95 * v[i] + 0.05 * g * g
             expected[i] *= 1 - 0.1 * 0.5
-            expected[i] -= 0.1 * 1.27 * math.atan2(m[i] / (1 - 0.9**step), math.sqrt(v[i] / (1 - 0.95**step)))
+            expected[i] -= 0.1 / (1 - 0.9**step) * math.atan2(m[i], math.sqrt(v[i]) / math.sqrt(1 - 0.95**step))
         assert p.tolist() == pytest.approx(expected, rel=1e-9)
 
 

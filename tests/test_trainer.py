@@ -14,6 +14,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from safetensors.torch import load_file
 
+import trm.trainer
 from tests.conftest import ROOT, TWO_PROCESSES
 from trm import lock
 from trm.checkpoint import checkpoints
@@ -92,12 +93,12 @@ def test_gradient_stats_are_gradients(tmp_path, data):
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
-def test_accumulation_changes_nothing_but_rounding(tmp_path, data):
-    for parts in (1, 4):
-        trainer_for(tmp_path / str(parts), data, grad_accumulation=parts, ema_decay=0.5).fit()
-    one, four = (numbers(tmp_path / str(p)) for p in (1, 4))
-    for name in one[1]:
-        torch.testing.assert_close(one[1][name], four[1][name], atol=1e-4, rtol=1e-3)
+def test_the_mean_number_of_steps_never_exceeds_the_cap(tmp_path, data):
+    """All examples begin together: in windows of five steps one in five halts, though each after three."""
+    trainer = trainer_for(tmp_path, data, halt_max_steps=3, log_interval=5, max_steps=20, lr=1e-9)
+    trainer.fit()
+    found = [record["train/mean_steps"] for record in trainer.run.history() if "train/halted" in record]
+    assert found == pytest.approx([3.0] * 4)
 
 
 @pytest.mark.slow
@@ -314,6 +315,16 @@ def test_tensorboard_gets_the_same_numbers(tmp_path, data):
 
 def test_torch_xla_is_not_picked_up_unless_asked():
     assert os.environ["USE_TORCH_XLA"] == "0"
+
+
+def test_one_process_in_place_of_several_is_said(tmp_path, data, monkeypatch, capsys):
+    """What `accelerate launch --num_processes 2 --cpu` sets."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    trm.trainer._note_a_missing_process.cache_clear()
+    for _ in range(2):
+        trainer_for(tmp_path, data)
+    assert capsys.readouterr().out.count("torch.distributed.run") == 1
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ Different from the original class: one model instead of four near-copies, how fa
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -249,8 +250,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
                 next_halt, next_continue = self.q_logits(ahead[-1])
             last = steps >= c.halt_max_steps
             act = act + c.act_weight * halting.q_continue_loss(q_continue, next_halt, next_continue, last)
-        weights = self.step_weights[steps - 1]  # (B,)
-        supervised, act = supervision.batch_mean(supervised, weights), supervision.batch_mean(act, weights)
+        by_step = partial(supervision.batch_mean, weights=self.step_weights[steps - 1], sums=batch.get("weight_sum"))
+        supervised, act = by_step(supervised), by_step(act)
         total = supervised + act
 
         margin = (q_halt - q_continue).detach()
@@ -265,10 +266,16 @@ class TRM(nn.Module, PyTorchModelHubMixin):
             halted=halted.float().mean(),
             ready=((margin > 0) | (steps >= c.halt_max_steps)).float().mean(),  # would stop without exploration
             step=steps.float().mean(),
+            halted_step=(steps * halted).float().mean(),
         )
         z_H, z_L = answers[-1].detach(), z_L.detach()
         new_state = replace(state, z_H=z_H, z_L=z_L, steps=steps, halted=halted, train_step=state.train_step + 1)
         return StepOutput(total, new_state, metrics, predictions, answers if detail else [])
+
+    def shared(self, batch: dict[str, Tensor], state: TRMState | None = None) -> dict[str, Tensor]:
+        """The sum of the examples' weights by `step_schedule`."""
+        steps = batch["inputs"].new_zeros(len(batch["inputs"])) if state is None else state.steps * ~state.halted
+        return {"weight_sum": self.step_weights[steps].sum()}
 
     forward = loss  # what a wrapper for several processes calls
 

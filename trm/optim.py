@@ -14,10 +14,11 @@ FUSED = ("cpu", "cuda")  # device types with a fused AdamW; elsewhere its step c
 
 
 class AdamATan2(Optimizer):
-    """Adam whose update is a * atan2(m, b * sqrt(v)): no epsilon, and at most a * pi / 2 (arXiv 2407.05872).
+    r"""Adam with atan2 in place of a division and its epsilon (arXiv 2407.05872), as in the kernel that HRM and TRM install:
 
-    m and v are Adam's bias-corrected moments. Weight decay is decoupled: p <- p (1 - lr * weight_decay) first. `capturable`
-    is torch's word for a step counter on the device.
+    $p \leftarrow (1 - \mathrm{lr} \cdot \mathrm{weight\_decay})\, p$, then $p \leftarrow p - \frac{\mathrm{lr}}{1 - \beta_1^t}
+    \operatorname{atan2}(m, \sqrt{v / (1 - \beta_2^t)})$. The paper corrects m inside of atan2, and multiplies by 1.27.
+    `capturable` is torch's word for a step counter on the device.
     """
 
     def __init__(
@@ -26,11 +27,9 @@ class AdamATan2(Optimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 1.0,
-        a: float = 1.27,
-        b: float = 1.0,
         capturable: bool = False,
     ):
-        defaults = dict(lr=lr, betas=betas, weight_decay=weight_decay, a=a, b=b, capturable=capturable)
+        defaults = dict(lr=lr, betas=betas, weight_decay=weight_decay, capturable=capturable)
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -52,10 +51,9 @@ class AdamATan2(Optimizer):
                 state["exp_avg"].lerp_(p.grad, 1 - beta1)
                 state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
                 step = state["step"] if group["capturable"] else state["step"].item()  # never waits for the device
-                m = state["exp_avg"] / (1 - beta1**step)
                 root_v = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_()
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                update, size = torch.atan2(m, root_v.mul_(group["b"])), group["lr"] * group["a"]
+                update, size = torch.atan2(state["exp_avg"], root_v), group["lr"] / (1 - beta1**step)
                 if isinstance(size, Tensor):
                     p.sub_(update * size)
                 else:

@@ -170,14 +170,11 @@ def weighted_step_loss(losses: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum(-1) / weights.sum(-1).clamp_min(1e-12)
 
 
-def batch_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """sum_b w_b v_b / sum_b w_b, weights (B,) normalised over the *global* batch; 0 where all of them are 0.
+def batch_mean(values: Tensor, weights: Tensor, sums: Tensor | None = None) -> Tensor:
+    """sum_b w_b v_b / sum_b w_b, weights (B,); 0 where all of them are 0.
 
-    With several processes the sum of the weights is taken over all of them, so that averaging the gradients of the
-    processes gives the gradient of the one global mean. (With gradient accumulation each part is normalised by itself.)
+    sums: of the weights in each of the P micro-batches of a step, (P,). Their mean then divides, so that the mean of the
+    micro-batches' gradients is the gradient of the mean over the whole batch.
     """
-    total = weights.mean()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(total)
-        total = total / torch.distributed.get_world_size()
-    return (values * weights).mean() / total.clamp_min(1e-12)
+    mean = weights.mean() if sums is None else sums.mean() / len(weights)
+    return (values * weights).mean() / mean.clamp_min(1e-12)

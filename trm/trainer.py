@@ -5,17 +5,20 @@ of the step. A step never waits for the device: numbers are read only every `log
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from trm.checkpoint import checkpoints, load_newest, load_optimizer, optimizer_tensors, save_checkpoint
@@ -39,9 +42,18 @@ class TrainingError(UserError):
 
 def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
     """The accelerator for `backend` and `log_with`; `options` are accelerate's own."""
+    _note_a_missing_process()
     AcceleratorState._reset_state()  # one process may train several models in turn
     log_with = None if params.log_with == "none" else params.log_with
     return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
+
+
+@cache
+def _note_a_missing_process() -> None:
+    """Say, once, that `accelerate launch --num_processes 2` has started one process, as it does without several GPUs."""
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+        print("note: accelerate launch has started one process only, as it does without several GPUs; use "
+              "`python -m torch.distributed.run --nproc_per_node 2 SCRIPT` for two")  # fmt: skip
 
 
 def resolve_device(params: Training) -> torch.device:
@@ -101,6 +113,8 @@ class Trainer:
         cap = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
         self.halting_monitor = HaltingMonitor(cap, patience=params.max_steps // 4)
         self.tracker = Tracker(run, self.accelerator, params)
+        if self.accelerator.num_processes > 1:
+            set_seed(params.seed, device_specific=True)  # each process drops out other units
 
     @property
     def device(self) -> torch.device:
@@ -181,6 +195,7 @@ class Trainer:
             group["lr"] = self._number(rate)
         parts = self.parts(self.step)
         self.examples += sum(len(next(iter(part.values()))) for part in parts) * accelerator.num_processes
+        parts = self._with_shared(parts)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
@@ -214,6 +229,16 @@ class Trainer:
         count = self.params.grad_accumulation
         pieces = {name: torch.from_numpy(v[first : first + rows]).chunk(count) for name, v in batch.items()}
         return [{name: self._on_device(v[i]) for name, v in pieces.items()} for i in range(count)]
+
+    @torch.no_grad()
+    def _with_shared(self, parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """The parts, each with what the model's `shared` says of all parts of all processes; a batch in one part needs none."""
+        if len(parts) * self.accelerator.num_processes == 1 or not hasattr(self.plain_model, "shared"):
+            return parts
+        with self._autocast():
+            found = [self.plain_model.shared(part, state) for part, state in zip(parts, self.states)]
+        whole = {name: self.accelerator.gather(torch.stack([one[name] for one in found])) for name in found[0]}
+        return [part | whole for part in parts]
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """A copy that the host does not wait for, where the device is CUDA."""
@@ -256,10 +281,11 @@ class Trainer:
         totals = self.accelerator.reduce(totals, "mean").tolist()
         means = {f"train/{name}": total / self.counts[name] for name, total in zip(self.sums, totals)}
         self.sums, self.counts = {}, {}
+        halted_step = means.pop("train/halted_step", 0.0)  # summed over those that halted
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
-        if means.get("train/halted"):  # in the long run, an example ends each so many steps
-            record["train/mean_steps"] = 1 / means["train/halted"]
+        if halted_step:
+            record["train/mean_steps"] = halted_step / means["train/halted"]
         self._keep(record)
         self._warn(record)
 
@@ -328,10 +354,8 @@ class Trainer:
             "ema": self.ema.shadow,
             "state": self._gathered_state(),
             "sums": sums,
-            "random": {"cpu": torch.get_rng_state()},
+            "random": self._random_states(),
         }
-        if torch.cuda.is_available():
-            tensors["random"]["cuda"] = torch.cuda.get_rng_state()
         facts = {name: getattr(self, name) for name in KEPT} | {"ema_updates": self.ema.updates, "code": self.run.code}
         facts["train_step"] = getattr(self.states[0], "train_step", None)
         facts["scaler"] = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
@@ -340,6 +364,15 @@ class Trainer:
     def _write(self, tensors: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
         if self.run.main:
             save_checkpoint(self.run.path(f"checkpoints/step_{self.step:08d}"), tensors, facts)
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """States of the random generators of all processes, (processes, bytes)."""
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        if self.accelerator.num_processes == 1:
+            return states
+        return {name: self.accelerator.gather(state[None].to(self.device)) for name, state in states.items()}
 
     def _gathered_state(self) -> dict[str, Tensor]:
         """The recursion state of the global batch, rows in the order of `batches`."""
@@ -367,9 +400,13 @@ class Trainer:
         for name in KEPT:
             setattr(self, name, facts[name])
         self.sums = {name: total.reshape(1) for name, total in tensors["sums"].items()}
-        torch.set_rng_state(tensors["random"]["cpu"])
-        if "cuda" in tensors["random"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random"]["cuda"])
+        for name, random in (("cpu", torch), ("cuda", torch.cuda)):
+            if name in tensors["random"] and name in ("cpu", self.device.type):
+                states = tensors["random"][name].reshape(-1, len(random.get_rng_state()))
+                if self.accelerator.process_index < len(states):  # else a process that was not there keeps its seed
+                    random.set_rng_state(
+                        states[self.accelerator.process_index].clone()
+                    )  # torch reads past a view's offset
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         if tensors["state"]:

@@ -46,13 +46,14 @@ def policy_loss(
     reference: Tensor | None = None,
     kl_coef: float = 0.0,
     max_actions: int = 1,
+    action_sums: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_coef KL per action, averaged as `algorithm` says.
 
     log_probs: of each action (B, A), in nats, with gradients; old: when it was sampled; reference: under the initial model
     (None: KL 0). advantages: (B,). mask: (B, A), 1 at actions. max_actions: Dr.GRPO's constant, the most that an answer has.
-    Returns the loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts). DAPO's mean is
-    over the tokens of all processes (`trm.supervision.batch_mean`).
+    action_sums: actions in each micro-batch of a step (`trm.supervision.batch_mean`), where there are several.
+    Returns the loss, and detached means over the actions: `kl`, `clipped` (the share on which the clip acts).
     """
     ratio = (log_probs - old).exp()
     gain = advantages[:, None]
@@ -66,7 +67,7 @@ def policy_loss(
         loss = (total / max_actions).mean()
     else:
         each = total / actions.clamp_min(1)
-        loss = batch_mean(each, actions) if algorithm == "DAPO" else each.mean()
+        loss = batch_mean(each, actions, action_sums) if algorithm == "DAPO" else each.mean()
     clipped = ((ratio < 1 - clip_low) & (gain < 0)) | ((ratio > 1 + clip_high) & (gain > 0))
-    count = mask.sum().clamp_min(1)
+    count = (mask.sum() if action_sums is None else action_sums.mean()).clamp_min(1)
     return loss, {"kl": ((kl * mask).sum() / count).detach(), "clipped": (clipped * mask).sum() / count}

@@ -14,6 +14,7 @@ from trm.errors import UserError
 from trm.language.stories import Problem, read_answer
 
 Reward = Callable[[Sequence[str], Sequence[Problem]], Sequence[float]]
+LARGEST = 1e15  # the variance of such rewards still fits in float32
 REWARDS: dict[str, Reward] = {}
 
 
@@ -49,15 +50,16 @@ def shuffled(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
 
 
 def compute_rewards(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
-    """The rewards (len(texts),) that the function `name` gives; UserError where they are not one finite number per text."""
-    given, advice = REWARDS[name](texts, problems), "give a finite number for each text"
+    """The rewards (len(texts),) that the function `name` gives; UserError where they are not one number per text, at most
+    `LARGEST` in size."""
+    given, advice = REWARDS[name](texts, problems), f"give a number between -{LARGEST:g} and {LARGEST:g} for each text"
     try:
         given = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last of a tensor that requires grad
         raise UserError(f"reward {name!r} gave no numbers ({error}); {advice}") from None
     if given.shape != (len(texts),):
         raise UserError(f"reward {name!r} gave shape {given.shape} for {len(texts)} texts; {advice}")
-    if not np.isfinite(given).all():
-        bad = int(np.isfinite(given).argmin())
+    if not (ordinary := abs(given) <= LARGEST).all():  # nan is not
+        bad = int(ordinary.argmin())
         raise UserError(f"reward {name!r} gave {given[bad]} for {texts[bad]!r}; {advice}")
     return given

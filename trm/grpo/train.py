@@ -60,11 +60,15 @@ class Learner(nn.Module):
         log_probs = self.policy.log_probs(batch)
         loss, metrics = policy_loss(
             log_probs, batch.get("old", log_probs.detach()), batch["advantages"], batch["mask"].float(), p.algorithm,
-            p.clip_low, p.clip_high, batch["reference"], p.kl_coef, self.policy.max_actions,
+            p.clip_low, p.clip_high, batch["reference"], p.kl_coef, self.policy.max_actions, batch.get("action_sum"),
         )  # fmt: skip
         metrics |= {"total_loss": loss.detach(), "reward": batch["rewards"].mean(), "dead_groups": batch["dead"].mean()}
         metrics["tokens"] = batch["mask"].sum(1).float().mean()
         return StepOutput(loss, None, metrics)
+
+    def shared(self, batch: Batch, state: None = None) -> Batch:
+        """The number of actions, which DAPO's loss and some metrics are means over."""
+        return {"action_sum": batch["mask"].sum().float()}
 
     forward = loss  # what a wrapper for several processes calls
 

@@ -17,7 +17,7 @@ from trm.checkpoint import PRETRAINED
 from trm.errors import UserError
 from trm.language.stories import Problem, prompt, read_answer
 from trm.losses import IGNORE_INDEX
-from trm.protocol import StepOutput
+from trm.protocol import StepOutput, whole_sum
 
 SHIPPED_LM = PRETRAINED / "reasoning_lm"
 BATCH_SIZE = 250  # problems that are answered at once
@@ -84,10 +84,16 @@ class CausalLM(nn.Module):
         logits = self.lm(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]  # (B, T - 1, V)
         labels, weights = batch["labels"][:, 1:], batch["weights"][:, 1:]
         losses = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
-        loss = (losses * weights).sum() / weights.sum().clamp_min(1)
+        loss = (losses * weights).sum() / whole_sum(batch, "weight_sum", weights).clamp_min(1)
         answers = (weights == 1) & (labels != IGNORE_INDEX)
-        right = ((logits.argmax(-1) == labels) & answers).sum() / answers.sum().clamp_min(1)
+        right = ((logits.argmax(-1) == labels) & answers).sum() / whole_sum(batch, "answer_sum", answers).clamp_min(1)
         return StepOutput(loss, None, {"total_loss": loss.detach(), "token_accuracy": right.detach()}, logits)
+
+    def shared(self, batch: dict[str, Tensor], state: None = None) -> dict[str, Tensor]:
+        """The sums that means over tokens divide by: of the weights, and of the tokens whose accuracy is measured."""
+        weights = batch["weights"][:, 1:]
+        answers = (weights == 1) & (batch["labels"][:, 1:] != IGNORE_INDEX)
+        return {"weight_sum": weights.sum(), "answer_sum": answers.sum().float()}
 
     forward = loss
 

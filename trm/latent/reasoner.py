@@ -254,7 +254,9 @@ class LatentThinker(nn.Module):
                     metrics["last_latent"] = (logits[:, -1, 0].argmax(-1) == labels[:, -1, 0]).float().mean()
             if prompt and (last or c.lm_loss_all_cycles or act):
                 latents = reasoner.latents(thought, logits)
-                answer, distance, right = self.answer_loss(prompt, latents, batch["answers"], target)
+                answer, distance, right = self.answer_loss(
+                    prompt, latents, batch["answers"], target, batch.get("targets")
+                )
                 losses[i] = losses[i] + c.answer_weight * answer + c.distill_weight * distance
                 if last:
                     metrics |= {"answer_loss": answer.mean(), "distill_loss": distance.mean()}
@@ -263,6 +265,11 @@ class LatentThinker(nn.Module):
         metrics |= {"total_loss": total, **mean_cycles}
         metrics = {name: value.detach() for name, value in metrics.items()}
         return StepOutput(total, None, metrics, None, thoughts if detail else [])
+
+    def shared(self, batch: dict[str, Tensor], state: None = None) -> dict[str, Tensor]:
+        """The distillation targets, whose deviation in the whole batch is their scale."""
+        target = self.read_prompts(batch)[1]
+        return {} if target is None else {"targets": target}
 
     forward = loss  # what accelerate calls
 
@@ -278,15 +285,17 @@ class LatentThinker(nn.Module):
         return prompt, self.lm.anchors(prompt, chains)
 
     def answer_loss(
-        self, prompt: Prompt, latents: Tensor, answers: Tensor, target: Tensor | None
+        self, prompt: Prompt, latents: Tensor, answers: Tensor, target: Tensor | None, targets: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Cross-entropy per token of the answer, distance of the anchor from its target, and whether greedy decoding gives the
-        answer: three of (B,). latents (B, n, D), answers (B, A), target (B, layers, D)."""
+        answer: three of (B,). latents (B, n, D), answers (B, A), target (B, layers, D); targets (P, B, layers, D): of all
+        micro-batches, where there are several."""
         given = answers.masked_fill(answers < 0, self.lm.tokenizer.pad_token_id)
         logits, anchor = self.lm.after(prompt, latents, given)
         distance = logits.new_zeros(len(answers))
         if target is not None:
-            scale = target.std((0, 2), keepdim=True).clamp_min(1e-6)  # per layer, as in CODI
+            whole = target if targets is None else targets.flatten(0, 1)
+            scale = whole.std((0, 2), keepdim=True).clamp_min(1e-6)  # per layer, as in CODI
             distance = F.smooth_l1_loss(anchor / scale, target / scale, reduction="none").mean((1, 2))
         return sequence_loss(logits, answers), distance, exactly_right(logits.argmax(-1), answers).float()
 

@@ -6,6 +6,7 @@ Each iteration can be supervised and be the last. Simplified: the block sees x i
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -358,7 +359,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         supervised = unrolled.states if every else unrolled.states[-1:]
         scored = [self._sentence_losses(z, batch, unrolled.mask) for z in supervised]
         losses = torch.stack([arc + label for arc, label, _ in scored], 1)  # (B, S), or (B, 1)
-        words = (batch["heads"] != IGNORE_INDEX).sum(-1).float()  # (B,)
+        by_words = partial(batch_mean, weights=number_of_words(batch), sums=batch.get("word_sum"))
         terms = [] if every else [losses[:, -1]]
         if c.deep_supervision:
             if c.schedule == ADAPTIVE:
@@ -370,23 +371,27 @@ class Parser(nn.Module, PyTorchModelHubMixin):
             terms.append(halting.expected_loss(losses, unrolled.halt_logits))
         steps = halting.expected_steps(unrolled.halt_logits)
         total = sum(terms) / len(terms) + (c.ponder_coef * steps if c.act_halting else 0)
-        total = batch_mean(total, words)
+        total = by_words(total)
         metrics = {"supervised_loss": total.detach()}
         if self.tag:
             tags = batch["tags"].masked_fill(batch["tags"] == PAD, IGNORE_INDEX)
-            tagged = batch_mean(sequence_loss(self.tag(unrolled.encoded), tags), words)
+            tagged = by_words(sequence_loss(self.tag(unrolled.encoded), tags))
             total = total + c.tag_weight * tagged
             metrics["tag_loss"] = tagged.detach()
         arc, label, right = scored[-1]
         metrics["total_loss"] = total.detach()
         for name, value in (("arc_loss", arc), ("label_loss", label), ("uas", right), ("expected_steps", steps)):
-            metrics[name] = batch_mean(value.detach(), words)
+            metrics[name] = by_words(value.detach())
         if detail and every:
             for i, value in enumerate(losses.detach().unbind(1)):
-                metrics[f"deep_supervision/step_{i}_loss"] = batch_mean(value, words)
+                metrics[f"deep_supervision/step_{i}_loss"] = by_words(value)
         return StepOutput(total, None, metrics, intermediates=unrolled.states if detail else [])
 
     forward = loss
+
+    def shared(self, batch: dict[str, Tensor], state: None = None) -> dict[str, Tensor]:
+        """The number of words, which the loss is a mean over."""
+        return {"word_sum": number_of_words(batch).sum()}
 
     def _sentence_losses(self, z: Tensor, batch: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means over the words of each sentence (B,): cross-entropy of the head, of the label at the right head, and whether
@@ -397,6 +402,11 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         right = (arcs.detach().argmax(-1) == heads).float()
         count = (heads != IGNORE_INDEX).sum(-1).clamp_min(1)
         return tuple(x.sum(-1) / count for x in (softmax_cross_entropy(arcs, heads), label_loss, right))
+
+
+def number_of_words(batch: dict[str, Tensor]) -> Tensor:
+    """Words of each sentence, (B,)."""
+    return (batch["heads"] != IGNORE_INDEX).sum(-1).float()
 
 
 def make_blocks(config: ParserConfig) -> nn.ModuleList:

@@ -22,7 +22,7 @@ from trm.errors import UserError
 from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, softmax_cross_entropy
 from trm.params import BlockConstants, CycleParams
-from trm.protocol import StepOutput
+from trm.protocol import StepOutput, whole_sum
 from trm.recursion import recurse
 
 
@@ -216,14 +216,14 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         learned = [act or h in supervised for h in read] * S
         losses, logits = self.answer_losses([answers[i] for i in read_answers], labels, learned)  # (B, M, S * read)
         by_cycle = losses.unflatten(-1, (S, len(read)))[..., [read.index(h) for h in supervised]]
-        share = weights / weights.sum().clamp_min(1e-12)
+        share = weights / whole_sum(batch, "weight_sum", weights).clamp_min(1e-12)
         by_token = self.supervised_loss(by_cycle, [cycle_weights[h] for h in supervised], curriculum)  # (B, M)
         supervised_loss = (by_token * share).sum()
         total = c.every_step_weight * supervised_loss if act else supervised_loss
 
         targets = torch.where(weights == 1, labels, IGNORE_INDEX)
         predictions = logits.detach().argmax(-1)  # (B, M)
-        right = (predictions == targets).sum() / (targets != IGNORE_INDEX).sum().clamp_min(1)
+        right = (predictions == targets).sum() / whole_sum(batch, "target_sum", targets != IGNORE_INDEX).clamp_min(1)
         metrics = {
             "supervised_loss": supervised_loss,
             "token_accuracy": right.float(),
@@ -239,6 +239,11 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         metrics["total_loss"] = total
         metrics = {name: value.detach() for name, value in metrics.items()}
         return StepOutput(total, None, metrics, predictions, answers if detail else [])
+
+    def shared(self, batch: dict[str, Tensor], state: None = None) -> dict[str, Tensor]:
+        """The sums that means over tokens divide by: of the weights, and of the tokens whose accuracy is measured."""
+        weights = batch["weights"][:, 1:].gather(1, batch["places"])
+        return {"weight_sum": weights.sum(), "target_sum": (weights == 1).sum().float()}
 
     forward = loss  # what a wrapper for several processes calls
 
