@@ -1,5 +1,6 @@
 """Errors for people: one clear message, no traceback, in a notebook, under papermill and in a script alike."""
 
+import contextlib
 import sys
 
 
@@ -11,7 +12,11 @@ class UserError(ValueError):
 
 
 def show_user_errors_plainly() -> None:
-    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback."""
+    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback. What the
+    terminal's encoding lacks, such as ± in ASCII, is printed as "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # one that is replaced may have no encoding
+            stream.reconfigure(errors="replace")
     before = sys.excepthook
 
     def hook(kind, error, traceback):

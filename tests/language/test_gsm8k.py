@@ -113,7 +113,11 @@ def test_a_line_that_is_no_problem_is_named(line, message, tmp_path):
 
 @pytest.mark.parametrize(
     "source, part, message",
-    [("", "test", r"holds no test\.jsonl"), ("/no.jsonl", "train", "No such file"), ("", "train", "holds no problem")],
+    [
+        ("", "test", r"holds no test\.jsonl"),
+        ("/no.jsonl", "train", "no such file"),
+        ("", "train", "holds no problem"),
+    ],
 )
 def test_where_no_problems_are_is_said(source, part, message, tmp_path):
     where = folder_of(tmp_path, train=[])

@@ -20,6 +20,15 @@ def test_works_and_paragraphs(tmp_path):
     assert list(documents(str(tmp_path / "b.txt"))) == [["A line.\nsame.\n"], ["B.\n"]]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
+    for name, text, found in (
+        ("a.txt", "### one\nA.\n### two\nB.\n", ["A.\n", "B.\n"]),
+        ("a.jsonl", '{"text": "x"}', ["x"]),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert list(documents(str(tmp_path / name))) == [[text] for text in found]
+
+
 @pytest.mark.parametrize("opener, ending", [(open, ""), (gzip.open, ".gz"), (lzma.open, ".xz")])
 def test_lines_of_json(tmp_path, opener, ending):
     path = tmp_path / f"a.jsonl{ending}"
@@ -44,7 +53,10 @@ def test_lines_of_json(tmp_path, opener, ending):
         ("a.txt", " \n\n", "holds no text"),
         ("a.csv", "x", r"give a .txt or .jsonl file"),
         ("a.txt.xz", "no xz", "cannot be read to its end"),
-        ("a.txt", None, "No such file"),
+        ("a.txt", None, "a.txt: no such file"),
+        ("a.jsonl", r'{"text": "\ud800"}', "line 1: holds one half of a surrogate pair"),
+        ("a.jsonl", "[" * 9**5, "line 1: is not JSON"),
+        ("a.jsonl", f'{{"text": {"1" * 5000}}}', "line 1: is not JSON"),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):
