@@ -41,6 +41,7 @@ def test_words_alone_are_read(tmp_path):
         ("\t2\tadvmod", "\t0\tadvmod", "lines 2 to 7: not a tree: 2 words have the head 0"),
         ("\t2\tadvmod", "\t3\tadvmod", "lines 2 to 7: not a tree: word 3 is its own ancestor"),
         ("4\this", "5\this", "line 7: word 5 instead of word 4"),
+        ("\n\n1\tYes", "\n1\tYes", "line 8: a sentence begins; an empty line is missing before it"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, old, new, message):
@@ -65,6 +66,20 @@ def test_files_that_are_none(tmp_path, name):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TreebankError, match=message):
         read_conllu(tmp_path / name)
+
+
+def test_a_treebank_without_its_text_is_refused(tmp_path):
+    words = [line.split("\t") for line in GOOD.splitlines()]
+    text = "\n".join("\t".join([c[0], "_", *c[2:]]) if c[1:] else c[0] for c in words)
+    (tmp_path / "a.conllu").write_text(text + "\n")
+    with pytest.raises(TreebankError, match="a.conllu: every word is '_'"):
+        read_conllu(tmp_path / "a.conllu")
+
+
+@pytest.mark.parametrize("words", ["The old dog", ["a", 3], ["a", ""], ["\ud800"]])
+def test_what_is_not_words_is_refused(words):
+    with pytest.raises(TreebankError):
+        Sentence.of(words)
 
 
 def test_crossing_arcs():
@@ -104,6 +119,15 @@ def test_a_folder_has_a_file_for_each_part(tmp_path):
     (tmp_path / "xx_ud-dev.conllu").rename(tmp_path / "xx.conllu")
     with pytest.raises(TreebankError, match="for 'dev', there are 0 .*single file"):
         load_treebank(str(tmp_path))
+    (tmp_path / "._xx-dev.conllu").write_bytes(b"\xff")  # as macOS leaves beside a file
+    (tmp_path / "hi_devanagari.conllu").write_text("")
+    with pytest.raises(TreebankError, match="for 'dev', there are 0"):
+        load_treebank(str(tmp_path))
+    for name, word in (("valid-a", "x"), ("valid-b-1", "y")):
+        (tmp_path / f"xx-{name}.conllu").write_text(conllu(flat(word)))
+    assert load_treebank(str(tmp_path)).dev == flat("x", "y")
+    for path in tmp_path.glob("*valid*"):
+        path.unlink()
     (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")))
     (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")))
     with pytest.raises(TreebankError, match="for 'dev', there are 2 .dev_a.conllu, dev_b.conllu"):
@@ -115,6 +139,7 @@ def test_a_single_file_is_cut_and_its_parts_share_nothing(tmp_path):
     (tmp_path / "all.conllu").write_text(conllu(flat(*names)))
     bank = load_treebank(str(tmp_path / "all.conllu"))
     assert bank.train == flat(*names[:16]) and bank.dev == flat(*names[16:18]) and bank.test == flat("w19")
+    assert load_treebank(str(tmp_path)) == bank
     (tmp_path / "few.conllu").write_text(conllu(flat("a", "b")))
     with pytest.raises(TreebankError, match="2 sentences are too few"):
         load_treebank(str(tmp_path / "few.conllu"))
