@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trm.errors import UserError
+from trm.text_files import read_json
 
 Tensors = dict[str, Tensor]
 PRETRAINED = Path(__file__).parent / "pretrained"  # the models that ship
@@ -35,7 +36,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensors], facts: dict[str, 
                 {key: t.detach().cpu().clone().contiguous() for key, t in group.items()},
                 temporary / f"{name}.safetensors",
             )
-        (temporary / "facts.json").write_text(json.dumps(facts, indent=2))
+        (temporary / "facts.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
         for path in temporary.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
@@ -64,11 +65,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     """
     path = folder / "facts.json"
     try:
-        facts = json.loads(path.read_text())
+        facts = read_json(path)
         groups = {}
         for path in sorted(folder.glob("*.safetensors")):
             groups[path.stem] = load_file(path)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, UserError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}). Remove the folder {folder} to go on from the checkpoint before it, "
             "or run without `resume` to start anew"
@@ -91,6 +92,14 @@ def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
+def model_folder(folder: str | Path) -> Path:
+    """`folder`, if it is one; `from_pretrained` would ask the hub for it. UserError where it is not."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{path.absolute()}: no such folder; give one with config.json and model.safetensors")
+    return path
+
+
 def load_pretrained(kind: type, folder: str | Path, device: str = "cpu", strict: bool = False) -> Any:
     """The model of class `kind` that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
 
@@ -99,9 +108,10 @@ def load_pretrained(kind: type, folder: str | Path, device: str = "cpu", strict:
     Raises:
         UserError: there is no whole model of that class.
     """
+    path = model_folder(folder)
     try:
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind.from_pretrained(folder, strict=strict).eval().to(device)
+            return kind.from_pretrained(path, strict=strict).eval().to(device)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
         why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
         raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error

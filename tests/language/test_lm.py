@@ -87,9 +87,16 @@ def test_a_model_in_a_package(tmp_path, monkeypatch):
     (tmp_path / "carries_a_model.py").write_text(f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_lm("package:carries_a_model")[0].config.hidden_size == 192
-    for name in ("package:nowhere_at_all", str(tmp_path / "nowhere")):
-        with pytest.raises(UserError, match=f"{name} could not be loaded"):
-            load_lm(name)
+    with pytest.raises(UserError, match="package:nowhere_at_all could not be loaded"):
+        load_lm("package:nowhere_at_all")
+
+
+@pytest.mark.parametrize("name", ["{}/nowhere", "./nowhere", "~/no/where", "outputs/nowhere", "a/b/c"])
+def test_a_folder_that_is_missing_is_not_asked_of_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(UserError, match="no such folder"):
+        load_lm(name.format(tmp_path))
 
 
 def test_a_real_encoder():

@@ -27,9 +27,13 @@ FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_nor
 def load_lm(name: str = "", precision: str = "float32") -> tuple:
     """A model and its tokenizer; a causal language model where `name` is one, else the bare encoder.
 
-    name: on the hub, or a path; "package:NAME" for one in a Python package with `get_model_path()`; empty: the one that ships.
+    name: a folder, or NAME or OWNER/NAME of the hub; "package:NAME" for one in a Python package with `get_model_path()`; empty:
+    the one that ships. What begins as a path or has more parts is never asked of the hub.
     """
-    where = name or str(SHIPPED_LM)
+    where = str(Path(name).expanduser()) if name else str(SHIPPED_LM)
+    is_path = name.startswith(("/", ".", "~")) or len(Path(name).parts) > 2 or Path(*Path(name).parts[:1]).is_dir()
+    if name and is_path and not Path(where).is_dir():
+        raise UserError(f"{Path(where).absolute()}: no such folder; give one of a language model, or a name of the hub")
     try:
         if name.startswith("package:"):
             where = str(importlib.import_module(name.removeprefix("package:")).get_model_path())
