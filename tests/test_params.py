@@ -119,14 +119,14 @@ def test_cells_that_are_no_parameters_do_not_count():
 
 def test_command_line(tmp_path):
     file = tmp_path / "a.yaml"
-    file.write_text("lr: 1.0e-3\nseed: 4\n")
+    file.write_text("lr: 1.0e-3\nseed: 4\n", encoding="utf-8")
     assert from_command_line(["-f", str(file), "-p", "seed", "5"]) == {"lr": 1e-3, "seed": "5"}
     renamed = from_command_line(["-f", str(file), "-p", "learning_rate", "5", "-p", "seed", "1"])
     assert renamed == {"learning_rate": "5", "seed": "1"}, "-p wins under its other name too"
     for wrong in (["--lr", "3"], ["-p", "lr"], ["-f", str(tmp_path / "none.yaml")]):
         with pytest.raises(ParameterError):
             from_command_line(wrong)
-    file.write_text("- a\n- b\n")
+    file.write_text("- a\n- b\n", encoding="utf-8")
     with pytest.raises(ParameterError, match="name: value"):
         read_yaml(file)
 
@@ -194,10 +194,10 @@ def test_executed_again_the_cell_counts_and_not_what_later_cells_made_of_its_nam
 def test_the_cell_of_a_script_is_checked_too(tmp_path):
     script = tmp_path / "chapter.py"
     text = '# %% tags=["parameters"]\nhidden_size = 32  # width\nlearning_rate = 0.01\n\n# %%\nseed = 5\n'
-    script.write_text(text)
+    script.write_text(text, encoding="utf-8")
     params = TrmTrain.from_notebook({"__file__": str(script), "hidden_size": 32, "learning_rate": 0.01, "seed": 5})
     assert (params.hidden_size, params.lr, params.seed) == (32, 0.01, 0)
-    script.write_text(text.replace("hidden_size", "hidden_sise"))
+    script.write_text(text.replace("hidden_size", "hidden_sise"), encoding="utf-8")
     with pytest.raises(ParameterError, match="hidden_sise"):
         TrmTrain.from_notebook({"__file__": str(script), "hidden_sise": 32, "learning_rate": 0.01})
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from trm.errors import UserError
 from trm.params import Params
+from trm.text_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 RUN_FILES = (
@@ -30,7 +31,7 @@ class RunError(UserError):
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` under a temporary name and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -90,6 +91,15 @@ def run_id(params: Params, code: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The records of history.jsonl in the folder of a run, without a line that a crash cut off."""
+    path, records = folder / "history.jsonl", []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, RecursionError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 class Run:
     """One run of a chapter, such as "04_trm_train", in a folder of its own: `params.output_dir`, else
     outputs/<chapter>/<run id>. A new run in a used folder moves what lies there into `earlier-N`.
@@ -119,7 +129,7 @@ class Run:
     def _keep_or_move_aside(self) -> None:
         before = self.dir / "params.json"
         if self.params.resume and before.exists():
-            self._check_same(json.loads(before.read_text()))
+            self._check_same(read_json(before, RunError))
             return
         found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
         if found:
@@ -130,7 +140,7 @@ class Run:
 
     def _check_same(self, before: dict[str, Any]) -> None:
         """Refuse to resume a run that had other parameters; say where its numbers may differ."""
-        old = {**self.params.model_dump(), **before["params"]}
+        old = {**self.params.model_dump(), **before.get("params", {})}
         now = self.params.result_values()
         changed = {name: f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]}
         if elsewhere := changed.pop("backend", ""):
@@ -140,7 +150,7 @@ class Run:
                 f"cannot resume {self.dir}: other parameters: {', '.join(changed.values())}. Give the old ones, or leave out "
                 "`resume` or choose another output_dir for a new run"
             )
-        if before["code"] != self.code:
+        if before.get("code") != self.code:
             print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
 
     def minutes_left(self, time_limit: float) -> float:
@@ -158,21 +168,17 @@ class Run:
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to history.jsonl."""
         if self.main:
-            with open(self.dir / "history.jsonl", "a") as file:
+            with open(self.dir / "history.jsonl", "a", encoding="utf-8") as file:
                 file.write(to_json(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """The records of history.jsonl, without a line that a crash cut off."""
-        path, records = self.dir / "history.jsonl", []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            with suppress(json.JSONDecodeError):
-                records.append(json.loads(line))
-        return records
+        """The records of history.jsonl."""
+        return read_history(self.dir)
 
     def rewind(self, step: int) -> None:
         """Drop the records of history.jsonl after `step`, which a resumed run writes again."""
         if self.main:
-            kept = [record for record in self.history() if record["step"] <= step]
+            kept = [record for record in self.history() if record.get("step", 0) <= step]
             write_atomically(self.dir / "history.jsonl", "".join(to_json(record) + "\n" for record in kept))
 
     def save_figure(self, figure, name: str) -> None:

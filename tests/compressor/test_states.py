@@ -59,10 +59,10 @@ def test_damaged_or_foreign_stores_are_named(tmp_path):
     StateStore.find_or_write(tmp_path / "s", make(), {"lm": "x"})
     with pytest.raises(UserError, match="states of something else"):
         StateStore(tmp_path / "s", {"lm": "y"})
-    whole = (tmp_path / "s" / "starts.json").read_text()
+    whole = (tmp_path / "s" / "starts.json").read_text(encoding="utf-8")
     (tmp_path / "s" / "states.npy").write_bytes((tmp_path / "s" / "states.npy").read_bytes()[:100])
     for facts in (whole, "[]", "[1]", '{"starts": [0]}'):
-        (tmp_path / "s" / "starts.json").write_text(facts)
+        (tmp_path / "s" / "starts.json").write_text(facts, encoding="utf-8")
         with pytest.raises(UserError, match="holds no cached states"):
             StateStore(tmp_path / "s")
 

@@ -84,7 +84,9 @@ def test_writing_does_not_depend_on_the_company(tmp_path):
 
 
 def test_a_model_in_a_package(tmp_path, monkeypatch):
-    (tmp_path / "carries_a_model.py").write_text(f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n")
+    (tmp_path / "carries_a_model.py").write_text(
+        f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert load_lm("package:carries_a_model")[0].config.hidden_size == 192
     with pytest.raises(UserError, match="package:nowhere_at_all could not be loaded"):

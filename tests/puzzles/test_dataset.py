@@ -21,7 +21,7 @@ LINE = f"mine,{QUESTION},{ANSWER},0"
 def write(tmp_path, *lines, name="data.csv"):
     path = tmp_path / name
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    with opener(path, "wt") as file:
+    with opener(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     return path
 

@@ -98,7 +98,7 @@ def test_a_model_that_does_not_fit_or_is_not_there_is_said(tmp_path):
         load_model(tmp_path)
     with pytest.raises(UserError, match="no/where: no such folder"):
         load_model("no/where")
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match="holds no model"):
         load_model(tmp_path)

@@ -221,7 +221,7 @@ def test_more_puzzles_than_there_are():
 
 @pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
 def test_pack_is_rebuilt_bit_for_bit(puzzle):
-    with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt") as file:
+    with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt", encoding="utf-8") as file:
         shipped = [next(file).rstrip("\n") for _ in range(16)]
     assert sudoku.pack_lines(SHAPES[puzzle], 15, sudoku.PACK_SIZES[puzzle][1]) == shipped
 

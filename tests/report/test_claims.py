@@ -117,7 +117,7 @@ def without(name):
 )
 def test_a_fault_is_named_with_its_place_and_its_fix(tmp_path, entry, said):
     path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump([GOOD | {"id": "a0"}, entry]))
+    path.write_text(yaml.safe_dump([GOOD | {"id": "a0"}, entry]), encoding="utf-8")
     with pytest.raises(UserError) as error:
         claims.read_claims(path)
     assert said in str(error.value) and str(path) in str(error.value)

@@ -27,7 +27,7 @@ def a_dead_one(folder):
     child = subprocess.Popen([sys.executable, "-c", ""])
     about = {"token": "old", "host": socket.gethostname(), "pid": child.pid, "created": 0, "worker": child.pid}
     child.wait()
-    (folder / "running.json").write_text(json.dumps(about))
+    (folder / "running.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -91,14 +91,16 @@ def test_a_run_left_without_its_worker_is_stopped(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     created = psutil.Process(child.pid).create_time()
     about = {"token": "old", "host": socket.gethostname(), "pid": child.pid, "created": created}
-    (tmp_path / "running.json").write_text(json.dumps(about | {"worker": 2**22 + 1, "worker_created": 0}))
+    (tmp_path / "running.json").write_text(
+        json.dumps(about | {"worker": 2**22 + 1, "worker_created": 0}), encoding="utf-8"
+    )
     assert Lease.acquire(tmp_path) is not None
     assert not psutil.pid_exists(child.pid)
 
 
 def test_another_machine_gets_more_time(tmp_path):
     about = {"token": "theirs", "host": "elsewhere", "pid": 1, "created": 0}
-    (tmp_path / "running.json").write_text(json.dumps(about))
+    (tmp_path / "running.json").write_text(json.dumps(about), encoding="utf-8")
     started = time.monotonic()
     assert Lease.is_held(tmp_path) and Lease.acquire(tmp_path) is not None
     assert time.monotonic() - started >= 1.2

@@ -21,7 +21,7 @@ scales: {smoke: {base: {max_steps: 2}, cases: {b: {lr: 0.002}}}, paper: {base_fi
 
 def written(tmp_path, text, name="s.yaml"):
     path = tmp_path / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -51,7 +51,11 @@ class Lease:
         return lease
 
     def _create(self) -> bool:
-        with contextlib.suppress(FileExistsError), _locked(self.path.parent), open(self.path, "x") as file:
+        with (
+            contextlib.suppress(FileExistsError),
+            _locked(self.path.parent),
+            open(self.path, "x", encoding="utf-8") as file,
+        ):
             file.write(to_json(self.owner))
             return True
         return False
@@ -99,7 +103,7 @@ def _has_heartbeat(path: Path, owner: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process at a time, of this machine, and of all where the disk can lock."""
-    with open(folder / ".running.lock", "w") as file:
+    with open(folder / ".running.lock", "w", encoding="utf-8") as file:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -108,7 +112,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """A JSON mapping; empty where there is none."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """What a sweep has come to: the states of its runs, and tables of the complete ones."""
 
-import json
 import math
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from trm.stats import read_table
 from trm.sweep.lease import read_mapping
 from trm.sweep.spec import Point, Sweep
 from trm.sweep.worker import state
+from trm.text_files import read_json
 
 NAMES = ["sweep", "case", "cell"]
 STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
@@ -133,12 +133,9 @@ def _key(params: Params, values: dict) -> str:
 def _mapping(path: Path) -> dict:
     """A JSON file that holds a mapping."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    if not isinstance(found, dict):
-        raise _damaged(path, "it holds no mapping")
-    return found
+        return read_json(path)
+    except UserError as error:
+        raise _damaged(path, str(error).removeprefix(f"{path}: ")) from None
 
 
 def _damaged(path: Path, why: object) -> UserError:

@@ -143,7 +143,7 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
     environment = os.environ | variables
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it made training three times slower
     parent = os.getppid()
-    with open(folder / "log.txt", "a") as log:
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
         begin = log.tell()
         child = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -161,7 +161,7 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
         finally:
             kill_tree(child.pid)
             child.wait()
-    with open(folder / "log.txt", errors="replace") as log:
+    with open(folder / "log.txt", errors="replace", encoding="utf-8") as log:
         log.seek(begin)
         return child.returncode, log.read()
 
