@@ -100,18 +100,16 @@ def model_folder(folder: str | Path) -> Path:
     return path
 
 
-def load_pretrained(kind: type, folder: str | Path, device: str = "cpu", strict: bool = False) -> Any:
+def load_pretrained(kind: type, folder: str | Path, device: str = "cpu") -> Any:
     """The model of class `kind` that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
 
-    strict: the file must hold every weight and no other.
-
     Raises:
-        UserError: there is no whole model of that class.
+        UserError: there is no whole model of that class; a weight is missing or left over.
     """
     path = model_folder(folder)
     try:
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind.from_pretrained(path, strict=strict).eval().to(device)
+            return kind.from_pretrained(path, strict=True).eval().to(device)
     except Exception as error:  # safetensors, json and the hub's mixin each raise their own
         why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
         raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error

@@ -28,7 +28,7 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        raise UserError(f"{path}: cannot be read as a table ({error})") from None
+        raise UserError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from None
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     return table

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, SmolLM3Config, SmolLM3ForCausalLM
 
 from trm.errors import UserError
@@ -91,6 +92,17 @@ def test_a_model_in_a_package(tmp_path, monkeypatch):
     assert load_lm("package:carries_a_model")[0].config.hidden_size == 192
     with pytest.raises(UserError, match="package:nowhere_at_all could not be loaded"):
         load_lm("package:nowhere_at_all")
+
+
+def test_weights_that_a_file_lacks_are_not_left_at_random(tmp_path):
+    tokenizer = make_tokenizer(texts=200)
+    smollm3(tokenizer, 32, 1, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.0.self_attn.v_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="without the weights model.layers.0.self_attn.v_proj.weight"):
+        load_lm(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["{}/nowhere", "./nowhere", "~/no/where", "outputs/nowhere", "a/b/c"])

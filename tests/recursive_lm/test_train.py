@@ -160,7 +160,7 @@ def test_bad_parameters_are_named(changes, said):
 
 
 def test_a_model_that_cannot_be_had_is_named():
-    with pytest.raises(UserError, match="no-such-folder could not be loaded"):
+    with pytest.raises(UserError, match="no-such-folder: no such folder"):
         job.load(params_of(embeddings="./no-such-folder"))
 
 

@@ -45,7 +45,9 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple:
         kind = AutoModelForCausalLM if causal else AutoModel
         if not name:
             disable_progress_bar()  # for a file of a few megabytes
-        model = kind.from_pretrained(where, dtype=getattr(torch, precision))
+        model, found = kind.from_pretrained(where, dtype=getattr(torch, precision), output_loading_info=True)
+        if missing := [weight for weight in found["missing_keys"] if "pooler" not in weight]:  # transformers draws them
+            raise ValueError(f"without the weights {', '.join(sorted(missing))}")
     except Exception as error:  # the hub's client, tokenizers, safetensors and transformers each raise their own
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the language model {where} could not be loaded ({why}); check its name") from None

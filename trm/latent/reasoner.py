@@ -198,7 +198,7 @@ class Pause(Latents):
 def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Latents:
     """A reasoner, or pause vectors, that a run saved or that ships. Raises UserError: none, or for another width."""
     try:
-        found = load_pretrained(Pause if pause else LatentReasoner, Path(folder).expanduser(), strict=True)
+        found = load_pretrained(Pause if pause else LatentReasoner, folder)
     except UserError as error:
         raise UserError(f"no latent reasoner: {error}; give the folder model/ of a run of chapter 07") from None
     if (width := found.config.lm_size) != lm_size:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trm import stats
+from trm.errors import UserError
 from trm.losses import pad
 from trm.parsing.batches import Vocabulary, batch_on, length_batches
 from trm.parsing.decode import best_tree
@@ -42,7 +43,10 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
 def parse(model: Parser, sentences: Sequence[Sentence]) -> list[Sentence]:
     """`sentences` (such as `Sentence.of(words)`) with the heads and labels that the model predicts, with early exit. One
     without words stays as it is."""
-    vocabulary, c = Vocabulary(**model.vocabulary), model.config
+    try:
+        vocabulary, c = Vocabulary(**model.vocabulary), model.config
+    except TypeError as error:
+        raise UserError(f"the parser's vocabulary is not whole ({error}); load one that chapter 05 saved") from None
     parsed = [s if isinstance(s, Sentence) else Sentence.of(s) for s in sentences]
     filled = [i for i, s in enumerate(parsed) if s.words]
     encoded = vocabulary.encode([parsed[i] for i in filled])

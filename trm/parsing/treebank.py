@@ -94,7 +94,7 @@ def _sentence(lines: list[tuple[int, str]], path: Path) -> Sentence:
             raise TreebankError(f"{where}: has {columns} columns; 10 are required, separated by tabs")
         try:
             token = parse_line(line, DEFAULT_FIELDS, READ)
-        except ParseException as error:
+        except (ParseException, ValueError) as error:  # also of a number of thousands of digits
             raise TreebankError(f"{where}: {error}") from None
         if not isinstance(token["id"], int):
             continue
