@@ -23,7 +23,9 @@ def reading(path: str | Path, kind: type[UserError] = UserError) -> Iterator[Non
     try:
         yield
     except UnicodeDecodeError:
-        raise kind(f"{path}, line {_first_undecodable(path)}: not UTF-8 text; save it as UTF-8") from None
+        with reading(path, kind):
+            number = _first_undecodable(path)
+        raise kind(f"{path}, line {number}: not UTF-8 text; save it as UTF-8") from None
     except FileNotFoundError:
         raise kind(f"{Path(path).absolute()}: no such file") from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -44,12 +44,12 @@ from trm.puzzles import dataset
 from trm.puzzles.solve import load_model
 from trm.puzzles.sudoku import PACKS
 from trm.recursive_lm.model import LMConfig, RecursiveLanguageModel, load_recursive_lm
-from trm.report.claims import read_claims
+from trm.report.claims import evaluate_claims, read_claims
 from trm.run import ROOT, read_history
 from trm.scaling.experiments import read_runs
 from trm.sweep.chapters import schema_of
 from trm.sweep.spec import read_sweep
-from trm.sweep.table import import_wandb
+from trm.sweep.table import import_wandb, own_tables, results, short, statuses
 
 SECONDS = 3.0
 INSERTED = [
@@ -106,6 +106,16 @@ def _other_json(content: bytes, draw: random.Random) -> bytes:
     return content
 
 
+def _results(path: Path) -> None:
+    """What a sweep collects of its only run, whose files lie in `path`."""
+    sweep = read_sweep(path.parent / "sweep.yaml").model_copy(update={"outputs": path.parent.parent})
+    points = sweep.points("smoke")
+    if len(table := results(sweep, points)):
+        short(table)
+    own_tables(sweep, points)
+    statuses(sweep, points)
+
+
 def _read_sweep(path: Path) -> None:
     sweep = read_sweep(path)
     for scale in sweep.scales:
@@ -136,7 +146,7 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], list[Path
     def files(name: str, reader: Callable, **contents: bytes | str) -> None:
         paths = []
         for file, content in contents.items():
-            path = folder / name / file.replace("_", ".")
+            path = folder / name / (file if "." in file else file.replace("_", "."))
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             paths.append(path)
@@ -163,13 +173,26 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], list[Path
     files("CoNLL-U", lambda p: load_treebank(str(p)), a_conllu=conllu)
     files("parameters", lambda p: schema_of("04").create(read_yaml(p)), a_yaml=_read("params/04_sudoku9.yaml"))
     files("sweep", _read_sweep, a_yaml=_read("params/sweeps/recursive_lm.yaml"))
-    files("claims", read_claims, a_yaml=_read("book/claims.yaml")[:6000].rpartition(b"\n- ")[0])
+    table = "02_deep_supervision.csv"
+    first = b"\n- ".join(_read("book/claims.yaml").split(b"\n- ")[:25])
+    claims = {"a.yaml": first, table: _read(f"book/results/{table}")}
+    files("claims", lambda p: evaluate_claims(read_claims(p), p.parent), **claims)
     files("GSM8K", lambda p: list(exercises(str(p), "train")), a_jsonl="".join(json.dumps(row) + "\n" for row in rows))
     files("JSON lines", lambda p: list(documents(str(p))), a_jsonl="".join(json.dumps(row) + "\n" for row in chat))
     files("text", lambda p: list(documents(str(p))), a_txt="### one\nA text.\n\nMore é.\n### two\nB.\n" * 4)
     files("history", lambda p: read_history(p.parent), history_jsonl='{"step": 1, "loss": 0.5}\n{"step": 2}\n' * 9)
     files("runs", lambda p: read_runs([p]), a_csv=runs)
     files("W&B export", import_wandb, a_csv="Name,State,Seed,test/exact_accuracy\nexp01a,finished,1,0.5\n" * 2)
+
+    run = folder / "sweep" / "run"
+    run.mkdir()
+    (run.parent / "sweep.yaml").write_text("notebook: 04_trm_train\n", encoding="utf-8")
+    point = read_sweep(run.parent / "sweep.yaml").points("smoke")[0]
+    about = {"run_id": "r", "code": "c", "params": point.params.model_dump()}
+    for name, content in {"params": about, "metrics": {"test/exact_accuracy": 0.5, "train/seconds": 3.0}}.items():
+        (run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    (run / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n", encoding="utf-8")
+    found["sweep results"] = lambda path: _results(run), sorted(run.iterdir())
 
     torch.manual_seed(0)
     size = {"hidden_size": 16, "expansion": 2.0}
@@ -190,7 +213,7 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], list[Path
     (folder / "states").mkdir()
     np.save(folder / "states" / "states.npy", np.ones((9, 4), np.float32))
     (folder / "states" / "starts.json").write_text('{"about": {}, "starts": [0, 4, 9]}', encoding="utf-8")
-    found["states"] = lambda path: StateStore(folder / "states").of(1), sorted((folder / "states").iterdir())
+    found["states"] = lambda path: StateStore(folder / "states").of(0), sorted((folder / "states").iterdir())
     return found
 
 

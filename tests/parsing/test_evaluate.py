@@ -1,6 +1,7 @@
 """Attachment scores against a second implementation, written from the definition; early exit; speed."""
 
 import copy
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,10 @@ def test_sentences_of_ones_own_are_parsed(model):
     assert evaluate_module.parse(model, []) == []
     with pytest.raises(UserError, match="give a list of words"):
         evaluate_module.parse(model, ["The old dog"])
+    for words in (None, ["a", 3], VOCABULARY.words[1:]):
+        broken = Mock(vocabulary=model.vocabulary | {"words": words}, config=model.config)
+        with pytest.raises(UserError, match="vocabulary is not whole"):
+            evaluate_module.parse(broken, [["a"]])
 
 
 def test_the_scores_are_those_of_the_trees_that_it_parses(model):

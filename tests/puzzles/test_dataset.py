@@ -142,6 +142,7 @@ def test_symmetric_duplicates_in_separate_files_are_dropped(tmp_path):
         (dict(train_size=10**6), "only 11744 puzzles are left"),
         (dict(valid_size=10**6), "valid_size 1000000"),
         (dict(puzzle="5x5"), "no puzzle '5x5'"),
+        (dict(test_size=-1), "must be at least 0"),
     ],
 )
 def test_sizes_that_do_not_fit(options, says):

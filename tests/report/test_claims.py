@@ -76,7 +76,7 @@ def test_of_a_curve_its_end_its_mean_or_its_change(tables):
 @pytest.mark.parametrize(
     "changes, reason",
     [
-        ({"table": "none.csv"}, "none.csv: cannot be read as a table"),
+        ({"table": "none.csv"}, "none.csv: no such file"),
         ({"metric": "uas"}, "no column uas"),
         ({"arm": "z"}, "no rows of 'z'"),
         ({"where": {"size": "large"}}, "no rows of 'a'"),

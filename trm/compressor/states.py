@@ -91,10 +91,12 @@ class StateStore:
             self.states = np.load(folder / "states.npy", mmap_mode="r", allow_pickle=False)
             self.starts, kept = facts["starts"], facts["about"]
             self.dim = self.states.shape[1]
-            if self.starts != sorted(self.starts) or (self.starts[0], self.starts[-1]) != (0, len(self.states)):
+            rows = all(type(start) is int for start in self.starts) and self.starts == sorted(self.starts)
+            if not rows or (self.starts[0], self.starts[-1]) != (0, len(self.states)):
                 raise ValueError("its files do not belong together")
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{folder} holds no cached states ({error}); remove it to compute them again") from None
+        except Exception as error:  # numpy parses the head of a file with ast and tokenize
+            why = " ".join(str(error).split())
+            raise UserError(f"{folder} holds no cached states ({why}); remove it to compute them again") from None
         if about is not None and kept != about:
             raise UserError(f"{folder} holds states of something else; remove it to compute them again")
 

@@ -41,6 +41,8 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple:
         config = AutoConfig.from_pretrained(where)
         if config.is_encoder_decoder:
             raise ValueError("an encoder-decoder; give a causal language model or an encoder")
+        if (depth := getattr(config, "num_hidden_layers", 0)) > 1000:
+            raise ValueError(f"its config.json asks for {depth} layers")
         causal = any("CausalLM" in kind or "LMHead" in kind for kind in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
         if not name:

@@ -36,7 +36,7 @@ class ReasonerParams(CycleParams):
     num_latents: int = Field(6, ge=1, description="latents between the prompt and the answer")
     d_compressed: int = Field(96, ge=1, description="bottleneck size for input states and output latents")
     hidden_size: int = Field(96, ge=8, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network")
     num_heads: int = Field(4, ge=1, description="attention heads")
     expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")

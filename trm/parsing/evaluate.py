@@ -45,8 +45,12 @@ def parse(model: Parser, sentences: Sequence[Sentence]) -> list[Sentence]:
     without words stays as it is."""
     try:
         vocabulary, c = Vocabulary(**model.vocabulary), model.config
-    except TypeError as error:
-        raise UserError(f"the parser's vocabulary is not whole ({error}); load one that chapter 05 saved") from None
+        sizes = len(vocabulary.words) + 2, len(vocabulary.tags) + 2, len(vocabulary.labels)
+        if sizes != (c.num_words, c.num_tags, c.num_labels):
+            raise ValueError("its sizes are not those of the weights")
+    except (TypeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"the parser's vocabulary is not whole ({why}); load a parser that chapter 05 saved") from None
     parsed = [s if isinstance(s, Sentence) else Sentence.of(s) for s in sentences]
     filled = [i for i, s in enumerate(parsed) if s.words]
     encoded = vocabulary.encode([parsed[i] for i in filled])

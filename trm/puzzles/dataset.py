@@ -194,6 +194,8 @@ def load(
     """
     if puzzle not in SHAPES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
+    if min(train_size, valid_size, test_size) < 0:
+        raise PuzzleFileError("train_size, valid_size and test_size must be at least 0")
     where, test = data_path or "the pack", None
     if not data_path:
         train = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")

@@ -189,9 +189,9 @@ def solve_until(
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
-        raise ValueError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
+        raise UserError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
     if not len(inputs):
-        raise ValueError("no examples to solve")
+        raise UserError("no examples to solve")
 
     def begin(rows: Tensor) -> ActiveBatch:
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))

@@ -90,6 +90,7 @@ def judge(claim: Claim, tables: Path) -> Outcome:
     """
     if not claim.table:
         return Outcome(CONTRADICTED if claim.because else NOT_MEASURED, claim.because or claim.why)
+    tables = tables.absolute()  # as in messages
     several = claim.versus if isinstance(claim.versus, list) else [claim.versus]
     try:
         rows = read_table(tables / claim.table, [*claim.where, claim.key, claim.pair])

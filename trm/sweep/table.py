@@ -50,8 +50,8 @@ def own_tables(sweep: Sweep, points: list[Point], name: str = "table") -> pd.Dat
         path = folder / f"{name}.csv"
         if path.exists():
             try:
-                rows = pd.read_csv(path)
-            except (OSError, ValueError) as error:
+                rows = read_table(path)
+            except UserError as error:
                 raise _damaged(path, error) from None
             names = _names(point)
             found.append(rows.assign(**names)[[*names, *(column for column in rows if column not in names)]])
@@ -135,11 +135,13 @@ def _mapping(path: Path) -> dict:
     try:
         return read_json(path)
     except UserError as error:
-        raise _damaged(path, str(error).removeprefix(f"{path}: ")) from None
+        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    return UserError(f"{path} is damaged ({why}); remove the folder {path.parent} and run again")
+    return UserError(
+        f"{path} is damaged ({str(why).removeprefix(f'{path}: ')}); remove the folder {path.parent} and run again"
+    )
 
 
 def import_wandb(path: Path) -> pd.DataFrame:
