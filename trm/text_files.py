@@ -57,13 +57,16 @@ def read_text(path: str | Path, kind: type[UserError] = UserError) -> str:
 def parse_json(text: str, where: object, kind: type[UserError] = UserError) -> Any:
     """The value of a JSON text; `where` is what an error calls it."""
     try:
-        value = json.loads(text)
+        value = json.loads(text.strip())
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         what = r"holds one half of a surrogate pair (\ud800 to \udfff), which is not a character"
         raise kind(f"{where}: {what}; remove it") from None
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists in lists
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise kind(f"{where}: is not JSON ({line}column {error.colno}: {error.msg}); fix or remove it") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise kind(f"{where}: is not JSON ({error}); fix or remove it") from None
     return value
 

@@ -59,6 +59,7 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
     [
         (("notebook: 04_trm_train", "notebook: 99_none"), "notebook = '99_none': Input should be '01_compressor'"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: has no values"),
+        (("notebook: 04_trm_train", ""), "s.yaml: notebook is missing"),
         (("[1, 2]}", "[]}"), "grid: H_cycles: has no values"),
         (("b: {schedule", "a: {schedule"), "line 4: 'a' is given twice"),
         (("schedule: none", "schedul: none"), r"point \d+ \(b/H_cycles=1/seed0, scale smoke\): unknown parameter 'schedul'"),

@@ -213,6 +213,8 @@ def _describe(error: ValidationError) -> str:
     where = ": ".join(str(part) for part in fault["loc"] if part != "[key]" and not isinstance(part, int))
     if fault["type"] == "extra_forbidden":
         return f"unknown field {where!r}; there are {', '.join(sorted(SweepSpec.model_fields))}, in a scale base_file"
+    if fault["type"] == "missing":
+        return f"{where} is missing"
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}".removeprefix(": ")
     return f"{where} = {fault['input']!r}: {plainly(fault)}"
