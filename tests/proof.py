@@ -83,7 +83,7 @@ def all_runs() -> dict[str, str]:
 
 def cell_values(chapter: str) -> dict:
     """The assignments of the parameters cell of a chapter."""
-    source = (ROOT / "book" / f"{chapter}.py").read_text()
+    source = (ROOT / "book" / f"{chapter}.py").read_text(encoding="utf-8")
     cell = source.split('# %% tags=["parameters"]\n')[1].split("\n# %%")[0]
     return {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(cell).body}
 
@@ -101,7 +101,7 @@ def resolved() -> dict:
         own = cell_values(chapter)
         found[f"chapter {chapter}"] = schema.create(own).model_dump()
         for path in sorted((ROOT / "params").glob(f"{chapter[:2]}_*.yaml")):
-            values = own | yaml.safe_load(path.read_text())
+            values = own | yaml.safe_load(path.read_text(encoding="utf-8"))
             try:
                 found[f"file {path.name}"] = schema.create(values).model_dump()
             except Exception as error:
@@ -152,9 +152,9 @@ def run_chapter(command: str) -> dict:
         for path in sorted(Path(folder).rglob("*")):
             name = path.relative_to(folder).as_posix()
             if path.name == "history.jsonl":
-                found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+                found[name] = [timeless(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
             elif path.name == "metrics.json":
-                found[name] = timeless(json.loads(path.read_text()))
+                found[name] = timeless(json.loads(path.read_text(encoding="utf-8")))
             elif path.name == "model.safetensors":
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
@@ -169,13 +169,13 @@ def store(path: Path, only: list[str]) -> None:
     """Compute all, or `only` those, and write them after each."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     os.environ["OMP_NUM_THREADS"] = "1"
-    found = json.loads(path.read_text()) if path.exists() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     parts = {"resolved": resolved, "shipped": shipped}
     parts |= {name: (lambda command=command: run_chapter(command)) for name, command in all_runs().items()}
     for name, part in parts.items():
         if any(re.fullmatch(pattern, name) for pattern in only or [".*"]):
             found[name] = part()
-            path.write_text(json.dumps(found, indent=1))
+            path.write_text(json.dumps(found, indent=1), encoding="utf-8")
             print(name, "failed" if "failed" in found[name] else "stored", flush=True)
 
 
@@ -207,7 +207,7 @@ def main() -> int:
     if options.action == "store":
         store(options.files[0], options.only)
         return 0
-    before, after = (json.loads(path.read_text()) for path in options.files)
+    before, after = (json.loads(path.read_text(encoding="utf-8")) for path in options.files)
     both = [name for name in before if name in after]
     found = list(differences({n: before[n] for n in both}, {n: after[n] for n in both}, options.tolerance))
     print("\n".join(found))

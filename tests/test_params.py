@@ -41,7 +41,11 @@ def test_numbers_and_lists_where_text_is_meant():
         ({"step_schedule": "adaptive"}, "step_schedule"),
         ({"batch_size": 10, "grad_accumulation": 3}, "must be a multiple of grad_accumulation"),
         ({"mixer": "attention", "hidden_size": 20}, "multiple of 2 * num_heads"),
-        ({"lr": 1e-3, "learning_rate": 1e-3}, "given twice"),
+        ({"lr": 1e-3, "learning_rate": 1e-3}, "'lr' is given twice, as 'lr' and as 'learning_rate'"),
+        ({"learning_rate": 1e-3, "lr": 1e-3}, "'lr' is given twice, as 'learning_rate' and as 'lr'"),
+        ({1: 2}, "unknown parameter 1"),
+        ({"resume": "maybe"}, "parameter 'resume' = 'maybe': must be True or False"),
+        ({"max_steps": "many"}, "parameter 'max_steps' = 'many': must be a whole number"),
         ({"schedule": "nan, 1"}, "finite"),
         ({"schedule": "exp3"}, "did you mean 'exp2'"),
         ({"step_schedule": "1, 2"}, "parameter 'step_schedule': schedule '1, 2' gives 2 weights"),
@@ -115,14 +119,14 @@ def test_cells_that_are_no_parameters_do_not_count():
 
 def test_command_line(tmp_path):
     file = tmp_path / "a.yaml"
-    file.write_text("lr: 1.0e-3\nseed: 4\n")
+    file.write_text("lr: 1.0e-3\nseed: 4\n", encoding="utf-8")
     assert from_command_line(["-f", str(file), "-p", "seed", "5"]) == {"lr": 1e-3, "seed": "5"}
     renamed = from_command_line(["-f", str(file), "-p", "learning_rate", "5", "-p", "seed", "1"])
     assert renamed == {"learning_rate": "5", "seed": "1"}, "-p wins under its other name too"
     for wrong in (["--lr", "3"], ["-p", "lr"], ["-f", str(tmp_path / "none.yaml")]):
         with pytest.raises(ParameterError):
             from_command_line(wrong)
-    file.write_text("- a\n- b\n")
+    file.write_text("- a\n- b\n", encoding="utf-8")
     with pytest.raises(ParameterError, match="name: value"):
         read_yaml(file)
 
@@ -190,10 +194,10 @@ def test_executed_again_the_cell_counts_and_not_what_later_cells_made_of_its_nam
 def test_the_cell_of_a_script_is_checked_too(tmp_path):
     script = tmp_path / "chapter.py"
     text = '# %% tags=["parameters"]\nhidden_size = 32  # width\nlearning_rate = 0.01\n\n# %%\nseed = 5\n'
-    script.write_text(text)
+    script.write_text(text, encoding="utf-8")
     params = TrmTrain.from_notebook({"__file__": str(script), "hidden_size": 32, "learning_rate": 0.01, "seed": 5})
     assert (params.hidden_size, params.lr, params.seed) == (32, 0.01, 0)
-    script.write_text(text.replace("hidden_size", "hidden_sise"))
+    script.write_text(text.replace("hidden_size", "hidden_sise"), encoding="utf-8")
     with pytest.raises(ParameterError, match="hidden_sise"):
         TrmTrain.from_notebook({"__file__": str(script), "hidden_sise": 32, "learning_rate": 0.01})
 
@@ -221,7 +225,28 @@ def test_a_model_takes_a_strict_subset_of_the_parameters():
 def test_a_file_that_is_not_utf8_is_refused_in_a_line(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_bytes("lr: 0.1 # \xfc".encode("latin-1"))
-    with pytest.raises(ParameterError, match=r"p\.yaml: not UTF-8 text .* save it as UTF-8"):
+    with pytest.raises(ParameterError, match=r"p\.yaml, line 1: not UTF-8 text; save it as UTF-8"):
         read_yaml(path)
     path.write_bytes(b"\xef\xbb\xbflr: 0.1\n")
     assert read_yaml(path) == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("lr: é".encode("latin-1"), "line 1: not UTF-8 text; save it as UTF-8"),
+        ("a: 1\n# é\n".encode("utf-16"), "line 1: not UTF-8 text; save it as UTF-8"),
+        (b"seed: 1\n1: 2\n", "line 2: a name must be text"),
+        (b"seed: 1\nlr: 2\nseed: 3\n", "line 3: 'seed' is given twice"),
+        (b"a: [1\n", "line 2: "),
+        (b"a: \0\n", "is not YAML"),
+        (b"a: 2001-99-99\n", "is not YAML"),
+        (b"a: !!bool maybe\n", "is not YAML"),
+        (b"[" * 3000, "is not YAML"),
+    ],
+)
+def test_a_file_that_is_not_parameters_is_refused_in_a_line(tmp_path, content, says):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ParameterError) as error:
+        read_yaml(tmp_path / "p.yaml")
+    assert f"{tmp_path / 'p.yaml'}" in str(error.value) and says in str(error.value) and "\n" not in str(error.value)

@@ -18,12 +18,12 @@ def make(tmp_path, **values):
 def test_metrics_come_last_and_whole(tmp_path):
     run = make(tmp_path)
     run.log({"step": 1, "a": float("nan")})
-    about = json.loads((run.dir / "params.json").read_text())
+    about = json.loads((run.dir / "params.json").read_text(encoding="utf-8"))
     assert about["params"]["seed"] == 0 and about["code"] == source_hash("trm.puzzles.train")
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", about["commit"])
     assert not (run.dir / "metrics.json").exists()
     run.finish({"b": float("inf"), "c": 2.0})
-    assert json.loads((run.dir / "metrics.json").read_text()) == {"b": None, "c": 2.0}
+    assert json.loads((run.dir / "metrics.json").read_text(encoding="utf-8")) == {"b": None, "c": 2.0}
     assert not [p for p in run.dir.iterdir() if p.name.endswith(".tmp")]
 
 
@@ -36,7 +36,7 @@ def test_a_paused_run_is_not_complete(tmp_path):
 def test_a_new_run_in_a_used_folder_loses_nothing(tmp_path):
     make(tmp_path, seed=1).finish({"a": 1})
     run = make(tmp_path, seed=2)
-    assert json.loads((run.dir / "earlier-1" / "metrics.json").read_text()) == {"a": 1}
+    assert json.loads((run.dir / "earlier-1" / "metrics.json").read_text(encoding="utf-8")) == {"a": 1}
     assert not (run.dir / "metrics.json").exists()
 
 
@@ -59,11 +59,11 @@ def test_a_line_cut_off_is_left_out_and_rewind_drops_the_rest(tmp_path):
     run = make(tmp_path)
     for step in (1, 2, 3):
         run.log({"step": step})
-    with open(run.dir / "history.jsonl", "a") as file:
+    with open(run.dir / "history.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 4, "a"')
     assert [r["step"] for r in run.history()] == [1, 2, 3]
     run.rewind(2)
-    assert (run.dir / "history.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert (run.dir / "history.jsonl").read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_run_id_depends_on_results_alone(tmp_path):
@@ -85,7 +85,7 @@ def test_the_default_folder_does_not_depend_on_the_working_directory(tmp_path, m
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "run").write_text("a file")
+    (tmp_path / "run").write_text("a file", encoding="utf-8")
     with pytest.raises(RunError, match="cannot be written"):
         make(tmp_path)
 
@@ -114,11 +114,11 @@ def test_the_code_version_follows_the_imports_of_what_computes(tmp_path):
         "trm/two.py": "",
     }
     for name, text in sources.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     changes = set()
     for name in sources:
         before = source_hash("trm.one.train", tmp_path)
-        (tmp_path / name).write_text(sources[name] + "\n# another")
+        (tmp_path / name).write_text(sources[name] + "\n# another", encoding="utf-8")
         if source_hash("trm.one.train", tmp_path) != before:
             changes.add(name)
     unchanged = {"trm/plots.py", "trm/one/figures.py", "trm/two.py"}

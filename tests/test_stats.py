@@ -102,6 +102,10 @@ def test_compare_reads_a_table():
         stats.compare(rows, "y", "x", "b")
     with pytest.raises(UserError, match="no column z"):
         stats.compare(rows, "z", "a", "b")
+    with pytest.raises(UserError, match="column y of 'a' holds '0,5', which is not a number"):
+        stats.compare(
+            rows.astype({"y": object}).replace({"y": {rows.loc[rows["arm"] == "a", "y"].iloc[0]: "0,5"}}), "y", "a", "b"
+        )
 
 
 def test_a_table_is_read_or_refused_by_name(tmp_path):
@@ -111,7 +115,10 @@ def test_a_table_is_read_or_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"t\.csv: no column z; it has arm, seed, y"):
         stats.read_table(path, ["z"])
     path.write_bytes(b"\xff\xfe\x00a,b\n1")
-    with pytest.raises(UserError, match=r"t\.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"t\.csv, line 1: not UTF-8 text"):
+        stats.read_table(path)
+    path.write_bytes(b"a,b\n1,2\n1,2,3\n")
+    with pytest.raises(UserError, match=r"t\.csv: cannot be read as a table .*line 3, saw 3.$"):
         stats.read_table(path)
     with pytest.raises(UserError, match="nowhere"):
         stats.read_table(tmp_path / "nowhere.csv")

@@ -43,7 +43,7 @@ def trainer_for(folder, data, **values):
 
 def numbers(folder):
     """History without times, and the averaged weights at the end."""
-    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     history = [{k: v for k, v in record.items() if k not in TIMES} for record in records]
     return history, load_file(checkpoints(folder / "checkpoints")[-1] / "ema.safetensors")
 
@@ -129,7 +129,7 @@ def test_kill_9_at_any_moment_then_resume_ends_with_the_same_numbers(tmp_path, d
         assert not (broken / "metrics.json").exists()
     subprocess.run(resumed, check=True, env=env, capture_output=True)
     assert_same(numbers(whole), numbers(broken))
-    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, broken))
+    one, two = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (whole, broken))
     assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
 
 

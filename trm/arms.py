@@ -3,7 +3,6 @@
 *Parameters of the arm -> equal FLOPs -> Run -> Trainer -> best weights -> evaluation -> row of a table.*
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trm.params import Training
-from trm.run import Run
+from trm.run import Run, read_history
+from trm.text_files import read_json
 from trm.trainer import Trainer
 
 P = TypeVar("P", bound=Training)
@@ -83,5 +83,4 @@ def train_arm(
         trainer.accelerator.wait_for_everyone()  # for the first process to have written
         own.finish(metrics, quiet=True)
         trainer.accelerator.wait_for_everyone()  # for the others to read it
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return ArmResult(name, params, folder, json.loads(done.read_text()), history)
+    return ArmResult(name, params, folder, read_json(done), read_history(folder))

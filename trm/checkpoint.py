@@ -9,12 +9,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from trm.errors import UserError
+from trm.text_files import read_json
 
 Tensors = dict[str, Tensor]
 PRETRAINED = Path(__file__).parent / "pretrained"  # the models that ship
@@ -125,17 +127,31 @@ def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def load_pretrained(kind: type, folder: str | Path, device: str = "cpu", strict: bool = False) -> Any:
+def model_folder(folder: str | Path) -> Path:
+    """`folder`, if it holds a model; else `from_pretrained` would ask the hub for it. UserError where it does not."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{path.absolute()}: no such folder; give one with config.json and model.safetensors")
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path.absolute()} holds no model (config.json and model.safetensors)")
+    return path
+
+
+def load_pretrained(kind: type, folder: str | Path, device: str = "cpu") -> Any:
     """The model of class `kind` that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
 
-    strict: the file must hold every weight and no other.
-
     Raises:
-        UserError: there is no whole model of that class.
+        UserError: there is no whole model of that class; a weight is missing or left over.
     """
+    path = model_folder(folder)
+    read_json(path / "config.json")
     try:
         with redirect_stdout(io.StringIO()):  # the mixin announces itself
-            return kind.from_pretrained(folder, strict=strict).eval().to(device)
-    except Exception as error:  # safetensors, json and the hub's mixin each raise their own
+            return kind.from_pretrained(path, strict=True).eval().to(device)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        why = f"{'.'.join(map(str, fault['loc']))} = {str(fault['input']):.80}: {fault['msg']}"
+        raise UserError(f"{folder} holds no model of this kind (config.json: {why})") from error
+    except Exception as error:  # safetensors and the hub's mixin each raise their own
         why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of weights of another size, the first
         raise UserError(f"{folder} holds no model (config.json and model.safetensors): {why}") from error

@@ -29,7 +29,7 @@ class TRMParams(ModelParams):
     the paper's). The schemas of the chapters inherit them."""
 
     hidden_size: int = Field(64, ge=2, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network")
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
     inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
     mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")

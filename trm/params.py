@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from trm import supervision
+from trm import supervision, text_files
 from trm.errors import UserError, show_user_errors_plainly
 
 # Names that the source projects use for what is called otherwise here.
@@ -131,15 +130,15 @@ class Params(BaseModel):
             ParameterError: one message with every fault: the name, what is allowed, the nearest known name.
             HardwareError: nothing is wrong but that this machine lacks a device.
         """
-        faults, named = [], {}
+        faults, named, given_as = [], {}, {}
         for name, value in values.items():
             known = cls._own_name(name)
             if known not in cls.model_fields:
                 faults.append(f"unknown parameter {name!r}: {INSTEAD.get(name) or cls._hint(name)}")
             elif known in named:
-                faults.append(f"parameter {known!r} is given twice (also as its other name {name!r})")
+                faults.append(f"parameter {known!r} is given twice, as {given_as[known]!r} and as {name!r}; drop one")
             else:
-                named[known] = value
+                named[known], given_as[known] = value, name
         if not faults:
             try:
                 return cls(**named)
@@ -160,11 +159,11 @@ class Params(BaseModel):
         if name in ALIASES:
             return f"this book calls it {ALIASES[name]!r}, and this chapter has no such parameter"
         known = [*cls.model_fields, *(alias for alias, own in ALIASES.items() if own in cls.model_fields)]
-        return did_you_mean(name, known) or "known are " + ", ".join(sorted(cls.model_fields))
+        return did_you_mean(str(name), known) or "known are " + ", ".join(sorted(cls.model_fields))
 
     @classmethod
     def _say(cls, fault: dict) -> str:
-        message = fault["msg"].removeprefix("Value error, ")
+        message = plainly(fault)
         if not fault["loc"]:
             return message
         name = str(fault["loc"][0])
@@ -289,6 +288,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
+# Kinds of pydantic's faults whose own words are those of programmers.
+PLAIN = {
+    "bool_parsing": "must be True or False", "bool_type": "must be True or False", "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number", "float_type": "must be a number", "string_type": "must be text",
+}  # fmt: skip
+
+
+def plainly(fault: dict[str, Any]) -> str:
+    """What a fault that pydantic found is."""
+    return PLAIN.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+
+
 def from_command_line(arguments: list[str]) -> dict[str, Any]:
     """Values of `-p name value` and `-f file.yaml`, the flags of papermill; `-p` wins over `-f`.
 
@@ -315,12 +327,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ParameterError: the file is missing or does not map names to values.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ParameterError(f"parameters file {path}: not UTF-8 text ({error}); save it as UTF-8") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameters file {path}: {error}") from None
+    values = text_files.read_yaml(path, ParameterError)
     if not isinstance(values, dict):
         raise ParameterError(f"parameters file {path}: give lines of the form `name: value`")
     return values

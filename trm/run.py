@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from trm import lock
 from trm.errors import Interrupted, UserError
 from trm.params import Params
+from trm.text_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 RUN_FILES = (
@@ -99,6 +100,15 @@ def run_id(params: Params, code: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The records of history.jsonl in the folder of a run, without a line that a crash cut off."""
+    path, records = folder / "history.jsonl", []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, RecursionError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 class Run:
     """One run of a chapter, such as "04_trm_train", in a folder of its own: `params.output_dir`, else
     outputs/<chapter>/<run id>. A new run in a used folder moves what lies there into `earlier-N`. The folder is this process's
@@ -146,7 +156,7 @@ class Run:
         before = self.dir / "params.json"
         if self.params.resume and before.exists():
             (self.dir / "metrics.partial.json").unlink(missing_ok=True)
-            self._check_same(self._read_params(before))
+            self._check_same(read_json(before, RunError))
             return
         found = [self.dir / name for name in (*RUN_FILES, *self.params.RUN_FOLDERS) if (self.dir / name).exists()]
         if found:
@@ -155,19 +165,9 @@ class Run:
             for path in found:
                 path.rename(aside / path.name)
 
-    @staticmethod
-    def _read_params(path: Path) -> dict[str, Any]:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {"params": dict(found["params"]), "code": found["code"]}
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path} cannot be read ({error}); without `resume` a new run begins in its folder"
-            ) from None
-
     def _check_same(self, before: dict[str, Any]) -> None:
         """Refuse to resume a run that had other parameters; say where its numbers may differ."""
-        old = {**self.params.model_dump(), **before["params"]}
+        old = {**self.params.model_dump(), **before.get("params", {})}
         now = self.params.result_values()
         changed = {name: f"{name} (was {old[name]!r}, now {now[name]!r})" for name in now if old[name] != now[name]}
         if elsewhere := changed.pop("backend", ""):
@@ -177,7 +177,7 @@ class Run:
                 f"cannot resume {self.dir}: other parameters: {', '.join(changed.values())}. Give the old ones, or leave out "
                 "`resume` or choose another output_dir for a new run"
             )
-        if before["code"] != self.code:
+        if before.get("code") != self.code:
             print("note: the code has changed since this run began; the numbers may differ from an unbroken run")
 
     def minutes_left(self, time_limit: float) -> float:
@@ -200,18 +200,14 @@ class Run:
                 file.write(to_json(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """The records of history.jsonl, without a line that a crash cut off."""
-        path, records = self.dir / "history.jsonl", []
-        for line in path.read_bytes().splitlines() if path.exists() else []:
-            with suppress(ValueError):
-                records.append(json.loads(line))
-        return [record for record in records if isinstance(record, dict) and "step" in record]
+        """The records of history.jsonl."""
+        return read_history(self.dir)
 
     def rewind(self, step: int) -> None:
         """Drop the records of history.jsonl after `step`, which a resumed run writes again."""
         path = self.dir / "history.jsonl"
         if self.main:
-            kept = [record for record in self.history() if record["step"] <= step]
+            kept = [record for record in self.history() if record.get("step", 0) <= step]
             with self._writing(path):
                 write_atomically(path, "".join(to_json(record) + "\n" for record in kept))
 

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from trm.errors import UserError
+from trm.text_files import reading
 
 LEVEL = 0.05  # p below it is significant
 POWER = 0.8  # of the minimum detectable effect
@@ -26,9 +27,12 @@ def read_table(path: Path | str, columns: Sequence[str] = ()) -> pd.DataFrame:
         UserError: the file cannot be read or lacks a column; both are named.
     """
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        raise UserError(f"{path}: cannot be read as a table ({error})") from None
+        with reading(path):
+            table = pd.read_csv(path)
+    except UserError:
+        raise
+    except ValueError as error:  # pandas' errors of parsing
+        raise UserError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from None
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     return table
@@ -126,7 +130,10 @@ def by_seed(rows: pd.DataFrame, metric: str, arm: str, key: str = "arm") -> pd.S
     part = rows[rows[key].astype(str) == str(arm)]
     if part.empty:
         raise UserError(f"no rows of {arm!r} in the table; there are {', '.join(map(str, rows[key].unique()))}")
-    return part.set_index("seed")[metric]
+    values = pd.to_numeric(part[metric], errors="coerce")
+    if (bad := part[metric][values.isna() & part[metric].notna()]).size:
+        raise UserError(f"column {metric} of {arm!r} holds {bad.iloc[0]!r}, which is not a number")
+    return values.set_axis(part["seed"])
 
 
 def compare(

@@ -48,7 +48,7 @@ def main() -> None:
         def engine(steps: int, jobs: int) -> list[str]:
             sweep = Path(folder) / f"steps{steps}.yaml"
             content = {"notebook": "04_trm_train", "base": parameters(steps), "seeds": seeds, "scales": {"smoke": {}}}
-            sweep.write_text(json.dumps(content))  # JSON is YAML
+            sweep.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
             return [sys.executable, "-m", "trm.sweep", "run", str(sweep), "--scale", "smoke", "--jobs", str(jobs),
                     "--threads", "1", "--outputs", f"{folder}/jobs{jobs}"]  # fmt: skip
 

@@ -28,7 +28,7 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Unable to parse" not in done.stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert all(value is not None for value in metrics.values())
     assert list((tmp_path / "run" / "figures").glob("*.png"))
     notebook = nbformat.read(tmp_path / "out.ipynb", 4)
@@ -81,7 +81,13 @@ def test_the_script_makes_the_same_run_as_the_notebook(tmp_path):
     subprocess.run(script, check=True, capture_output=True, env=env, cwd=tmp_path)
     done = papermill("04_trm_train", tmp_path / "out.ipynb", *options)
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (json.loads((tmp_path / p).read_text()) for p in ("run/metrics.json", "run/earlier-1/metrics.json"))
+    one, two = (
+        json.loads((tmp_path / p).read_text(encoding="utf-8"))
+        for p in ("run/metrics.json", "run/earlier-1/metrics.json")
+    )
     assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
-    ids = [json.loads((tmp_path / p).read_text())["run_id"] for p in ("run/params.json", "run/earlier-1/params.json")]
+    ids = [
+        json.loads((tmp_path / p).read_text(encoding="utf-8"))["run_id"]
+        for p in ("run/params.json", "run/earlier-1/params.json")
+    ]
     assert ids[0] == ids[1]

@@ -28,7 +28,7 @@ def test_the_pair_is_in_sync(chapter):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_notebook_has_no_outputs_and_one_parameters_cell(chapter):
-    notebook = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text())
+    notebook = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
     assert sum("parameters" in c["metadata"].get("tags", []) for c in notebook["cells"]) == 1
     assert not any(c.get("outputs") or c.get("execution_count") for c in notebook["cells"])
 

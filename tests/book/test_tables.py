@@ -57,7 +57,9 @@ def test_the_committed_table_of_latents_holds_three_seeds_and_one_test():
     assert set(zip(table["way"], table["seed"])) == {(way, seed) for way in wanted for seed in range(3)}
     for way in ("chain", "no_thinking"):  # frozen: the same for every seed, and as the model's card says
         assert table.loc[table["way"] == way, "accuracy"].nunique() == 1
-    card = json.loads((ROOT / "trm" / "pretrained" / "reasoning_lm" / "training.json").read_text())["metrics"]
+    card = json.loads((ROOT / "trm" / "pretrained" / "reasoning_lm" / "training.json").read_text(encoding="utf-8"))[
+        "metrics"
+    ]
     assert table.groupby("way")["accuracy"].first()["chain"] == pytest.approx(card["test/thinking"], abs=0.002)
     assert table.groupby("way")["accuracy"].first()["no_thinking"] == pytest.approx(card["test/no_thinking"], abs=0.002)
 

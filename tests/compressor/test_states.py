@@ -59,10 +59,14 @@ def test_damaged_or_foreign_stores_are_named(tmp_path):
     StateStore.find_or_write(tmp_path / "s", make(), {"lm": "x"})
     with pytest.raises(UserError, match="states of something else"):
         StateStore(tmp_path / "s", {"lm": "y"})
-    whole = (tmp_path / "s" / "starts.json").read_text()
+    whole = (tmp_path / "s" / "starts.json").read_text(encoding="utf-8")
+    for start in ("1", "-1", '"a"', "0.0"):
+        (tmp_path / "s" / "starts.json").write_text(whole.replace("[0,", f"[{start},"), encoding="utf-8")
+        with pytest.raises(UserError, match="holds no cached states .its files do not belong together"):
+            StateStore(tmp_path / "s")
     (tmp_path / "s" / "states.npy").write_bytes((tmp_path / "s" / "states.npy").read_bytes()[:100])
     for facts in (whole, "[]", "[1]", '{"starts": [0]}'):
-        (tmp_path / "s" / "starts.json").write_text(facts)
+        (tmp_path / "s" / "starts.json").write_text(facts, encoding="utf-8")
         with pytest.raises(UserError, match="holds no cached states"):
             StateStore(tmp_path / "s")
 

@@ -179,7 +179,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         whole = [*command, *script, "-p", "output_dir", str(tmp_path / name)]
         done = subprocess.run(whole, check=True, env=env, capture_output=True, text=True)
         assert done.stdout.count(f" in {tmp_path / name}\n") == {"one": 1, "two": 2}[name]  # each process says it
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in runs)
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in runs)
     for metric in ("compressor/mse_tied", "compressor/kl_task_aware", "compressor/kl_pca"):
         assert one[metric] == pytest.approx(two[metric], rel=1e-3), metric
     assert (tmp_path / "two" / "compressors" / "tied" / "d8" / "stage1b_best" / "model.safetensors").exists()
@@ -202,7 +202,7 @@ def test_what_stage_1b_begins_with_is_looked_for_first(tmp_path, reader):
     foreign = tmp_path / "before" / "compressors" / "tied" / "d8" / "stage1a_best"
     Compressor(32, 8).save_pretrained(foreign)
     job.check_first_stage(params, run, reader)
-    (foreign / "config.json").write_text('{"hidden_act": "silu"}')
+    (foreign / "config.json").write_text('{"hidden_act": "silu"}', encoding="utf-8")
     with pytest.raises(UserError, match="d8/stage1a_best holds no model"):
         job.check_first_stage(params, run, reader)
 

@@ -78,7 +78,7 @@ def test_answers_do_not_depend_on_the_company():
 
 
 def test_a_tokenizer_of_other_prompts_is_refused(tmp_path):
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", encoding="utf-8")
     other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     with pytest.raises(UserError, match="no token <think>, </think>, <eos>"):
         TokenPolicy(EARLY, other, 4, 30)

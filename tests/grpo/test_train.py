@@ -223,5 +223,5 @@ def test_parameters_that_cannot_be(values, message):
 
 
 def test_a_model_that_is_not_there():
-    with pytest.raises(UserError, match="the language model /nowhere could not be loaded"):
+    with pytest.raises(UserError, match="/nowhere: no such folder"):
         job.load_policy(Grpo.create({"lm": "/nowhere"}))

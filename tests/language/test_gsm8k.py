@@ -23,7 +23,7 @@ def rows(count, first=0):
 
 def folder_of(path, **parts):
     for part, found in parts.items():
-        (path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+        (path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
     return str(path)
 
 
@@ -75,7 +75,7 @@ def test_a_single_file_is_cut_into_three_parts(tmp_path):
 
 @pytest.mark.parametrize("end, opener", [(".jsonl", open), (".jsonl.xz", lzma.open), (".jsonl.gz", gzip.open)])
 def test_a_file_may_be_packed_and_named_itself(end, opener, tmp_path):
-    with opener(tmp_path / f"train{end}", "wt") as file:
+    with opener(tmp_path / f"train{end}", "wt", encoding="utf-8") as file:
         file.write(json.dumps(CLIPS) + "\n\n")
     for source in (tmp_path, tmp_path / f"train{end}"):
         assert [one.answer for one in exercises(str(source), "train")] == ["72"]
@@ -106,14 +106,18 @@ def test_the_hub_is_asked_for_the_part(monkeypatch):
 )
 def test_a_line_that_is_no_problem_is_named(line, message, tmp_path):
     good = json.dumps(CLIPS)
-    (tmp_path / "train.jsonl").write_text(f"{good}\n\n{line}\n{good}\n")
+    (tmp_path / "train.jsonl").write_text(f"{good}\n\n{line}\n{good}\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"{tmp_path}/train.jsonl, line 3: {message}"):
         list(exercises(str(tmp_path), "train"))
 
 
 @pytest.mark.parametrize(
     "source, part, message",
-    [("", "test", r"holds no test\.jsonl"), ("/no.jsonl", "train", "No such file"), ("", "train", "holds no problem")],
+    [
+        ("", "test", r"holds no test\.jsonl"),
+        ("/no.jsonl", "train", "no such file"),
+        ("", "train", "holds no problem"),
+    ],
 )
 def test_where_no_problems_are_is_said(source, part, message, tmp_path):
     where = folder_of(tmp_path, train=[])

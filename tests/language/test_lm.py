@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, SmolLM3Config, SmolLM3ForCausalLM
 
 from trm.errors import UserError
@@ -84,12 +85,32 @@ def test_writing_does_not_depend_on_the_company(tmp_path):
 
 
 def test_a_model_in_a_package(tmp_path, monkeypatch):
-    (tmp_path / "carries_a_model.py").write_text(f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n")
+    (tmp_path / "carries_a_model.py").write_text(
+        f"def get_model_path():\n    return {str(SHIPPED_LM)!r}\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert load_lm("package:carries_a_model")[0].config.hidden_size == 192
-    for name in ("package:nowhere_at_all", str(tmp_path / "nowhere")):
-        with pytest.raises(UserError, match=f"{name} could not be loaded"):
-            load_lm(name)
+    with pytest.raises(UserError, match="package:nowhere_at_all could not be loaded"):
+        load_lm("package:nowhere_at_all")
+
+
+def test_weights_that_a_file_lacks_are_not_left_at_random(tmp_path):
+    tokenizer = make_tokenizer(texts=200)
+    smollm3(tokenizer, 32, 1, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.0.self_attn.v_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="without the weights model.layers.0.self_attn.v_proj.weight"):
+        load_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["{}/nowhere", "./nowhere", "~/no/where", "outputs/nowhere", "a/b/c"])
+def test_a_folder_that_is_missing_is_not_asked_of_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(UserError, match="no such folder"):
+        load_lm(name.format(tmp_path))
 
 
 def test_a_real_encoder():

@@ -28,7 +28,10 @@ def test_the_models_that_ship_need_to_think(folder, low, high, sizes):
 
 @pytest.mark.parametrize("folder", [SHIPPED_LM, EARLY_LM])
 def test_the_card_says_what_was_measured(folder):
-    facts, said = json.loads((folder / "training.json").read_text()), (folder / "README.md").read_text()
+    facts, said = (
+        json.loads((folder / "training.json").read_text(encoding="utf-8")),
+        (folder / "README.md").read_text(encoding="utf-8"),
+    )
     for steps in ("", "/2", "/3", "/4", "/5", "/6"):
         row = [facts["metrics"][f"test/{name}{steps}"] for name in ("thinking", "no_thinking")]
         assert f"| {steps.strip('/') or 'all'} | {row[0]:.1%} | {row[1]:.1%} |" in said
@@ -41,8 +44,8 @@ def test_a_model_is_made_tested_and_described(tmp_path):
     small = {"hidden_size": 32, "num_layers": 1, "batch_size": 8, "max_steps": 6, "eval_interval": 2, "log_interval": 2}
     small |= {"valid_size": 4, "test_size": 8, "early_stopping_patience": 0, "output_dir": str(tmp_path)}
     train(ReasoningLM.create(small))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["train/steps"] == 6 and metrics["model/step"] == 2  # nothing was learned: the first is the best
     assert 0 <= metrics["test/thinking"] <= 1
-    said = (tmp_path / "model" / "README.md").read_text()
+    said = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "-p hidden_size 32" in said and "-p max_steps 6" in said

@@ -14,21 +14,30 @@ from trm.language.text import documents, part_of, read_sequences, sequences, shu
 
 
 def test_works_and_paragraphs(tmp_path):
-    (tmp_path / "a.txt").write_text("### one\nA line.\n\nAnother.\n### two\nB.\n")
+    (tmp_path / "a.txt").write_text("### one\nA line.\n\nAnother.\n### two\nB.\n", encoding="utf-8")
     assert list(documents(str(tmp_path / "a.txt"))) == [["A line.\n\nAnother.\n"], ["B.\n"]]
-    (tmp_path / "b.txt").write_text("A line.\nsame.\n\n\nB.\n")
+    (tmp_path / "b.txt").write_text("A line.\nsame.\n\n\nB.\n", encoding="utf-8")
     assert list(documents(str(tmp_path / "b.txt"))) == [["A line.\nsame.\n"], ["B.\n"]]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
+    for name, text, found in (
+        ("a.txt", "### one\nA.\n### two\nB.\n", ["A.\n", "B.\n"]),
+        ("a.jsonl", '{"text": "x"}', ["x"]),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert list(documents(str(tmp_path / name))) == [[text] for text in found]
 
 
 @pytest.mark.parametrize("opener, ending", [(open, ""), (gzip.open, ".gz"), (lzma.open, ".xz")])
 def test_lines_of_json(tmp_path, opener, ending):
     path = tmp_path / f"a.jsonl{ending}"
     texts = ["one", ["two", " ", "three"], [{"role": "user", "content": "four"}, {"content": "five"}]]
-    with opener(path, "wt") as file:
+    with opener(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(json.dumps({"text": text}) for text in texts) + "\n\n")
     assert list(documents(str(path))) == [["one"], ["two", "three"], ["four\nfive"]]
     path.unlink()
-    with opener(path, "wt") as file:
+    with opener(path, "wt", encoding="utf-8") as file:
         file.write('{"question": "q", "answer": "a"}\n')
     assert list(documents(str(path))) == [["q"]] and list(documents(str(path), "answer")) == [["a"]]
 
@@ -44,12 +53,15 @@ def test_lines_of_json(tmp_path, opener, ending):
         ("a.txt", " \n\n", "holds no text"),
         ("a.csv", "x", r"give a .txt or .jsonl file"),
         ("a.txt.xz", "no xz", "cannot be read to its end"),
-        ("a.txt", None, "No such file"),
+        ("a.txt", None, "a.txt: no such file"),
+        ("a.jsonl", r'{"text": "\ud800"}', "line 1: holds one half of a surrogate pair"),
+        ("a.jsonl", "[" * 9**5, "line 1: is not JSON"),
+        ("a.jsonl", f'{{"text": {"1" * 5000}}}', "line 1: is not JSON"),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         list(documents(str(tmp_path / name)))
 
@@ -90,11 +102,11 @@ def test_sequences_of_a_file_by_part(tmp_path):
             return [1] * add_special_tokens + [ord(c) for c in text]
 
     path, counts = tmp_path / "a.txt", {"train": 9, "valid": 9, "test": 9}
-    path.write_text("\n\n".join(f"Document {i} of a file." for i in range(10)))
+    path.write_text("\n\n".join(f"Document {i} of a file." for i in range(10)), encoding="utf-8")
     found = read_sequences(Characters(), str(path), counts, 50)
     assert {part: len(ids) for part, ids in found.items()} == {"train": 8, "valid": 1, "test": 1}
     assert found["test"][0][0] == 1 and "".join(map(chr, found["test"][0][1:])) == "Document 9 of a file."
-    path.write_text("\n\n".join(f"Here is document {i} of a few." for i in range(3)))
+    path.write_text("\n\n".join(f"Here is document {i} of a few." for i in range(3)), encoding="utf-8")
     with pytest.raises(UserError, match="no sequence of 8 tokens for valid; give at least ten"):
         read_sequences(Characters(), str(path), counts, 50)
     with pytest.raises(UserError, match="with another give text_path"):

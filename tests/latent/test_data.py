@@ -64,7 +64,7 @@ def store(tmp_path):
     rows = np.concatenate([100 * i + np.arange(n) for i, n in enumerate(LENGTHS)])
     np.save(tmp_path / "states.npy", np.repeat(rows[:, None], K, 1).astype(np.float32))
     starts = np.cumsum([0, *LENGTHS]).tolist()
-    (tmp_path / "starts.json").write_text(json.dumps({"about": {}, "starts": starts}))
+    (tmp_path / "starts.json").write_text(json.dumps({"about": {}, "starts": starts}), encoding="utf-8")
     return StateStore(tmp_path)
 
 

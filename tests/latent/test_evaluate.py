@@ -150,7 +150,7 @@ def test_the_swap_test_in_the_chapter():
     same, rolled, mean = (lambda x: x), (lambda x: x.roll(1, 0)), (lambda x: x.mean(0).expand_as(x))
     pairs = {"own | own": (same, same), "of another story | own": (rolled, same)}
     pairs |= {"mean over the stories | own": (mean, same), "own | of another story": (same, rolled)}
-    text = (ROOT / "book" / "07_latent_reasoning.py").read_text()
+    text = (ROOT / "book" / "07_latent_reasoning.py").read_text(encoding="utf-8")
     for name, parts in pairs.items():
         found = thinking.with_latents(stories, joined(*parts))
         assert f"# | {name} | {100 * found.accuracy:.1f} % |" in text

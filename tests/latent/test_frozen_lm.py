@@ -155,7 +155,7 @@ def test_templates_of_other_models():
 
 
 def test_models_and_tokenizers_that_cannot_think_are_refused(tmp_path):
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n", encoding="utf-8")
     other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     other.chat_template = "{{ messages[0].content }}"
     faults = (

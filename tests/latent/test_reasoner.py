@@ -170,7 +170,8 @@ def test_folders_that_hold_none_or_another_are_refused(tmp_path):
         with pytest.raises(UserError, match=message):
             load_reasoner(folder, lm_size, pause)
 
-    for folder in (tmp_path, tmp_path / "nowhere", SHIPPED / "sudoku_6x6", SHIPPED / "reasoning_lm"):
+    refused("no/where", message="no latent reasoner: .*no/where: no such folder")
+    for folder in (tmp_path, SHIPPED / "sudoku_6x6", SHIPPED / "reasoning_lm"):
         refused(folder)
     make(Pause).save_pretrained(tmp_path)
     refused(tmp_path)

@@ -171,7 +171,7 @@ def gsm8k(tmp_path):
     for part, count in (("train", 30), ("test", 4)):
         some = [from_problem(p) for p in islice(problems("test", 1 if part == "train" else 2, 2, 3), count)]
         lines = [json.dumps({"question": one.question, "answer": f"<<1+1=2>> so\n#### {one.answer}"}) for one in some]
-        (folder / f"{part}.jsonl").write_text("\n".join(lines))
+        (folder / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
@@ -185,13 +185,13 @@ def test_chains_are_written_once_and_kept_where_they_are_right(tmp_path, gsm8k, 
     assert 20 <= len(found.parts["train"]) <= 27
     assert all("=" in one.chain and "</think>" not in one.chain for one in found.parts["train"])
     file = run.dir / "chains" / "chains.jsonl"
-    kept = file.read_text()
+    kept = file.read_text(encoding="utf-8")
     with monkeypatch.context() as patched:
         patched.setattr(evaluate.Thinking, "without", None)
         assert job.load(params, run).parts == found.parts, "read, not written again"
     assert job.train(params, run, found).metrics["train/steps"] == 4
     for broken in (kept[:-30], kept.replace('"most": 40', '"most": 41'), kept.replace('"right"', '"wrong"')):
-        file.write_text(broken)
+        file.write_text(broken, encoding="utf-8")
         with pytest.raises(UserError, match="chains.jsonl is broken or holds chains of something else; remove it"):
             job.load(params, run)
 

@@ -1,12 +1,14 @@
 """Attachment scores against a second implementation, written from the definition; early exit; speed."""
 
 import copy
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from trm.errors import UserError
 from trm.parsing import evaluate as evaluate_module
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary, length_batches
@@ -50,6 +52,15 @@ def test_sentences_of_ones_own_are_parsed(model):
     found = evaluate_module.parse(model, [Sentence.of(s.words) for s in BANK.test])
     assert [(s.heads, s.labels) for s in found] == [(tuple(heads), tuple(labels)) for heads, labels in parse(model)]
     assert [s.words for s in found] == [s.words for s in BANK.test]
+    empty, one = evaluate_module.parse(model, [Sentence.of([]), BANK.test[0].words])
+    assert empty == Sentence.of([]) and one == found[0]
+    assert evaluate_module.parse(model, []) == []
+    with pytest.raises(UserError, match="give a list of words"):
+        evaluate_module.parse(model, ["The old dog"])
+    for words in (None, ["a", 3], VOCABULARY.words[1:]):
+        broken = Mock(vocabulary=model.vocabulary | {"words": words}, config=model.config)
+        with pytest.raises(UserError, match="vocabulary is not whole"):
+            evaluate_module.parse(broken, [["a"]])
 
 
 def test_the_scores_are_those_of_the_trees_that_it_parses(model):

@@ -234,7 +234,7 @@ OLD = {"num_words": 99, "num_tags": 9, "num_labels": 8, "hidden_size": 16, "conv
 
 def test_a_parser_that_was_saved_before_can_be_loaded(tmp_path):
     Parser(OLD).save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"config": OLD, "vocabulary": None}))
+    (tmp_path / "config.json").write_text(json.dumps({"config": OLD, "vocabulary": None}), encoding="utf-8")
     assert load_pretrained(Parser, tmp_path).config.model_dump() == OLD
 
 

@@ -96,7 +96,7 @@ def test_a_pause_changes_nothing(tmp_path, data, monkeypatch):
     whole = trained(params_of(tmp_path / "a"), data)
     assert trained(params_of(tmp_path / "b", time_limit=1e-6), data) is None
     folder = tmp_path / "b" / "arms" / "as_given"
-    last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])
+    last = json.loads((folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert last["step"] == 2 and not (folder / "metrics.json").exists()
     for once_more in range(2):
         if once_more:
@@ -171,7 +171,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         whole = [*command, *script, "-p", "output_dir", str(tmp_path / name)]
         done = subprocess.run(whole, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     for metric in ("test/uas", "test/las", "gradients/controller"):
         assert one[metric] == pytest.approx(two[metric], rel=0.02), metric
     assert one["test/loss_per_iteration"] == pytest.approx(two["test/loss_per_iteration"], rel=1e-3)

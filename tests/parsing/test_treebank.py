@@ -23,7 +23,7 @@ GOOD = """# sent_id = 1
 
 def test_words_alone_are_read(tmp_path):
     for opener, name in ((open, "a.conllu"), (gzip.open, "a.conllu.gz"), (lzma.open, "a.conllu.xz")):
-        with opener(tmp_path / name, "wt") as file:
+        with opener(tmp_path / name, "wt", encoding="utf-8") as file:
             file.write(GOOD)
         first, second = read_conllu(tmp_path / name)
         assert first.words == ("She", "does", "n't", "his") and first.heads == (2, 0, 2, 2)
@@ -41,11 +41,12 @@ def test_words_alone_are_read(tmp_path):
         ("\t2\tadvmod", "\t0\tadvmod", "lines 2 to 7: not a tree: 2 words have the head 0"),
         ("\t2\tadvmod", "\t3\tadvmod", "lines 2 to 7: not a tree: word 3 is its own ancestor"),
         ("4\this", "5\this", "line 7: word 5 instead of word 4"),
+        ("\n\n1\tYes", "\n1\tYes", "line 8: a sentence begins; an empty line is missing before it"),
     ],
 )
 def test_broken_lines_are_named(tmp_path, old, new, message):
     assert GOOD.count(old) == 1
-    (tmp_path / "a.conllu").write_text(GOOD.replace(old, new))
+    (tmp_path / "a.conllu").write_text(GOOD.replace(old, new), encoding="utf-8")
     with pytest.raises(TreebankError, match=f"a.conllu, {message}"):
         read_conllu(tmp_path / "a.conllu")
 
@@ -65,6 +66,20 @@ def test_files_that_are_none(tmp_path, name):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TreebankError, match=message):
         read_conllu(tmp_path / name)
+
+
+def test_a_treebank_without_its_text_is_refused(tmp_path):
+    words = [line.split("\t") for line in GOOD.splitlines()]
+    text = "\n".join("\t".join([c[0], "_", *c[2:]]) if c[1:] else c[0] for c in words)
+    (tmp_path / "a.conllu").write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(TreebankError, match="a.conllu: every word is '_'"):
+        read_conllu(tmp_path / "a.conllu")
+
+
+@pytest.mark.parametrize("words", ["The old dog", ["a", 3], ["a", ""], ["\ud800"]])
+def test_what_is_not_words_is_refused(words):
+    with pytest.raises(TreebankError):
+        Sentence.of(words)
 
 
 def test_crossing_arcs():
@@ -96,26 +111,36 @@ def flat(*names):
 
 def test_a_folder_has_a_file_for_each_part(tmp_path):
     for part, names in (("train", "xyz"), ("dev", "xq"), ("test", "pzy")):
-        (tmp_path / f"xx_ud-{part}.conllu").write_text(conllu(flat(*names)))
-    (tmp_path / "README.md").write_text("of train and test")
+        (tmp_path / f"xx_ud-{part}.conllu").write_text(conllu(flat(*names)), encoding="utf-8")
+    (tmp_path / "README.md").write_text("of train and test", encoding="utf-8")
     bank = load_treebank(str(tmp_path))
     assert bank.train == flat(*"xyz") and bank.dev == flat(*"xq") and bank.test == flat(*"pzy")
     assert bank.shared() == {"dev": 1, "test": 2}
     (tmp_path / "xx_ud-dev.conllu").rename(tmp_path / "xx.conllu")
     with pytest.raises(TreebankError, match="for 'dev', there are 0 .*single file"):
         load_treebank(str(tmp_path))
-    (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")))
-    (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")))
+    (tmp_path / "._xx-dev.conllu").write_bytes(b"\xff")  # as macOS leaves beside a file
+    (tmp_path / "hi_devanagari.conllu").write_text("", encoding="utf-8")
+    with pytest.raises(TreebankError, match="for 'dev', there are 0"):
+        load_treebank(str(tmp_path))
+    for name, word in (("valid-a", "x"), ("valid-b-1", "y")):
+        (tmp_path / f"xx-{name}.conllu").write_text(conllu(flat(word)), encoding="utf-8")
+    assert load_treebank(str(tmp_path)).dev == flat("x", "y")
+    for path in tmp_path.glob("*valid*"):
+        path.unlink()
+    (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")), encoding="utf-8")
+    (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")), encoding="utf-8")
     with pytest.raises(TreebankError, match="for 'dev', there are 2 .dev_a.conllu, dev_b.conllu"):
         load_treebank(str(tmp_path))
 
 
 def test_a_single_file_is_cut_and_its_parts_share_nothing(tmp_path):
     names = [f"w{i}" for i in range(18)] + ["w0", "w19"]  # one that stands at the beginning and in the last part
-    (tmp_path / "all.conllu").write_text(conllu(flat(*names)))
+    (tmp_path / "all.conllu").write_text(conllu(flat(*names)), encoding="utf-8")
     bank = load_treebank(str(tmp_path / "all.conllu"))
     assert bank.train == flat(*names[:16]) and bank.dev == flat(*names[16:18]) and bank.test == flat("w19")
-    (tmp_path / "few.conllu").write_text(conllu(flat("a", "b")))
+    assert load_treebank(str(tmp_path)) == bank
+    (tmp_path / "few.conllu").write_text(conllu(flat("a", "b")), encoding="utf-8")
     with pytest.raises(TreebankError, match="2 sentences are too few"):
         load_treebank(str(tmp_path / "few.conllu"))
 

@@ -1,8 +1,12 @@
 """Attempts: transformed back to the puzzle's own orientation, and each selection by a hand-made case."""
 
 import numpy as np
+import pytest
 
+from trm.errors import UserError
+from trm.model import TRM, TRMConfig
 from trm.puzzles.attempts import Attempts, attempt, retry_until_valid
+from trm.puzzles.dataset import load
 from trm.puzzles.solve import evaluate
 from trm.puzzles.sudoku import is_solution
 
@@ -50,3 +54,13 @@ def test_retries_stop_at_the_first_valid_answer(model, puzzles):
     first_right = full.exact.argmax(1) + 1
     assert (out.steps[at_once] == first_right[at_once]).all()
     assert (out.steps[~at_once] >= 6).all() and out.steps.max() <= 18
+
+
+def test_what_is_not_there_is_said():
+    puzzles = load("6x6", test_size=2).test
+    model = TRM(TRMConfig(hidden_size=16, vocab_size=8, seq_len=36))
+    for options in (dict(tries=0), dict(tries=1, start="luck")):
+        with pytest.raises(UserError, match="at least 1 try, from symmetry or noise"):
+            attempt(model, puzzles, steps=1, **options)
+    with pytest.raises(UserError, match="no selection 'best'"):
+        attempt(model, puzzles, 1, 1).select("best")

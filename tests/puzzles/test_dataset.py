@@ -21,7 +21,7 @@ LINE = f"mine,{QUESTION},{ANSWER},0"
 def write(tmp_path, *lines, name="data.csv"):
     path = tmp_path / name
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    with opener(path, "wt") as file:
+    with opener(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     return path
 
@@ -59,7 +59,12 @@ WRONG = f"a,{QUESTION},{'1234' * 4},0"
         ([HEADER, LINE + ",1", LINE + ",1"], "line 2: more columns"),
         ([HEADER, LINE, LINE + ",1,2,3"], "every line must have the columns of the header"),
         ([HEADER, LINE, f"d\xe9j\xe0,{QUESTION},{ANSWER},0"], "not UTF-8 text"),
-        (["source,question", "a,b"], "line 1: no column answer, rating"),
+        (["source,question", "a,b"], "line 1: 0 columns for the answer"),
+        (["question,puzzle,answer", "a,b,c"], "line 1: 2 columns for the question"),
+        (["", HEADER, LINE], "line 1: is empty"),
+        ([HEADER, LINE, '"a,b'], "quotation mark"),
+        ([HEADER, LINE, LINE, LINE + ",1,2"], "line 4: more columns than the header has"),
+        ([HEADER + ",grid_group", LINE + ",1e300"], "line 2: the grid_group is not a whole number"),
         ([HEADER], "no puzzles"),
         ([HEADER, "a,123,123,0"], "16, 36 or 81"),
     ],
@@ -70,6 +75,31 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, lines, says):
         path.write_bytes("\n".join(lines).encode("latin-1"))
     with pytest.raises(PuzzleFileError, match=rf"data\.csv.*{says}"):
         read_csv(path)
+
+
+@pytest.mark.parametrize(
+    "header, line",
+    [
+        ("quizzes,solutions", f"{QUESTION},{ANSWER}"),
+        ("Puzzle;Solution", f"{QUESTION};{ANSWER}"),
+        (" question\tAnswer ", f"{QUESTION}\t{ANSWER}"),
+        ("question,answer", f"{QUESTION.replace('.', '_')},{ANSWER}"),
+        ("question,answer,rating", f"{QUESTION.replace('.', '*')},{ANSWER},0"),
+    ],
+)
+def test_other_layouts(tmp_path, header, line):
+    puzzles = read_csv(write(tmp_path, header, line))
+    assert puzzles.questions.tolist() == [[1] + [0] * 15] and puzzles.ratings.tolist() == [0]
+    assert "".join(map(str, puzzles.answers[0])) == ANSWER
+
+
+def test_copies_of_one_puzzle_are_one_puzzle(tmp_path):
+    part = load("6x6", test_size=1).test
+    grids = np.repeat(np.stack((part.questions, part.answers), 1), 50, 0)
+    grids = transform(part.shape, grids, np.random.default_rng(0).random((50, random_numbers(part.shape))))
+    path = write(tmp_path, HEADER, *lines(grids[:, 0], grids[:, 1]))
+    with pytest.raises(PuzzleFileError, match="the 50 puzzles of .* are all one puzzle up to symmetry"):
+        load("6x6", str(path), valid_size=4, test_size=4)
 
 
 def test_a_file_that_is_missing_cut_off_or_of_another_size_is_named(tmp_path):
@@ -112,6 +142,7 @@ def test_symmetric_duplicates_in_separate_files_are_dropped(tmp_path):
         (dict(train_size=10**6), "only 11744 puzzles are left"),
         (dict(valid_size=10**6), "valid_size 1000000"),
         (dict(puzzle="5x5"), "no puzzle '5x5'"),
+        (dict(test_size=-1), "must be at least 0"),
     ],
 )
 def test_sizes_that_do_not_fit(options, says):
@@ -137,7 +168,7 @@ def test_groups_of_a_file_hold_across_files(tmp_path):
     data = load("4x4", str(tmp_path), valid_size=1, test_size=0)
     assert (len(data.train), len(data.valid), len(data.test), data.dropped) == (2, 1, 2, 1)
     write(tmp_path, HEADER, LINE, name="test.csv")  # no numbers: our own groups for both files
-    with pytest.raises(PuzzleFileError, match="only 0 puzzles"):
+    with pytest.raises(PuzzleFileError, match="every training puzzle of .* is a symmetric duplicate"):
         load("4x4", str(tmp_path), valid_size=1, test_size=0)
 
 
@@ -151,7 +182,7 @@ def test_groups_are_never_split(groups, test_size, valid_size, seed):
         try:
             data = load("4x4", str(path), valid_size=valid_size, test_size=test_size, seed=seed)
         except PuzzleFileError as error:
-            assert "valid_size" in str(error)
+            assert "_size" in str(error)
             return
     train, valid, test = (set(part.groups.tolist()) for part in (data.train, data.valid, data.test))
     assert not (train & valid or train & test or valid & test)

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from trm.checkpoint import PRETRAINED
 from trm.errors import UserError
 from trm.halting import Rule
+from trm.model import TRM, TRMConfig
 from trm.puzzles import halting_study as study
 from trm.puzzles.params import Halting
 from trm.puzzles.solve import Evaluation, check_split, load_model, model_and_training, shipped_model
@@ -96,7 +98,15 @@ def test_a_model_that_does_not_fit_or_is_not_there_is_said(tmp_path):
         model_and_training(params)
     with pytest.raises(UserError, match="holds no model"):
         load_model(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="no/where: no such folder"):
+        load_model("no/where")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    TRM(TRMConfig(hidden_size=16, vocab_size=8, seq_len=36)).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["embed"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="holds no model"):
+        load_model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match="holds no model"):
         load_model(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trm.errors import UserError
 from trm.puzzles import sudoku
 from trm.puzzles.dataset import read_csv
 from trm.puzzles.sudoku import PACKS, SHAPES, canonical_form, generate, is_solution, solutions, transform
@@ -182,6 +183,36 @@ def test_command_writes_a_pack(tmp_path):
     assert read_csv(one).splits.tolist() == ["test"] * 2 + ["train"] * 4
 
 
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["4x4", "--sizes", "-3", "0"], "at least 1 puzzle"),
+        (["4x4", "--sizes", "0", "0"], "at least 1 puzzle"),
+        (["4x4", "--sizes", "3", "4"], "0 to all of them for test"),
+        (["4x4", "--sizes", "37", "4"], "only 36 minimal 4x4"),
+        (["4x4", "--seed", "-1"], "at least 0"),
+        (["4x4", "--out", "x.txt"], "x.txt: give a .csv or .csv.xz file"),
+        (["4x4", "--out", "none/x.csv"], "in a folder that exists"),
+        (["4x4", "--sizes", "1", "0", "--out", "folder.csv"], "cannot be written"),
+    ],
+)
+def test_command_refuses_what_it_cannot_do(tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=says):
+        sudoku.main(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
+
+
+def test_the_pack_that_ships_is_not_overwritten(tmp_path, monkeypatch):
+    shipped = (PACKS / "sudoku_4x4.csv.xz").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    sudoku.main(["4x4", "--sizes", "3", "1"])
+    sudoku.main(["4x4", "--sizes", "3", "1", "--out", "plain.csv"])
+    assert (PACKS / "sudoku_4x4.csv.xz").read_bytes() == shipped
+    assert (tmp_path / "plain.csv").read_bytes() == lzma.decompress((tmp_path / "sudoku_4x4.csv.xz").read_bytes())
+
+
 @pytest.mark.slow
 def test_more_puzzles_than_there_are():
     with pytest.raises(ValueError, match="only 36 minimal 4x4"):
@@ -190,7 +221,7 @@ def test_more_puzzles_than_there_are():
 
 @pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
 def test_pack_is_rebuilt_bit_for_bit(puzzle):
-    with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt") as file:
+    with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt", encoding="utf-8") as file:
         shipped = [next(file).rstrip("\n") for _ in range(16)]
     assert sudoku.pack_lines(SHAPES[puzzle], 15, sudoku.PACK_SIZES[puzzle][1]) == shipped
 

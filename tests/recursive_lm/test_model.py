@@ -244,6 +244,8 @@ def test_bad_input_is_said_in_one_line(tmp_path):
         load_recursive_lm(tmp_path)
     model.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"hidden_size": 16', '"hidden_size": 32'))
+    config.write_text(
+        config.read_text(encoding="utf-8").replace('"hidden_size": 16', '"hidden_size": 32'), encoding="utf-8"
+    )
     with pytest.raises(UserError, match=r"size mismatch for embed: .*\[30, 16\].*\[30, 32\]..$"):
         load_recursive_lm(tmp_path)

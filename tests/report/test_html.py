@@ -87,7 +87,7 @@ def lay_out(root):
         shutil.copy(path, root / "book")
     for chapter in CHAPTERS:
         text = SOURCE.format(number=chapter[:2], title=chapter[3:].replace("_", " "))
-        (root / "book" / f"{chapter}.py").write_text(text)
+        (root / "book" / f"{chapter}.py").write_text(text, encoding="utf-8")
     executed(root / "outputs" / "03.ipynb", root, HALTING)
     executed(root / "outputs" / "deep" / "run.ipynb", root, TRAIN, hidden_size=96, output_dir="/a/b|c")
     return root
@@ -111,28 +111,28 @@ def body(html):
 
 
 def test_a_page_shows_what_was_executed(built):
-    html = body((built / f"{TRAIN}.html").read_text())
+    html = body((built / f"{TRAIN}.html").read_text(encoding="utf-8"))
     assert "a result" in html and "<strong>right</strong>" in html and html.count("<img") == 1
     assert 'alt="Figure: What came out"' in html
     assert "interactive(" not in html and "widget" not in html
     assert html.count("hide-input") or html.count("<details") == 3, "two cells and a table are folded"
     assert html.count("<math") == 2 and "<mfrac>" in html and 'display="block"' in html
-    order = re.findall(r'toctree-l1"><a[^>]*href="(\d\d)', (built / "index.html").read_text())
+    order = re.findall(r'toctree-l1"><a[^>]*href="(\d\d)', (built / "index.html").read_text(encoding="utf-8"))
     assert order[-3:] == ["03", "04", "10"]
-    assert "stablemax" in (built / "searchindex.js").read_text()
+    assert "stablemax" in (built / "searchindex.js").read_text(encoding="utf-8")
 
 
 def test_a_page_says_how_it_was_run(built):
-    box = body((built / f"{TRAIN}.html").read_text()).partition("A question?")[0]
+    box = body((built / f"{TRAIN}.html").read_text(encoding="utf-8")).partition("A question?")[0]
     text = re.sub(r"<[^>]+>", "", box)
     assert "Executed 2026-11-21 11:38 UTC in 192 s · run 0123abc" in text
     assert re.search(r"1 of \d+ parameters differ.*hidden_size\s+96\s+64\s+width D", text, re.S)
     assert "lr" not in text and "/a/b" not in text and "changed since" not in text
-    assert "All parameters are the defaults" in (built / f"{HALTING}.html").read_text()
+    assert "All parameters are the defaults" in (built / f"{HALTING}.html").read_text(encoding="utf-8")
 
 
 def test_a_chapter_that_was_never_executed_says_so(built):
-    html = body((built / f"{LAWS}.html").read_text())
+    html = body((built / f"{LAWS}.html").read_text(encoding="utf-8"))
     assert "Not executed yet" in html and f"papermill book/{LAWS}.ipynb outputs/{LAWS}.ipynb" in html
     assert "a result" in html and "<img" not in html
 
@@ -141,7 +141,7 @@ def test_nothing_is_loaded_from_elsewhere(built):
     pages = list(built.glob("*.html"))
     assert len(pages) == 7
     for page in pages:
-        html = page.read_text()
+        html = page.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=\"([^\"]+)\"", html)
         assert len(loaded) > 5 and not [address for address in loaded if re.match(r"(\w+:)?//", address)]
         assert not re.search(r"<script[^>]*(mathjax|require)", html, re.I)
@@ -156,10 +156,10 @@ def test_the_newest_complete_notebook_is_taken(repository):
     executed(outputs / "c.ipynb", repository, TRAIN, printed="newest, killed", said=killed)
     executed(outputs / "d.ipynb", repository, TRAIN, printed="failed later", exception=True)
     executed(outputs / "paused.ipynb", repository, TRAIN, said="paused: the same command ... ({folder})")
-    (outputs / "half.ipynb").write_text('{"cells": [')
+    (outputs / "half.ipynb").write_text('{"cells": [', encoding="utf-8")
     for folder in ("report/_sources", "sweeps/x/p", ".report/source", "my_sweep/p"):
         executed(outputs / folder / "run.ipynb", repository, TRAIN, printed="no candidate")
-    (outputs / "my_sweep" / "p" / "point.json").write_text("{}")
+    (outputs / "my_sweep" / "p" / "point.json").write_text("{}", encoding="utf-8")
     found = newest(outputs, CHAPTERS)
     assert {name: one.path.name for name, one in found.items()} == {TRAIN: "b.ipynb", HALTING: "03.ipynb"}
 
@@ -167,10 +167,10 @@ def test_the_newest_complete_notebook_is_taken(repository):
 def test_params_json_counts_while_it_is_of_the_same_run(repository):
     path = repository / "outputs" / "deep" / "run.ipynb"
     about = {"run_id": "0123abc", "code": "c0de", "params": {"hidden_size": 96, "lr": 0.001}}
-    (path.parent / "params.json").write_text(json.dumps(about))
+    (path.parent / "params.json").write_text(json.dumps(about), encoding="utf-8")
     one = read(path, CHAPTERS)
     assert one.about["code"] == "c0de" and one.params["lr"] == 0.001
-    (path.parent / "params.json").write_text(json.dumps(about | {"run_id": "another"}))
+    (path.parent / "params.json").write_text(json.dumps(about | {"run_id": "another"}), encoding="utf-8")
     one = read(path, CHAPTERS)
     assert one.about == {} and one.params == {"hidden_size": 96, "output_dir": "/a/b|c"}
 
@@ -188,7 +188,7 @@ def test_only_what_has_changed_is_built_again(repository, capsys):
     assert build() == ("nothing has changed", first)
     executed(repository / "outputs" / "04.ipynb", repository, TRAIN, printed="another result")
     said, second = build()
-    assert "another result" in (pages / f"{TRAIN}.html").read_text()
+    assert "another result" in (pages / f"{TRAIN}.html").read_text(encoding="utf-8")
     assert {name for name in first if first[name] != second[name]} == {f"{TRAIN}.html"}
     assert TRAIN in said and HALTING not in said and LAWS not in said
     # one that is named goes before the newest
@@ -196,21 +196,21 @@ def test_only_what_has_changed_is_built_again(repository, capsys):
     # the source goes on: its page says so; a new title and a new style reach every page
     for chapter, old, new in ((TRAIN, "a result", "other code"), (LAWS, "scaling laws", "a new title")):
         source = repository / "book" / f"{chapter}.py"
-        source.write_text(source.read_text().replace(old, new))
-    with open(repository / "book" / "_static" / "book.css", "a") as style:
+        source.write_text(source.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with open(repository / "book" / "_static" / "book.css", "a", encoding="utf-8") as style:
         style.write(".new {}")
     build(elsewhere)
-    html = (pages / f"{TRAIN}.html").read_text()
+    html = (pages / f"{TRAIN}.html").read_text(encoding="utf-8")
     assert "from elsewhere" in html and "The chapter has changed since" in html
-    assert "a new title" in (pages / f"{HALTING}.html").read_text()
-    assert ".new" in (pages / "_static" / "book.css").read_text()
+    assert "a new title" in (pages / f"{HALTING}.html").read_text(encoding="utf-8")
+    assert ".new" in (pages / "_static" / "book.css").read_text(encoding="utf-8")
 
 
 def test_what_is_no_executed_chapter_is_refused_in_one_line(repository, capsys):
     outputs = repository / "outputs"
-    (outputs / "list.ipynb").write_text("[]")
+    (outputs / "list.ipynb").write_text("[]", encoding="utf-8")
     other = executed(outputs / "other.ipynb", repository, TRAIN)
-    other.write_text(other.read_text().replace(f"book/{TRAIN}", "book/99_other"))
+    other.write_text(other.read_text(encoding="utf-8").replace(f"book/{TRAIN}", "book/99_other"), encoding="utf-8")
     killed = executed(outputs / "killed.ipynb", repository, TRAIN, said="")
     wrong = {
         outputs / "list.ipynb": "is not a notebook",
@@ -228,25 +228,25 @@ def test_what_is_no_executed_chapter_is_refused_in_one_line(repository, capsys):
 
 def test_a_faulty_formula_is_told(repository, capsys):
     source = repository / "book" / f"{LAWS}.py"
-    source.write_text(source.read_text() + "\n# %% [markdown]\n# $\\nonsense$\n")
+    source.write_text(source.read_text(encoding="utf-8") + "\n# %% [markdown]\n# $\\nonsense$\n", encoding="utf-8")
     assert report.main([], repository) == 0
     assert r"no MathML for \nonsense" in capsys.readouterr().err
 
 
 def test_chapters_that_lack_a_run_are_executed(repository, capsys):
     (repository / "params").mkdir()
-    (repository / "params" / "10_smoke.yaml").write_text("hidden_size: 7\n")
+    (repository / "params" / "10_smoke.yaml").write_text("hidden_size: 7\n", encoding="utf-8")
     done = '\n# %%\nprint(f"complete: {output_dir}/metrics.json")\n'
     for chapter, ending in ((LAWS, done), (TRAIN, "\n# %%\n1 / 0\n"), (HALTING, "")):
         source = repository / "book" / f"{chapter}.py"
-        source.write_text(source.read_text() + ending)
+        source.write_text(source.read_text(encoding="utf-8") + ending, encoding="utf-8")
         jupytext.write(jupytext.read(source), source.with_suffix(".ipynb"))
     (repository / "outputs" / "deep" / "run.ipynb").unlink()
-    (repository / "params" / "04_smoke.yaml").write_text("hidden_size: 7\n")
+    (repository / "params" / "04_smoke.yaml").write_text("hidden_size: 7\n", encoding="utf-8")
     assert report.main(["--execute", "smoke"], repository) == 1
     said = capsys.readouterr()
     assert f"error: {TRAIN}: ZeroDivisionError: division by zero" in said.err
     assert f"not executed yet: {TRAIN}" in said.out and HALTING not in said.out.partition("refreshed")[0]
-    html = (repository / "outputs" / "report" / f"{LAWS}.html").read_text()
+    html = (repository / "outputs" / "report" / f"{LAWS}.html").read_text(encoding="utf-8")
     assert "1 of" in html and "not a parameter any more" in html, "its schema has no width"
     assert {path.name for path in repository.iterdir()} == {"book", "outputs", "params"}

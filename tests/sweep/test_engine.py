@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 def written(folder, *cases, seeds="[0]"):
     """The path of a sweep of these cases, which run in this order."""
-    (folder / "s.yaml").write_text(f"{SWEEP}seeds: {seeds}\ncases:\n  " + "\n  ".join(cases))
+    (folder / "s.yaml").write_text(f"{SWEEP}seeds: {seeds}\ncases:\n  " + "\n  ".join(cases), encoding="utf-8")
     return str(folder / "s.yaml")
 
 
@@ -38,7 +38,7 @@ def command(folder, *words, action="run"):
 
 
 def start(folder, *words):
-    log = open(folder / "sweep.log", "a")  # noqa: SIM115
+    log = open(folder / "sweep.log", "a", encoding="utf-8")  # noqa: SIM115
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # a process group of its own, which Ctrl-C in a terminal would go to as a whole
     quiet = {"stdout": log, "stderr": log, "env": environment}
@@ -62,7 +62,9 @@ def wait_for(what, condition):
 def run_of(folder, case):
     """The folder of the run of a case."""
     abouts = (folder / "out").glob("*/*/point.json")
-    return next((about.parent for about in abouts if json.loads(about.read_text())["case"] == case), None)
+    return next(
+        (about.parent for about in abouts if json.loads(about.read_text(encoding="utf-8"))["case"] == case), None
+    )
 
 
 def at_work_in(run):
@@ -86,7 +88,7 @@ def all_gone(processes):
 
 
 def steps_of(run):
-    lines = (run / "history.jsonl").read_text().splitlines()
+    lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["step"] for line in lines if "grad_norm" in line]
 
 
@@ -125,12 +127,12 @@ def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(tmp_path):
     working = wait_for("checkpoint", lambda: with_checkpoint(tmp_path, "long"))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(PATIENCE) == 130
-    assert "the same command goes on" in (tmp_path / "sweep.log").read_text()
+    assert "the same command goes on" in (tmp_path / "sweep.log").read_text(encoding="utf-8")
     wait_for("end of its children", lambda: all_gone(working))
 
     status = subprocess.run(command(tmp_path, file, action="status"), capture_output=True, text=True, cwd=ROOT).stdout
     assert "1 failed" in status and "broken/seed0: " in status and "/nowhere/puzzles.csv: no such file" in status
-    assert '"output_type": "error"' in (run_of(tmp_path, "broken") / "run.ipynb").read_text()
+    assert '"output_type": "error"' in (run_of(tmp_path, "broken") / "run.ipynb").read_text(encoding="utf-8")
 
     code, said = finish(tmp_path, file)
     assert code == 1 and "1 done" in said and "1 failed" in said
@@ -164,7 +166,7 @@ def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(tmp_path):
         process = start(tmp_path, file, "--scheduler", address)
         papermill, *_ = wait_for("checkpoint", lambda: with_checkpoint(tmp_path, "long"))
         papermill.parent().kill()
-        assert process.wait(PATIENCE) == 0, (tmp_path / "sweep.log").read_text()
+        assert process.wait(PATIENCE) == 0, (tmp_path / "sweep.log").read_text(encoding="utf-8")
         assert len(list((tmp_path / "out").glob("*/*/metrics.json"))) == 4
     finally:
         for helper in helpers:
@@ -177,8 +179,11 @@ def test_a_sample_of_the_suites_runs_at_smoke_scale(tmp_path):
     run = [sys.executable, "-m", "trm.sweep", "run", *words, "--jobs", "2"]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and "2 done" in done.stdout, done.stdout + done.stderr
-    found = {path.parent.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/*/params.json")}
+    found = {
+        path.parent.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in tmp_path.glob("*/*/params.json")
+    }
     assert found["scaling_research"]["params"]["puzzle_tokens"] == 16
     assert found["tpu_quickstart"]["params"]["mixer"] == "attention"
-    notebook = next(tmp_path.glob("tpu_quickstart/*/run.ipynb")).read_text()
+    notebook = next(tmp_path.glob("tpu_quickstart/*/run.ipynb")).read_text(encoding="utf-8")
     assert '"mixer = \\"attention\\"' in notebook  # papermill's cell: the run can be read and repeated by itself

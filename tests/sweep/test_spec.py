@@ -21,7 +21,7 @@ scales: {smoke: {base: {max_steps: 2}, cases: {b: {lr: 0.002}}}, paper: {base_fi
 
 def written(tmp_path, text, name="s.yaml"):
     path = tmp_path / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -59,6 +59,7 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
     [
         (("notebook: 04_trm_train", "notebook: 99_none"), "notebook = '99_none': Input should be '01_compressor'"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: has no values"),
+        (("notebook: 04_trm_train", ""), "s.yaml: notebook is missing"),
         (("[1, 2]}", "[]}"), "grid: H_cycles: has no values"),
         (("b: {schedule", "a: {schedule"), "line 4: 'a' is given twice"),
         (("schedule: none", "schedul: none"), r"point \d+ \(b/H_cycles=1/seed0, scale smoke\): unknown parameter 'schedul'"),
@@ -67,12 +68,12 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
         (("smoke:", "tiny:"), "scales: tiny = 'tiny': Input should be 'smoke', 'laptop' or 'paper'"),
         (("b: {lr: 0.002}", "z: {lr: 0.002}"), "case 'z' is not among the cases"),
         (("04_paper.yaml", "04_pper.yaml"), "04_pper.yaml"),
-        (("grid: {", "grid: ["), "s.yaml: while parsing"),
+        (("grid: {", "grid: ["), "s.yaml, line 5: while parsing"),
         (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "cases: [a]"), "cases = .* valid dictionary"),
         (("a: {}", "a: 3"), "cases: a = 3: Input should be a valid dictionary"),
         (("[1, 2]}", "'12'}"), "grid: H_cycles = '12': Input should be a valid list"),
         (("[1, 2]}", "[1, 2, 1]}"), "grid: H_cycles: has 1 twice"),
-        (("seeds: [0, 1]", "seeds: [0, true]"), "seeds = True: Input should be a valid integer"),
+        (("seeds: [0, 1]", "seeds: [0, true]"), "seeds = True: must be a whole number"),
         (("seeds: [0, 1]", "seeds: [0, -1]"), "seeds = -1: Input should be greater than or equal to 0"),
         (("seeds: [7]", "seeds: 7"), "cases: c: seeds = 7: Input should be a valid list"),
         (("base: {lr: 0.001}", "base: {seed: 3}"), "base: 'seed' cannot be set here; use `seeds"),
@@ -96,7 +97,7 @@ def test_a_file_is_read_as_utf8(tmp_path):
     (tmp_path / "s.yaml").write_bytes(b"notebook: \xff")
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert read_sweep(tmp_path / "bom.yaml").notebook == "04_trm_train"
-    with pytest.raises(SweepError, match="s.yaml: not UTF-8 text .byte 10.; save it as UTF-8"):
+    with pytest.raises(SweepError, match="s.yaml, line 1: not UTF-8 text; save it as UTF-8"):
         read_sweep(tmp_path / "s.yaml")
 
 

@@ -23,7 +23,7 @@ scales: {smoke: {base: {max_steps: 2}}}
 
 @pytest.fixture
 def sweep(tmp_path):
-    (tmp_path / "s.yaml").write_text(SWEEP)
+    (tmp_path / "s.yaml").write_text(SWEEP, encoding="utf-8")
     return read_sweep(tmp_path / "s.yaml").model_copy(update={"outputs": tmp_path / "out"})
 
 
@@ -56,17 +56,19 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
     for point, accuracy in ((points[0], 0.5), (points[1], 0.7)):
         complete(sweep.folder_of(point), point.params, accuracy)
     assert own_tables(sweep, points).empty
-    (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n")
-    (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n")
+    (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n", encoding="utf-8")
+    (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n", encoding="utf-8")
     rows = own_tables(sweep, sweep.points("smoke", ["a"]))
     assert list(rows.columns) == ["sweep", "case", "cell", "seed", "config", "arm", "mse"]
     assert rows[["seed", "arm", "mse"]].values.tolist() == [[0, "x", 0.5], [0, "y", 0.25], [1, "x", 0.75]]
-    (sweep.folder_of(points[1]) / "curves.csv").write_text("arm,seed,step,mse\nx,1,10,0.5\nx,1,20,0.25\n")
+    (sweep.folder_of(points[1]) / "curves.csv").write_text(
+        "arm,seed,step,mse\nx,1,10,0.5\nx,1,20,0.25\n", encoding="utf-8"
+    )
     words = ["results", str(tmp_path / "s.yaml"), "--scale", "smoke", "--outputs", str(tmp_path / "out")]
     assert main([*words, "--rows", str(tmp_path / "c.parquet"), "--table", "curves"]) == 0
     assert pd.read_parquet(tmp_path / "c.parquet")["step"].tolist() == [10, 20] * 2  # of a and of same
     assert main([*words, "--rows", str(tmp_path / "c.csv"), "--table", "sentences"]) == 2
-    (sweep.folder_of(points[1]) / "table.csv").write_text("")
+    (sweep.folder_of(points[1]) / "table.csv").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="table.csv is damaged"):
         own_tables(sweep, points)
 
@@ -90,7 +92,7 @@ def test_points_that_stand_in_a_table_are_skipped(sweep, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "3 of 6 points stand in" in said and "a/seed1" in said and "a/seed0" not in said
     for name, message in (("seed,mse\n0,1\n", "no column config, case or parameter"), ("mse\n0\n", "no column seed")):
-        path.write_text(name)
+        path.write_text(name, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             not_listed(points, path)
 
@@ -99,30 +101,30 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
     points = sweep.points("smoke", ["b"])
     folder = sweep.folder_of(points[0])
     sweep.folder.mkdir(parents=True)
-    folder.write_text("")  # a file in the place of a folder
+    folder.write_text("", encoding="utf-8")  # a file in the place of a folder
     assert statuses(sweep, points)[0]["state"] == "queued"
     folder.unlink()
     folder.mkdir()
-    (folder / "params.json").write_text("{")  # cut off by a crash
-    (folder / "metrics.partial.json").write_text("{}")
+    (folder / "params.json").write_text("{", encoding="utf-8")  # cut off by a crash
+    (folder / "metrics.partial.json").write_text("{}", encoding="utf-8")
     assert statuses(sweep, points)[0]["state"] == "paused" and results(sweep, points).empty
-    (folder / "failed.json").write_text(json.dumps({"error": "ValueError: why"}))
+    (folder / "failed.json").write_text(json.dumps({"error": "ValueError: why"}), encoding="utf-8")
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "failed", "error": "ValueError: why"}
-    (folder / "running.lock").write_text("{}")
+    (folder / "running.lock").write_text("{}", encoding="utf-8")
     assert statuses(sweep, points)[0]["state"] == "running"
-    (folder / "metrics.json").write_text("{}")
+    (folder / "metrics.json").write_text("{}", encoding="utf-8")
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "done", "error": ""}
 
 
 def test_a_table_from_wandb(tmp_path, capsys):
     path = tmp_path / "export.csv"
-    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\n")
+    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\n", encoding="utf-8")
     table = import_wandb(path)
     assert table.loc[0, ["case", "seed", "test/exact_accuracy"]].tolist() == ["exp01a", 0, 0.5]
     assert main(["results", "example", "--scale", "smoke", "--outputs", str(tmp_path), "--import", str(path)]) == 0
     assert "exp01a" in capsys.readouterr().out
     for text in ("a,b\n1,2\n", "Name,case\n1,2\n"):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
             import_wandb(path)
 

@@ -70,12 +70,12 @@ def runs(tmp_path_factory, data):
     arguments = [text for name, value in values.items() for text in ("-p", name, str(value))]
     env = os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "CPU_NUM_DEVICES": "1"}
     subprocess.run([sys.executable, str(ROOT / "book" / "04_trm_train.py"), *arguments], env=env, check=True)
-    done["one"] = folder / "one", json.loads((folder / "one" / "metrics.json").read_text())
+    done["one"] = folder / "one", json.loads((folder / "one" / "metrics.json").read_text(encoding="utf-8"))
     return done
 
 
 def records(folder):
-    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def losses(folder):
@@ -215,7 +215,7 @@ def test_the_launcher_runs_a_script(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="usage: python -m trm.tpu.xla"):
         main()
     script = tmp_path / "which.py"
-    script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:], __name__)")
+    script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:], __name__)", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["trm.tpu.xla", str(script), "-p", "x"])
     monkeypatch.setenv("RANK", "7")
     main()

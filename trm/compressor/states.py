@@ -19,6 +19,7 @@ from trm.errors import UserError
 from trm.language.text import shuffled
 from trm.losses import pad
 from trm.run import write_atomically
+from trm.text_files import read_json
 
 Sequences = Sequence[Sequence[int] | np.ndarray]
 
@@ -86,14 +87,18 @@ class StateStore:
 
     def __init__(self, folder: Path, about: dict | None = None):
         try:
-            facts = json.loads((folder / "starts.json").read_text())
+            facts = read_json(folder / "starts.json")
             self.states = np.load(folder / "states.npy", mmap_mode="r", allow_pickle=False)
             self.starts, kept = facts["starts"], facts["about"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} holds no cached states ({error}); remove it to compute them again") from None
+            self.dim = self.states.shape[1]
+            rows = all(type(start) is int for start in self.starts) and self.starts == sorted(self.starts)
+            if not rows or (self.starts[0], self.starts[-1]) != (0, len(self.states)):
+                raise ValueError("its files do not belong together")
+        except Exception as error:  # numpy parses the head of a file with ast and tokenize
+            why = " ".join(str(error).split())
+            raise UserError(f"{folder} holds no cached states ({why}); remove it to compute them again") from None
         if about is not None and kept != about:
             raise UserError(f"{folder} holds states of something else; remove it to compute them again")
-        self.dim = self.states.shape[1]
 
     def of(self, sequence: int) -> np.ndarray:
         """The states of a sequence: (n, D)."""

@@ -27,9 +27,13 @@ FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_nor
 def load_lm(name: str = "", precision: str = "float32") -> tuple:
     """A model and its tokenizer; a causal language model where `name` is one, else the bare encoder.
 
-    name: on the hub, or a path; "package:NAME" for one in a Python package with `get_model_path()`; empty: the one that ships.
+    name: a folder, or NAME or OWNER/NAME of the hub; "package:NAME" for one in a Python package with `get_model_path()`; empty:
+    the one that ships. What begins as a path or has more parts is never asked of the hub.
     """
-    where = name or str(SHIPPED_LM)
+    where = str(Path(name).expanduser()) if name else str(SHIPPED_LM)
+    is_path = name.startswith(("/", ".", "~")) or len(Path(name).parts) > 2 or Path(*Path(name).parts[:1]).is_dir()
+    if name and is_path and not Path(where).is_dir():
+        raise UserError(f"{Path(where).absolute()}: no such folder; give one of a language model, or a name of the hub")
     try:
         if name.startswith("package:"):
             where = str(importlib.import_module(name.removeprefix("package:")).get_model_path())
@@ -37,11 +41,15 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple:
         config = AutoConfig.from_pretrained(where)
         if config.is_encoder_decoder:
             raise ValueError("an encoder-decoder; give a causal language model or an encoder")
+        if (depth := getattr(config, "num_hidden_layers", 0)) > 1000:
+            raise ValueError(f"its config.json asks for {depth} layers")
         causal = any("CausalLM" in kind or "LMHead" in kind for kind in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
         if not name:
             disable_progress_bar()  # for a file of a few megabytes
-        model = kind.from_pretrained(where, dtype=getattr(torch, precision))
+        model, found = kind.from_pretrained(where, dtype=getattr(torch, precision), output_loading_info=True)
+        if missing := [weight for weight in found["missing_keys"] if "pooler" not in weight]:  # transformers draws them
+            raise ValueError(f"without the weights {', '.join(sorted(missing))}")
     except Exception as error:  # the hub's client, tokenizers, safetensors and transformers each raise their own
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the language model {where} could not be loaded ({why}); check its name") from None

@@ -30,7 +30,7 @@ class ReasoningLM(Training):
     COMPUTED_BY: ClassVar[str] = "trm.language.pretrain"
 
     hidden_size: int = Field(192, ge=32, description="width D")
-    num_layers: int = Field(4, ge=1, description="blocks")
+    num_layers: int = Field(4, ge=1, le=1000, description="blocks")
     min_steps: int = Field(2, ge=1, description="fewest steps of a problem")
     max_problem_steps: int = Field(6, ge=1, description="most steps of a problem")
     question_weight: float = Field(0.1, ge=0, le=1, description="loss weight of the prompt's tokens")

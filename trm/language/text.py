@@ -4,10 +4,6 @@ Files: .jsonl, a document per line, or .txt, where each document begins with a l
 an empty line; both also packed (.xz, .gz).
 """
 
-import gzip
-import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice, zip_longest
@@ -18,6 +14,7 @@ import numpy as np
 
 from trm.errors import UserError
 from trm.language.stories import completion, problems, prompt
+from trm.text_files import OPENERS, open_text, parse_json
 
 COLUMNS = ("text", "question", "generations")  # fields that may hold the text
 SHORTEST, TOGETHER = 8, 16  # tokens of a sequence; documents that are read in turn
@@ -59,22 +56,15 @@ def _of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
-    kind = path.with_suffix("").suffix if opener is not open else path.suffix
+    kind = path.with_suffix("").suffix if path.suffix in OPENERS else path.suffix
     if kind not in (".txt", ".jsonl"):
         raise UserError(f"{path}: give a .txt or .jsonl file (also .xz, .gz), or hub:NAME")
-    number = 0
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            if kind == ".txt":
-                yield from ((str(path), text) for text in _split_documents(file))
-            for number, line in enumerate(file, 1):  # of .txt nothing is left
-                if line.strip():
-                    yield f"{path}, line {number}", json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: is not JSON ({error}); fix or remove it") from None
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read to its end ({error})") from None
+    with open_text(path) as file:
+        if kind == ".txt":
+            yield from ((str(path), text) for text in _split_documents(file))
+        for number, line in enumerate(file, 1):  # of .txt nothing is left
+            if line.strip():
+                yield (where := f"{path}, line {number}"), parse_json(line, where)
 
 
 def _split_documents(file) -> Iterator[str]:

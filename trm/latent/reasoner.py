@@ -36,7 +36,7 @@ class ReasonerParams(CycleParams):
     num_latents: int = Field(6, ge=1, description="latents between the prompt and the answer")
     d_compressed: int = Field(96, ge=1, description="bottleneck size for input states and output latents")
     hidden_size: int = Field(96, ge=8, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network")
+    num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network")
     num_heads: int = Field(4, ge=1, description="attention heads")
     expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")
@@ -198,7 +198,7 @@ class Pause(Latents):
 def load_reasoner(folder: str | Path, lm_size: int, pause: bool = False) -> Latents:
     """A reasoner, or pause vectors, that a run saved or that ships. Raises UserError: none, or for another width."""
     try:
-        found = load_pretrained(Pause if pause else LatentReasoner, Path(folder).expanduser(), strict=True)
+        found = load_pretrained(Pause if pause else LatentReasoner, folder)
     except UserError as error:
         raise UserError(f"no latent reasoner: {error}; give the folder model/ of a run of chapter 07") from None
     if (width := found.config.lm_size) != lm_size:

@@ -72,7 +72,7 @@ def self_generated_chains(params: LatentReasoning, run: Run, lm: FrozenLM, some:
 def kept_chains(file: Path, about: dict) -> list[dict]:
     """The lines of a file of chains; its first says of what it is."""
     try:
-        head, *lines = [json.loads(line) for line in file.read_text().splitlines()]
+        head, *lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         whole = all(isinstance(line["text"], str) and isinstance(line["right"], bool) for line in lines)
     except (OSError, ValueError, KeyError, TypeError):
         head, whole = None, False

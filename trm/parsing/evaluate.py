@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trm import stats
+from trm.errors import UserError
 from trm.losses import pad
 from trm.parsing.batches import Vocabulary, batch_on, length_batches
 from trm.parsing.decode import best_tree
@@ -40,16 +41,27 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
 
 @torch.no_grad()
 def parse(model: Parser, sentences: Sequence[Sentence]) -> list[Sentence]:
-    """`sentences` (such as `Sentence.of(words)`) with the heads and labels that the model predicts, with early exit."""
-    vocabulary, c = Vocabulary(**model.vocabulary), model.config
-    encoded, parsed = vocabulary.encode(sentences), list(sentences)
+    """`sentences` (such as `Sentence.of(words)`) with the heads and labels that the model predicts, with early exit. One
+    without words stays as it is."""
+    try:
+        vocabulary, c = Vocabulary(**model.vocabulary), model.config
+        sizes = len(vocabulary.words) + 2, len(vocabulary.tags) + 2, len(vocabulary.labels)
+        if sizes != (c.num_words, c.num_tags, c.num_labels):
+            raise ValueError("its sizes are not those of the weights")
+    except (TypeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"the parser's vocabulary is not whole ({why}); load a parser that chapter 05 saved") from None
+    parsed = [s if isinstance(s, Sentence) else Sentence.of(s) for s in sentences]
+    filled = [i for i, s in enumerate(parsed) if s.words]
+    encoded = vocabulary.encode([parsed[i] for i in filled])
     if c.state_size:
-        WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device)).add_to(encoded, sentences)
+        states = WordStates(c.encoder, c.encoder_layers, c.encoder_pool, str(model.device))
+        states.add_to(encoded, [parsed[i] for i in filled])
     for indices, batch in length_batches(encoded, model.device):
         z, mask, _ = model.early_exit(batch)
         for i, heads, labels in zip(indices, *decode(model, z, mask)[:2]):
-            names = tuple(vocabulary.labels[label] for label in labels)
-            parsed[i] = replace(sentences[i], heads=tuple(heads.tolist()), labels=names)
+            names, i = tuple(vocabulary.labels[label] for label in labels), filled[i]
+            parsed[i] = replace(parsed[i], heads=tuple(heads.tolist()), labels=names)
     return parsed
 
 

@@ -28,7 +28,7 @@ class ParserParams(ModelParams):
     """The parameters that define a parser and how its loss is weighted; the schema of chapter 05 inherits them."""
 
     hidden_size: int = Field(64, ge=8, description="width D")
-    conv_layers: int = Field(2, ge=0, description="gated convolutions before the block")
+    conv_layers: int = Field(2, ge=0, le=1000, description="gated convolutions before the block")
     conv_width: int = Field(3, ge=1, description="words that a convolution sees")
     num_heads: int = Field(4, ge=1, description="attention heads, which the controller weights")
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
@@ -43,7 +43,7 @@ class ParserParams(ModelParams):
     encoder_pool: Literal["first", "mean"] = Field("mean", description="subword that stands for a word, or their mean")
     tag_weight: float = Field(0.2, ge=0, description="weight of the auxiliary POS-tagging loss; 0: tags are not read")
     block: Literal["pointer", "layers", "none"] = Field("pointer", description="routed and shared; plain layers; none")
-    plain_layers: int = Field(0, ge=0, description="layers of block layers; 0: as the arm needs")
+    plain_layers: int = Field(0, ge=0, le=1000, description="layers of block layers; 0: as the arm needs")
     max_inner_iters: int = Field(3, ge=1, description="iterations of the block")
     controller: Literal["static", "recurrent"] = Field("static", description="head weights from the state or a GRU")
     routing: Literal["soft", "topk", "gumbel"] = Field("soft", description="all heads, the best, or all with noise")

@@ -3,9 +3,7 @@
 Words are those of the basic trees: lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are skipped.
 """
 
-import gzip
-import lzma
-import zlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,9 +14,10 @@ from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_line
 
 from trm.errors import UserError
+from trm.text_files import open_text
 
-PARTS = ("train", "dev", "test")
-OPENERS = {".xz": lzma.open, ".gz": gzip.open}
+# The parts, and what files call them.
+PARTS = {"train": "train(ing)?", "dev": "dev(el|elopment)?|valid(ation)?", "test": "test(ing)?"}
 UD_ON_THE_HUB = "universal-dependencies/universal_dependencies"
 READ = {name: DEFAULT_FIELD_PARSERS[name] for name in ("id", "head")}  # all else is text
 
@@ -38,7 +37,12 @@ class Sentence:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Sentence":
-        """Words without a tree, to be parsed."""
+        """Words without a tree, to be parsed. TreebankError: a text that is not cut into words, or a word that is none."""
+        if isinstance(words, str):
+            raise TreebankError(f"{words!r} is one text; give a list of words, such as text.split()")
+        for word in words:
+            if not isinstance(word, str) or not word.strip() or word.encode(errors="ignore").decode() != word:
+                raise TreebankError(f"{word!r} in a sentence is not a word")
         n = len(words)
         return cls(tuple(words), ("_",) * n, (0,) * n, ("_",) * n)
 
@@ -71,17 +75,14 @@ def read_conllu(path: str | Path) -> list[Sentence]:
     path = Path(path)
     if not path.name.endswith((".conllu", ".conllu.xz", ".conllu.gz")):
         raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as file:
-            numbered = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1) if line[0] != "#"]
-    except FileNotFoundError:
-        raise TreebankError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
-        raise TreebankError(f"{path}: cannot be read to its end ({error})") from None
+    with open_text(path, TreebankError) as file:
+        numbered = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1) if line[0] != "#"]
     blocks = groupby(numbered, key=lambda pair: bool(pair[1].strip()))
     sentences = [_sentence(list(lines), path) for filled, lines in blocks if filled]
     if not sentences:
         raise TreebankError(f"{path}: contains no sentence")
+    if all(word == "_" for s in sentences for word in s.words):
+        raise TreebankError(f"{path}: every word is '_': the text was removed for its licence; add it (column 2)")
     return sentences
 
 
@@ -93,10 +94,12 @@ def _sentence(lines: list[tuple[int, str]], path: Path) -> Sentence:
             raise TreebankError(f"{where}: has {columns} columns; 10 are required, separated by tabs")
         try:
             token = parse_line(line, DEFAULT_FIELDS, READ)
-        except ParseException as error:
+        except (ParseException, ValueError) as error:  # also of a number of thousands of digits
             raise TreebankError(f"{where}: {error}") from None
         if not isinstance(token["id"], int):
             continue
+        if token["id"] == 1 and words:
+            raise TreebankError(f"{where}: a sentence begins; an empty line is missing before it")
         if token["id"] != len(words) + 1:
             raise TreebankError(f"{where}: word {token['id']} instead of word {len(words) + 1}; renumber it")
         if token["head"] is None or token["deprel"] in ("", "_"):
@@ -125,32 +128,34 @@ class Treebank:
 
 
 def load_treebank(source: str) -> Treebank:
-    """The parts of a folder (a file each, with train, dev or test in its name), of one file (80 %, 10 % and 10 %; a sentence of
-    an earlier part is left out), or of "hub:CONFIG" (`UD_ON_THE_HUB`; "hub:NAME:CONFIG": another data set of that form).
-    TreebankError: a part is missing, is ambiguous or is broken."""
+    """The parts of a folder (files named for train, dev or valid, and test; train-a and train-b are joined), of one file or of
+    a folder with one (80 %, 10 % and 10 %; a sentence of an earlier part is left out), or of "hub:CONFIG" (`UD_ON_THE_HUB`;
+    "hub:NAME:CONFIG": another data set of that form). TreebankError: a part is missing, is ambiguous or is broken."""
     if source.startswith("hub:"):
         return _of_hub(source.removeprefix("hub:"))
     path = Path(source).expanduser()
     if path.is_dir():
-        return Treebank(**{part: read_conllu(_file_of(path, part)) for part in PARTS})
+        files = [file for file in sorted(path.glob("[!.]*")) if ".conllu" in file.suffixes]
+        if len(files) != 1:
+            return Treebank(**{part: _part_of(files, part, path) for part in PARTS})
+        path = files[0]
     return _cut(read_conllu(path), path)
 
 
-def _file_of(folder: Path, part: str) -> Path:
-    files = [path for path in sorted(folder.iterdir()) if ".conllu" in path.suffixes]
-    found = [path for path in files if part in path.name.lower()]
-    if len(found) != 1:
+def _part_of(files: list[Path], part: str, folder: Path) -> list[Sentence]:
+    found = [path for path in files if re.search(rf"(?<![a-z])({PARTS[part]})(?![a-z])", path.name.lower())]
+    if len({re.sub(r"(-[a-z0-9])+\.", ".", path.name.lower()) for path in found}) != 1:
         names = ", ".join(path.name for path in found or files) or "none"
         what = f"one .conllu file is required for {part!r}, there are {len(found)} ({names}); rename one"
-        raise TreebankError(f"{folder}: {what}, or give a single file, which is cut in three")
-    return found[0]
+        raise TreebankError(f"{folder.absolute()}: {what}, or give a single file, which is cut in three")
+    return [sentence for path in found for sentence in read_conllu(path)]
 
 
 def _cut(sentences: list[Sentence], path: Path) -> Treebank:
     known: set[tuple[str, ...]] = set()
     parts: dict[str, list[Sentence]] = {part: [] for part in PARTS}
     for i, sentence in enumerate(sentences):
-        part = PARTS[0 if 10 * i < 8 * len(sentences) else 1 if 10 * i < 9 * len(sentences) else 2]
+        part = "train" if 10 * i < 8 * len(sentences) else "dev" if 10 * i < 9 * len(sentences) else "test"
         if part == "train" or sentence.words not in known:
             parts[part].append(sentence)
         known.add(sentence.words)

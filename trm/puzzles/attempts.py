@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trm.errors import UserError
 from trm.halting import Rule
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet
@@ -37,6 +38,8 @@ class Attempts:
         agreement: the answer that most attempts gave, the earliest of equals; cell vote: the digit that most gave, cell
         by cell; rule check: the first valid answer, else as agreement.
         """
+        if by not in SELECTIONS:
+            raise UserError(f"no selection {by!r}; there are {', '.join(SELECTIONS)}")
         rows = np.arange(len(self.answers))
         if by == "confidence":
             return self.answers[rows, self.confidence.argmax(1)]
@@ -78,6 +81,8 @@ def attempt(
     model: TRM, puzzles: PuzzleSet, tries: int, steps: int, start: str = "symmetry", seed: int = 0, noise: float = 1.0
 ) -> Attempts:
     """`tries` attempts at every puzzle, of `steps` supervision steps each; `noise` is a std, for `start` "noise"."""
+    if tries < 1 or start not in STARTS:
+        raise UserError(f"tries {tries}, start {start!r}: at least 1 try, from {' or '.join(STARTS)}")
     rule = Rule("fixed", steps)
     outs, answers = zip(*(_attempt_once(model, puzzles, i, rule, steps, start, seed, noise) for i in range(tries)))
     answers = np.stack(answers, 1)

@@ -1,7 +1,6 @@
 """Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation."""
 
-import lzma
-import zlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +12,12 @@ import pandas as pd
 from trm.errors import UserError
 from trm.puzzles import sudoku
 from trm.puzzles.sudoku import PACKS, SHAPES, Shape, tokens, transform
+from trm.text_files import open_text, reading
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
 COLUMNS = ("source", "question", "answer", "rating")
+OTHER_NAMES = {"puzzle": "question", "quizzes": "question", "solution": "answer", "solutions": "answer"}
+HEADER = "question,answer (or puzzle,solution; or quizzes,solutions)"
 FIELDS = ("questions", "answers", "ratings", "splits", "given_groups")  # of a PuzzleSet, one row per puzzle
 LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
 
@@ -75,31 +77,37 @@ class Splits:
 
 
 def read_csv(path: str | Path) -> PuzzleSet:
-    """Read the format of Sudoku-Extreme, `source,question,answer,rating` (.csv, .csv.gz, .csv.xz; '.' or '0' is a blank).
+    """Read the format of Sudoku-Extreme, `source,question,answer,rating` (.csv, .csv.gz, .csv.xz), or `HEADER`.
 
-    Used if present: `grid_group` (whole numbers: what must not be split) and `split` (train or test). Empty lines are skipped.
+    Blanks are '.', '0', '_' or '*'. Used if present: `rating`, `grid_group` (whole numbers: what must not be split) and
+    `split` (train or test). Fields are separated by commas, semicolons or tabs. Empty lines are skipped.
 
     Raises:
         PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
     """
+    with open_text(path, PuzzleFileError) as file:
+        header = file.readline()
+    if not header.strip():
+        raise PuzzleFileError(f"{path}, line 1: is empty; it must be the header, {HEADER}")
+    options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
+    packing = {".gz": "gzip", ".xz": "xz"}.get(Path(path).suffix)
     try:
-        options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
-        return _joined(pd.read_csv(path, **options), str(path))
-    except FileNotFoundError:
-        what = f"no such file; give a {', '.join(ENDINGS)} file with {','.join(COLUMNS)}"
-    except UnicodeDecodeError as error:
-        what = f"not UTF-8 text ({error}); save it as a plain .csv"
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        what = f"cannot be read to its end ({error}); fetch the file again"
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        what = f"{str(error).strip()}; every line must have the columns of the header"
-    raise PuzzleFileError(f"{path}: {what}")
+        with reading(path, PuzzleFileError):
+            return _joined(
+                pd.read_csv(path, sep=max(",;\t", key=header.count), compression=packing, **options), str(path)
+            )
+    except pd.errors.ParserError as error:
+        line = re.search(r"line (\d+)", str(error))
+        what = f", line {line[1]}: more columns than the header has" if line else ': a quotation mark (") is not closed'
+        raise PuzzleFileError(f"{path}{what}; every line must have the columns of the header") from None
 
 
 def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
     """The puzzles of all tables, which are pieces of one file; `name` is what messages call it."""
     parts, line, shape = [], 2, None
     for table in tables:
+        names = table.columns.str.strip().str.lower()
+        table.columns = [OTHER_NAMES.get(column, column) for column in names]
         if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
             raise PuzzleFileError(f"{name}, line 2: more columns than the header has; every line must have those")
         parts.append(_checked(table, name, line, shape))
@@ -113,12 +121,12 @@ def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
 
 def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> PuzzleSet:
     """The puzzles in a table of text columns, after all checks."""
-    if missing := [column for column in COLUMNS if column not in table]:
-        what = f"no column {', '.join(missing)}; the header must have {','.join(COLUMNS)}"
-        raise PuzzleFileError(f"{name}, line 1: {what}")
+    for column in ("question", "answer", "rating", "split", "grid_group"):
+        if (count := (table.columns == column).sum()) > 1 or not count and column in ("question", "answer"):
+            raise PuzzleFileError(f"{name}, line 1: {count} columns for the {column}; the header must have {HEADER}")
     table = table.fillna("")  # a line with too few columns
     line = np.arange(first_line, first_line + len(table))
-    filled = (table[table.columns[0]] != "").to_numpy()
+    filled = (table.iloc[:, 0] != "").to_numpy()
     if not filled.all():  # an empty line has nothing in any column
         filled = (table != "").any(axis=1).to_numpy()
         table, line = table[filled], line[filled]
@@ -143,8 +151,9 @@ def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | Non
         fail(wrong, f"the {column} has {{}} characters, {shape.cells} expected; fix or remove it", lengths)
         text = "".join(table[column]).encode("ascii", "replace")
         letters = np.frombuffer(text, np.uint8).reshape(-1, shape.cells)
-        digits = np.where(letters == ord("."), 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
-        bad = (digits < least) | (digits > shape.size) | ((letters == ord(".")) & (least > 0))
+        blank = np.isin(letters, list(b"._*"))
+        digits = np.where(blank, 0, letters - np.uint8(ord("0")))  # other letters wrap to large numbers
+        bad = (digits < least) | (digits > shape.size)
         allowed = f"[1-{shape.size}]" if least else f"[.0-{shape.size}]"
         fail(bad, f"the {column} has a character outside {allowed} at position {{}}; fix or remove it")
         return digits
@@ -154,12 +163,14 @@ def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | Non
     fail(clash, "the answer contradicts the question at position {}; fix or remove it")
     repeats = ~sudoku.is_solution(shape, questions, answers)
     fail(repeats, "the answer repeats a digit in a row, column or box; fix or remove it")
+    if "rating" not in table:
+        table = table.assign(rating="0")
     ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
     fail(~np.isfinite(ratings), "the rating {!r} is not a number; write 0 if unknown", table["rating"].to_numpy())
     groups = None
     if "grid_group" in table:
         number = pd.to_numeric(table["grid_group"], errors="coerce").to_numpy(float)
-        whole = np.isfinite(number) & (number == np.round(number))
+        whole = (abs(number) < 2**53) & (number == np.round(number))
         fail(~whole, "the grid_group is not a whole number; fix it or leave the column out")
         groups = number.astype(np.int64)
     splits = table["split"].to_numpy(str) if "split" in table else None
@@ -183,6 +194,8 @@ def load(
     """
     if puzzle not in SHAPES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
+    if min(train_size, valid_size, test_size) < 0:
+        raise PuzzleFileError("train_size, valid_size and test_size must be at least 0")
     where, test = data_path or "the pack", None
     if not data_path:
         train = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
@@ -212,6 +225,8 @@ def load(
     if train_size and len(train) > (enough := max(4 * (train_size + valid_size), 50_000)):  # spares grouping millions
         train = train.subset(np.random.default_rng([seed, 1]).permutation(len(train))[:enough])
     duplicates = np.isin(train.groups, test.groups)
+    if duplicates.all():
+        raise PuzzleFileError(f"every training puzzle of {where} is a symmetric duplicate of a test puzzle")
     train = train.subset(~duplicates)
     train, valid = _take(train, valid_size, np.random.default_rng([seed, 2]), "valid_size", where)
     if train_size > len(train):
@@ -231,13 +246,17 @@ def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[Pu
     rank = rng.permutation(group.max() + 1)[group]  # (N,) a random rank for each group
     order = rank.argsort(kind="stable")
     cut = rank[order[size - 1]]  # what is left of the last group is on neither side
+    if cut == rank.max():
+        kinds = f"only {cut + 1} puzzles" if cut else "all one puzzle"
+        what = f"the {len(puzzles)} puzzles of {where} are {kinds} up to symmetry (of 9x9, solution grids are counted)"
+        raise PuzzleFileError(f"{name} {size}: {what}")
     return puzzles.subset(rank > cut), puzzles.subset(order[:size])
 
 
 def _in_folder(folder: Path, part: str) -> Path:
     found = [path for ending in ENDINGS if (path := folder / f"{part}{ending}").exists()]
     if not found:
-        raise PuzzleFileError(f"{folder} has no {part}.csv (nor .csv.gz, .csv.xz)")
+        raise PuzzleFileError(f"{folder.absolute()} has no {part}.csv (nor .csv.gz, .csv.xz)")
     return found[0]
 
 

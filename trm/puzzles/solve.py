@@ -4,7 +4,6 @@ Examples never see each other: what is done with one depends on its own signals 
 batch, and a waiting one takes its place, so that time goes with the mean number of steps, on any device.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +13,20 @@ import torch
 from torch import Tensor
 
 from trm import halting
-from trm.checkpoint import PRETRAINED, load_pretrained
+from trm.checkpoint import PRETRAINED, load_pretrained, model_folder
 from trm.errors import UserError
 from trm.halting import TAUGHT, UNROLLED, Rule
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet
 from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
+from trm.text_files import read_json
 
 
 def load_model(folder: str | Path, device: str = "cpu") -> TRM:
     """The model that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`; UserError if it is not whole."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no model (config.json and model.safetensors): {error}") from error
-    unrolled = isinstance(config, dict) and config.get("halting") in UNROLLED
-    return load_pretrained(UnrolledTRM if unrolled else TRM, folder, device)
+    config = read_json(model_folder(folder) / "config.json")
+    return load_pretrained(UnrolledTRM if config.get("halting") in UNROLLED else TRM, folder, device)
 
 
 def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
@@ -38,7 +34,7 @@ def shipped_model(puzzle: str, device: str = "cpu") -> tuple[TRM, dict]:
     folder = PRETRAINED / f"sudoku_{puzzle}"
     if not folder.exists():
         raise UserError(f"no model ships for {puzzle} puzzles; train one with chapter 04 and give model_path")
-    return load_model(folder, device), json.loads((folder / "training.json").read_text())
+    return load_model(folder, device), read_json(folder / "training.json")
 
 
 def model_and_training(params) -> tuple[TRM, dict]:
@@ -46,8 +42,8 @@ def model_and_training(params) -> tuple[TRM, dict]:
     training.json beside a shipped one, params.json above one that a run saved, else {}."""
     if params.model_path:
         model = load_model(params.model_path, params.device)
-        about = Path(params.model_path).resolve().parent / "params.json"
-        training = json.loads(about.read_text())["params"] if about.exists() else {}
+        about = model_folder(params.model_path).resolve().parent / "params.json"
+        training = read_json(about).get("params", {}) if about.exists() else {}
     else:
         model, training = shipped_model(params.puzzle, params.device)
     seq_len, cells = model.config.seq_len, SHAPES[params.puzzle].cells
@@ -60,9 +56,13 @@ def model_and_training(params) -> tuple[TRM, dict]:
 def check_split(training: dict, params) -> None:
     """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle: UserError where the same
     data are split in another way. Other files, and models of which nothing is known (no `training`), are not checked."""
-    if not training or Path(params.data_path).name != Path(training["data_path"]).name:
+    names = ("seed", "valid_size", "test_size")
+    if (
+        not {"data_path", *names} <= set(training)
+        or Path(params.data_path).name != Path(str(training["data_path"])).name
+    ):
         return
-    differ = [name for name in ("seed", "valid_size", "test_size") if getattr(params, name) != training[name]]
+    differ = [name for name in names if getattr(params, name) != training[name]]
     # the pack has a fixed test part, of which it is safe to take fewer
     fewer = differ == ["test_size"] and not params.data_path and params.test_size <= training["test_size"]
     if differ and not fewer:
@@ -189,9 +189,9 @@ def solve_until(
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
-        raise ValueError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
+        raise UserError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
     if not len(inputs):
-        raise ValueError("no examples to solve")
+        raise UserError("no examples to solve")
 
     def begin(rows: Tensor) -> ActiveBatch:
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))

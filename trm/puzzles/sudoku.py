@@ -1,6 +1,6 @@
 """Sudoku: the grid and its rules, the symmetries of puzzles, hashes up to symmetry, an exact solver, and a generator.
 
-    python -m trm.puzzles.sudoku 6x6        # makes the pack of 6x6 puzzles that ships
+    python -m trm.puzzles.sudoku 6x6        # makes the pack of 6x6 puzzles that ships, as sudoku_6x6.csv.xz
 
 Puzzles are uint8 arrays (N, T) of digits, row-major, 0 for a blank, T = size * size cells. Grid, symmetries and hashes work
 on whole arrays. The solver works on one puzzle, as exact cover: one Python integer holds all candidates (bit d * T + cell:
@@ -15,6 +15,8 @@ from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
+
+from trm.errors import UserError, show_user_errors_plainly
 
 PAD, BLANK = 0, 1  # token ids; digit d has id d + 1
 PACKS = Path(__file__).parent / "packs"
@@ -372,7 +374,7 @@ def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
     kept, start, fresh = {}, 0, 0
     while len(kept) < count:
         if start - fresh > 10_000:
-            raise ValueError(f"there seem to be only {len(kept)} minimal {shape.name} puzzles, not {count}")
+            raise UserError(f"there seem to be only {len(kept)} minimal {shape.name} puzzles, not {count}")
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
         questions, answers = (np.array(part, np.uint8) for part in zip(*new))
@@ -389,18 +391,30 @@ def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write one pack, as .csv.xz."""
+    """Write one pack."""
     parser = argparse.ArgumentParser(description="Make a pack of Sudoku puzzles with one solution each.")
     parser.add_argument("puzzle", choices=SHAPES, help="shape of the grid")
-    parser.add_argument("--out", type=Path, help="file to write (the pack of the package)")
+    parser.add_argument(
+        "--out", type=Path, help="file to write, .csv or .csv.xz (default: the pack's name, in this folder)"
+    )
     parser.add_argument("--sizes", type=int, nargs=2, help="puzzles, and how many, from the first, are the test part")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    out = args.out or PACKS / f"sudoku_{args.puzzle}.csv.xz"
-    lines = pack_lines(SHAPES[args.puzzle], *(args.sizes or PACK_SIZES[args.puzzle]), args.seed)
-    text = "".join(line + "\n" for line in lines)
-    out.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    out = args.out or Path(f"sudoku_{args.puzzle}.csv.xz")
+    count, test = args.sizes or PACK_SIZES[args.puzzle]
+    if count < 1 or not 0 <= test <= count or args.seed < 0:
+        raise UserError("--sizes PUZZLES TEST: at least 1 puzzle, 0 to all of them for test; --seed: at least 0")
+    if args.puzzle == "4x4" and count > PACK_SIZES["4x4"][0]:
+        raise UserError(f"--sizes {count} {test}: there are only {PACK_SIZES['4x4'][0]} minimal 4x4 puzzles")
+    if not out.name.endswith((".csv", ".csv.xz")) or not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out.absolute()}: give a .csv or .csv.xz file in a folder that exists")
+    content = "".join(line + "\n" for line in pack_lines(SHAPES[args.puzzle], count, test, args.seed)).encode()
+    try:
+        out.write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME) if out.suffix == ".xz" else content)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":
+    show_user_errors_plainly()
     main()

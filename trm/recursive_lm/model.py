@@ -34,7 +34,9 @@ class LMParams(CycleParams):
         description="recursion; shared blocks in a loop, without z_H and z_L; blocks in a row, applied once",
     )
     hidden_size: int = Field(64, ge=8, description="width D")
-    num_layers: int = Field(1, ge=1, description="blocks of the shared network; of a plain body, all its blocks")
+    num_layers: int = Field(
+        1, ge=1, le=1000, description="blocks of the shared network; of a plain body, all its blocks"
+    )
     num_heads: int = Field(2, ge=1, description="attention heads")
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(3, ge=1, description="answers in a supervision step")

@@ -14,14 +14,14 @@ from typing import Any, Literal, Self
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trm.errors import UserError
-from trm.params import did_you_mean
+from trm.params import did_you_mean, plainly
 from trm.plots import INK
 from trm.stats import Comparison, by_seed, paired, read_table
+from trm.text_files import read_yaml
 
 SOURCES = ("SonarRecursiveModel", "llm-trm", "PoT", "TinyRecursiveModels", "TinyRecursiveModels (TPU)")
 SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
@@ -90,6 +90,7 @@ def judge(claim: Claim, tables: Path) -> Outcome:
     """
     if not claim.table:
         return Outcome(CONTRADICTED if claim.because else NOT_MEASURED, claim.because or claim.why)
+    tables = tables.absolute()  # as in messages
     several = claim.versus if isinstance(claim.versus, list) else [claim.versus]
     try:
         rows = read_table(tables / claim.table, [*claim.where, claim.key, claim.pair])
@@ -149,10 +150,7 @@ def _words(claim: Claim, versus: str | float, one: Comparison, verdict: str) -> 
 
 def read_claims(path: Path) -> list[Claim]:
     """The claims of a YAML file; a UserError names the file, the entry, the field, and how to fix it."""
-    try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}; give a UTF-8 YAML file of claims as `claims`") from None
+    entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: give a list of entries such as `- {{id: ds01, source: ..., quote: ...}}`")
     claims: dict[str, Claim] = {}
@@ -171,7 +169,7 @@ def _checked(entry: Any, where: str) -> Claim:
         return Claim.model_validate(entry)
     except ValidationError as error:
         fault = error.errors()[0]
-    name, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+    name, message = ".".join(map(str, fault["loc"])), plainly(fault)
     if fault["type"] == "extra_forbidden":
         message = f"unknown; {did_you_mean(name, Claim.model_fields) or 'there are ' + ', '.join(Claim.model_fields)}"
     elif fault["type"] != "missing" and name:

@@ -26,7 +26,7 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
-from trm.errors import UserError
+from trm.errors import UserError, print_in_any_encoding
 from trm.params import ALIASES, Params, read_yaml
 from trm.run import ROOT, write_atomically
 from trm.sweep.chapters import schema_of
@@ -67,7 +67,7 @@ class Executed:
         """params.json of the run; empty if it is gone, or belongs to another run by now."""
         for folder in (self.folder, self.path.parent):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                about = json.loads((folder / "params.json").read_text())
+                about = json.loads((folder / "params.json").read_text(encoding="utf-8"))
                 if about["run_id"] == self.run_id:
                     return about
         return {}
@@ -238,12 +238,13 @@ class Book:
 
 def _put(path: Path, text: str) -> None:
     """Write a file unless it says the same already: Sphinx goes by the time of a file."""
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
 
 
 def main(words: list[str] | None = None, root: Path = ROOT) -> int:
     """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
+    print_in_any_encoding()
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
     add, failed = parser.add_argument, False
     add("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="executed chapters to show (default: the newest)")

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from trm.errors import UserError
+from trm.errors import UserError, print_in_any_encoding
 from trm.params import from_command_line
 from trm.sweep import table as tables
 from trm.sweep.spec import SCALES, find, read_sweeps
@@ -49,6 +49,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(words: list[str] | None = None) -> int:
     """Run the command; the exit code: 0 all complete that this machine can run, 1 a run failed, 2 wrong input, 3 runs are
     left over (paused, at work in another sweep, or their scheduler went away), 130 interrupted."""
+    print_in_any_encoding()
     args = arguments().parse_args(words)
     try:
         if args.action == "list":

@@ -20,11 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from trm import text_files
 from trm.errors import UserError
-from trm.params import HardwareError, ParameterError, Params, read_yaml
+from trm.params import HardwareError, ParameterError, Params, plainly, read_yaml
 from trm.run import ROOT, run_id, source_hash, to_json
 from trm.sweep.chapters import CHAPTERS, schema_of
 
@@ -207,44 +207,27 @@ class Sweep(SweepSpec):
         return found
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a name given twice, where plain YAML keeps the last."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.tag != "tag:yaml.org,2002:str":
-                raise SweepError(f"line {line}: a name must be text, as in `name: value`; write it in quotes")
-            if key.value in seen:
-                raise SweepError(f"line {line}: {key.value!r} is given twice; rename or drop one")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _describe(error: ValidationError) -> str:
     """The first fault that pydantic found in a sweep, and its field."""
     fault = error.errors()[0]
     where = ": ".join(str(part) for part in fault["loc"] if part != "[key]" and not isinstance(part, int))
     if fault["type"] == "extra_forbidden":
         return f"unknown field {where!r}; there are {', '.join(sorted(SweepSpec.model_fields))}, in a scale base_file"
+    if fault["type"] == "missing":
+        return f"{where} is missing"
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']}".removeprefix(": ")
-    return f"{where} = {fault['input']!r}: {fault['msg']}"
+    return f"{where} = {fault['input']!r}: {plainly(fault)}"
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The sweep in a file (UTF-8, with or without a byte-order mark), named after it."""
+    """The sweep in a file, named after it."""
+    content = text_files.read_yaml(path, SweepError)
     try:
-        content = yaml.load(path.read_bytes().decode("utf-8-sig"), _Loader)
         if not isinstance(content, dict):
             raise SweepError("give lines such as `notebook: 04_trm_train`")
         spec = SweepSpec.model_validate({**content, "cases": content.get("cases") or {path.stem: {}}})
-    except OSError as error:
-        raise SweepError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SweepError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (ValidationError, SweepError, yaml.YAMLError) as error:
+    except (ValidationError, SweepError) as error:
         raise SweepError(f"{path.name}: {_describe(error) if isinstance(error, ValidationError) else error}") from None
     return Sweep(name=path.stem, path=path, **dict(spec))
 

@@ -1,6 +1,5 @@
 """What a sweep has come to: the states of its runs, and tables of the complete ones."""
 
-import json
 import math
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from trm.run import to_json, write_atomically
 from trm.stats import read_table
 from trm.sweep.spec import Point, Sweep
 from trm.sweep.worker import read_mapping, state
+from trm.text_files import read_json
 
 NAMES = ["sweep", "case", "cell"]
 STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
@@ -49,8 +49,8 @@ def own_tables(sweep: Sweep, points: list[Point], name: str = "table") -> pd.Dat
         path = folder / f"{name}.csv"
         if path.exists():
             try:
-                rows = pd.read_csv(path)
-            except (OSError, ValueError) as error:
+                rows = read_table(path)
+            except UserError as error:
                 raise _damaged(path, error) from None
             names = _names(point)
             found.append(rows.assign(**names)[[*names, *(column for column in rows if column not in names)]])
@@ -132,16 +132,15 @@ def _key(params: Params, values: dict) -> str:
 def _mapping(path: Path) -> dict:
     """A JSON file that holds a mapping."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except UserError as error:
         raise _damaged(path, error) from None
-    if not isinstance(found, dict):
-        raise _damaged(path, "it holds no mapping")
-    return found
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    return UserError(f"{path} is damaged ({why}); remove the folder {path.parent} and run again")
+    return UserError(
+        f"{path} is damaged ({str(why).removeprefix(f'{path}: ')}); remove the folder {path.parent} and run again"
+    )
 
 
 def import_wandb(path: Path) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """One training on several backends, each in a process of its own, and how equal they are: what chapter 09 measures."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from importlib.metadata import version
 import pandas as pd
 
 from trm.errors import UserError
-from trm.run import ROOT, Run
+from trm.run import ROOT, Run, read_history
+from trm.text_files import read_json
 
 # What the small training changes in params/04_smoke.yaml: halting, exploration and refilling are on there.
 SMALL = {"log_interval": 1, "prefetch": 2, "compute_gradient_stats": False}
@@ -49,9 +49,8 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"the training on {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
-        metrics = json.loads((folder / "metrics.json").read_text())
-        records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-        table = pd.DataFrame([r for r in records if "train/total_loss" in r])[KEPT]
+        metrics = read_json(folder / "metrics.json")
+        table = pd.DataFrame([r for r in read_history(folder) if "train/total_loss" in r])[KEPT]
         table.insert(0, "training", name)
         table.insert(1, "backend", backend)
         tables.append(table.assign(**{key: metrics.get(key) for key in COUNTS}))
