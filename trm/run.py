@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trm.params import Params
 ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
 RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
-    "arms", "table.csv", "curves.csv", "sentences.csv",
+    "arms", "table.csv", "curves.csv", "sentences.csv", "tensorboard", "wandb",
 )  # fmt: skip
 NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress"}  # parts of module names that change no result
 
@@ -156,10 +157,18 @@ class Run:
         return path
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one record to history.jsonl."""
+        """Append one record to history.jsonl, and send it to the tracker."""
         if self.main:
+            self.tracker.log(record)
             with open(self.dir / "history.jsonl", "a") as file:
                 file.write(to_json(record) + "\n")
+
+    @cached_property
+    def tracker(self) -> Any:
+        """Where `log_with` sends the run; begun when it is first used."""
+        from trm.progress import Tracker
+
+        return Tracker(self)
 
     def history(self) -> list[dict[str, Any]]:
         """The records of history.jsonl, without a line that a crash cut off."""
@@ -196,12 +205,14 @@ class Run:
             os.replace(temporary, target)
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
-        """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json."""
+        """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json. The tracker gets the metrics
+        and all figures, and is closed."""
         if not self.main:
             return
         write_atomically(self.path("metrics.json" if complete else "metrics.partial.json"), to_json(metrics, indent=2))
         if complete:
             (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+        self.tracker.finish(metrics, complete)
         if complete and not quiet:
             print(f"complete: {self.dir / 'metrics.json'}")
         elif not complete:
