@@ -55,7 +55,8 @@ def main(words: list[str] | None = None) -> int:
             return list_sweeps(args.json)
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
-        for sweep, cases in find(args.names, args.pattern):
+        alone = getattr(args, "imported", None) and not (args.names or args.pattern)
+        for sweep, cases in [] if alone else find(args.names, args.pattern):
             if args.outputs:
                 sweep = sweep.model_copy(update={"outputs": args.outputs.resolve()})
             chosen.append((sweep, sweep.points(args.scale, cases, given)))

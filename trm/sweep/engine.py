@@ -27,6 +27,8 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
         folder = str(sweep.folder_of(point))
         about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed, "scale": scale}
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
+        if values["log_with"] != "none":  # so that a table exported from the tracker names cases
+            values["wandb_run_name"] = values["wandb_run_name"] or f"{point.case}/{point.cell}".rstrip("/")
         notebook = str(ROOT / "book" / f"{sweep.notebook}.ipynb")
         job = Job(f"{sweep.name}/{point.name}", folder, notebook, values, about, sweep.code)
         jobs.setdefault(folder, job)
