@@ -233,7 +233,7 @@ def test_a_faulty_formula_is_told(repository, capsys):
     assert r"no MathML for \nonsense" in capsys.readouterr().err
 
 
-def test_chapters_that_lack_a_run_are_executed(repository, capsys):
+def test_chapters_that_lack_a_run_are_executed(repository, capsys, broken_kernel):
     (repository / "params").mkdir()
     (repository / "params" / "10_smoke.yaml").write_text("hidden_size: 7\n")
     done = '\n# %%\nprint(f"complete: {output_dir}/metrics.json")\n'

@@ -11,8 +11,10 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Collection
@@ -28,8 +30,9 @@ from pydantic.fields import FieldInfo
 
 from trm.errors import UserError
 from trm.params import ALIASES, Params, read_yaml
-from trm.run import ROOT, write_atomically
+from trm.run import ROOT, to_json, write_atomically
 from trm.sweep.chapters import schema_of
+from trm.sweep.notebooks import own_kernel, papermill, reason
 
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
 RUN = re.compile(r"^run (\w+) in ", re.M)
@@ -184,18 +187,20 @@ class Book:
 
     def execute(self, chapter: str, scale: str) -> Executed:
         """Execute a chapter in outputs/report-runs/, as it is ("default") or with params/NN_<scale>.yaml."""
-        import papermill
-
         folder = self.outputs / "report-runs" / chapter
         folder.mkdir(parents=True, exist_ok=True)
         values = {} if scale == "default" else read_yaml(self.root / "params" / f"{chapter[:2]}_{scale}.yaml")
         values["output_dir"] = str(folder)
         source, target = self.book / f"{chapter}.ipynb", folder / "run.ipynb"
-        try:
-            papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
-        except (papermill.PapermillExecutionError, OSError, RuntimeError, ValueError, KeyError) as error:
-            why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
-            raise ReportError(why) from error  # a cell failed; no such file or kernel; a kernel died
+        target.unlink(missing_ok=True)
+        write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
+        command = papermill(source, target, folder / "parameters.yaml", folder)
+        with own_kernel() as kernel:
+            done = subprocess.run(
+                command, env=os.environ | kernel, capture_output=True, encoding="utf-8", errors="replace"
+            )
+        if done.returncode:
+            raise ReportError(reason(target, done.stdout + done.stderr, done.returncode))
         return read(target, self.chapters)
 
     def build(self, executed: dict[str, Executed]) -> list[str]:

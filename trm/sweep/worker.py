@@ -7,7 +7,6 @@ is cut off leaves a checkpoint, from which the next attempt continues.
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,9 +19,10 @@ from urllib.parse import urlsplit
 
 import torch
 
-from trm.run import ROOT, source_hash, to_json, write_atomically
+from trm.run import source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
-from trm.sweep.lease import HEARTBEAT, Lease, LeaseLost, kill_tree, read_mapping
+from trm.sweep.lease import HEARTBEAT, Lease, LeaseLost, kill_tree
+from trm.sweep.notebooks import own_kernel, papermill, reason
 
 KERNEL_ATTEMPTS = 3
 
@@ -123,13 +123,14 @@ def _attempts(job: Job, folder: Path, variables: dict[str, str], lease: Lease) -
         return "done", ""
     for _ in range(KERNEL_ATTEMPTS):
         (folder / "failed.json").unlink(missing_ok=True)
-        code, text = _papermill(job, folder, variables, lease)
+        with own_kernel() as kernel:
+            code, text = _papermill(job, folder, variables | kernel, lease)
         if (folder / "metrics.json").exists():
             return "done", ""
         if code == 0 and (folder / "metrics.partial.json").exists():
             return "paused", ""
         if code == 0 or "DeadKernelError" not in text:
-            return "failed", _reason(folder, text, code)
+            return "failed", reason(folder / "run.ipynb", text, code)
     return "failed", "the notebook's kernel was killed (out of memory?)"
 
 
@@ -138,8 +139,8 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
-    command = [sys.executable, "-m", "papermill", job.notebook, str(folder / "run.ipynb"), "--no-progress-bar",
-               "-f", str(folder / "parameters.yaml"), "--cwd", str(ROOT), "--start-timeout", "600"]  # fmt: skip
+    notebook = Path(job.notebook)
+    command = papermill(notebook, folder / "run.ipynb", folder / "parameters.yaml", notebook.parent.parent)
     environment = os.environ | variables
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it made training three times slower
     parent = os.getppid()
@@ -164,16 +165,6 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str], lease: Lease) 
     with open(folder / "log.txt", errors="replace") as log:
         log.seek(begin)
         return child.returncode, log.read()
-
-
-def _reason(folder: Path, text: str, code: int) -> str:
-    """The error in one line: from the failing cell of the notebook, else the last line that was printed."""
-    for cell in read_mapping(folder / "run.ipynb").get("cells", []):
-        for output in cell.get("outputs", []):
-            if output.get("output_type") == "error":
-                return f"{output['ename']}: {output['evalue']}".splitlines()[0]
-    lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if line.strip()]
-    return lines[-1] if lines else f"papermill ended with code {code} and wrote no metrics.json"
 
 
 def _die_with_parent() -> None:
