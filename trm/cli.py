@@ -35,7 +35,7 @@ def info(words: list[str]) -> int:
     import torch
 
     from trm.checkpoint import PRETRAINED
-    from trm.run import ROOT, commit
+    from trm.run import ROOT, SOURCES, commit
 
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in ("torch", "numpy", "pandas", "transformers", "accelerate", "dask", "papermill", "torch_xla"):
@@ -44,7 +44,7 @@ def info(words: list[str]) -> int:
     print(f"device: {', '.join(devices) or 'cpu'}; {torch.get_num_threads()} threads")
     print(f"repository: {ROOT} {commit()}".rstrip())
     print("models: " + ", ".join(sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir())))
-    print("puzzles: " + ", ".join(sorted(path.name for path in (ROOT / "trm" / "puzzles" / "packs").glob("*"))))
+    print("puzzles: " + ", ".join(sorted(path.name for path in (SOURCES / "trm" / "puzzles" / "packs").glob("*"))))
     return 0
 
 

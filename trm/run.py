@@ -16,7 +16,10 @@ from typing import Any
 from trm.errors import UserError
 from trm.params import Params
 
-ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
+SOURCES = Path(__file__).resolve().parent.parent  # the folder that holds this package
+# The repository: where this package lies; where it is installed without it, the working directory or one above it.
+CHAPTER = Path("book", "04_trm_train.ipynb")
+ROOT = next((path for path in (SOURCES, Path.cwd(), *Path.cwd().parents) if (path / CHAPTER).exists()), SOURCES)
 RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
     "arms", "table.csv", "curves.csv", "sentences.csv", "tensorboard", "wandb",
@@ -26,6 +29,18 @@ NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress"}  # parts
 
 class RunError(UserError):
     """A run folder that cannot be used as asked."""
+
+
+def checkout() -> Path:
+    """The repository, with chapters and sweeps.
+
+    Raises:
+        UserError: this package was installed without them.
+    """
+    if not (ROOT / CHAPTER).exists():
+        what = "sweeps and the report require a checkout of the repository, and trm was installed without one"
+        raise UserError(f"{what}: run this command in its folder, not in {Path.cwd()}")
+    return ROOT
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -51,7 +66,7 @@ def to_json(value: Any, **options) -> str:
 def import_closure(module: str, root: Path | None = None) -> dict[str, Path]:
     """The modules of this package that `module` imports, directly or not, itself included: name -> file. Read from the
     import statements; nothing is executed. `NOT_HASHED` are left out."""
-    root = ROOT if root is None else root
+    root = SOURCES if root is None else root
     found: dict[str, Path] = {}
     queue = [module]
     while queue:
@@ -79,10 +94,10 @@ def source_hash(module: str, root: Path | None = None) -> str:
 
 def commit() -> str:
     """The commit that is checked out, with "+" where files differ from it; "" outside a repository."""
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
+    if not (SOURCES / ".git").exists() or not shutil.which("git"):
         return ""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def run_id(params: Params, code: str) -> str:

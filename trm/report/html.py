@@ -30,7 +30,7 @@ from pydantic.fields import FieldInfo
 
 from trm.errors import UserError
 from trm.params import ALIASES, Params, read_yaml
-from trm.run import ROOT, to_json, write_atomically
+from trm.run import checkout, to_json, write_atomically
 from trm.sweep.chapters import schema_of
 from trm.sweep.notebooks import own_kernel, papermill, reason
 
@@ -179,7 +179,7 @@ def _code(value: Any) -> str:
 class Book:
     """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report."""
 
-    def __init__(self, root: Path = ROOT, outputs: Path | None = None):
+    def __init__(self, root: Path, outputs: Path | None = None):
         self.root, self.book = root, root / "book"
         self.outputs = (outputs or root / "outputs").resolve()
         self.pages, self.work = self.outputs / "report", self.outputs / ".report"
@@ -247,7 +247,7 @@ def _put(path: Path, text: str) -> None:
         write_atomically(path, text)
 
 
-def main(words: list[str] | None = None, root: Path = ROOT) -> int:
+def main(words: list[str] | None = None, root: Path | None = None) -> int:
     """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
     add, failed = parser.add_argument, False
@@ -256,7 +256,7 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
     add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
     args = parser.parse_args(words)
     try:
-        book = Book(root, args.outputs)
+        book = Book(root or checkout(), args.outputs)
         executed = newest(book.outputs, book.chapters)
         executed |= {one.chapter: one for one in (read(path, book.chapters) for path in args.notebooks)}
         for chapter in (name for name in book.chapters if args.execute and name not in executed):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from trm.run import ROOT
+from trm.run import checkout
 from trm.sweep.spec import Point, Sweep, SweepError
 from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 
@@ -29,7 +29,7 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
         if values["log_with"] != "none":  # so that a table exported from the tracker names cases
             values["wandb_run_name"] = values["wandb_run_name"] or f"{point.case}/{point.cell}".rstrip("/")
-        notebook = str(ROOT / "book" / f"{sweep.notebook}.ipynb")
+        notebook = str(checkout() / "book" / f"{sweep.notebook}.ipynb")
         job = Job(f"{sweep.name}/{point.name}", folder, notebook, values, about, sweep.code)
         jobs.setdefault(folder, job)
     return list(jobs.values())
