@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from trm.errors import UserError
+from trm.errors import UserError, show_user_errors_plainly
 
 USAGE = """usage: trm COMMAND ...
 
@@ -56,6 +56,7 @@ COMMANDS = {
 
 def main(words: list[str] | None = None) -> int:
     """Run a command; the exit code: that of the command, 1 for an error, 2 for wrong usage."""
+    show_user_errors_plainly()
     name, *rest = (sys.argv[1:] if words is None else words) or [""]
     if name in ("-h", "--help"):
         print(USAGE, end="")

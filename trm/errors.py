@@ -11,7 +11,10 @@ class UserError(ValueError):
 
 
 def show_user_errors_plainly() -> None:
-    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback."""
+    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback. Characters
+    that the terminal's encoding lacks are printed as escapes."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     before = sys.excepthook
 
     def hook(kind, error, traceback):

@@ -92,7 +92,9 @@ class TrmTrain(SudokuTraining):
 
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = SudokuTraining.NOT_IN_RUN_ID | {"xla_metrics_every", "prefetch"}
 
-    backend: Literal["auto", "cpu", "cuda", "xla"] = Field("auto", description="device; xla: TPUs, with torch_xla")
+    backend: Literal["auto", "cpu", "cuda", "mps", "xla"] = Field(
+        "auto", description="device; auto: CUDA where there is one; mps: an Apple GPU, in float32; xla: TPUs"
+    )
     prefetch: int = Field(0, ge=0, description="batches to prefetch in a thread; 0: none")
     xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of XLA metrics")
 
