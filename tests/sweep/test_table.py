@@ -77,6 +77,21 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
         own_tables(sweep, points)
 
 
+def test_status_and_results_name_the_scale_and_others_that_have_runs(sweep, capsys):
+    words = [str(sweep.path), "--outputs", str(sweep.outputs), "--scale"]
+    point = sweep.points("smoke")[0]
+    folder = sweep.outputs / "s" / sweep.folder_of(point).name
+    complete(folder, point.params, 0.5)
+    (folder / "point.json").write_text('{"scale": "smoke"}')
+    sweep.path.write_text(SWEEP + "  laptop: {}\n")
+    assert main(["status", *words, "laptop"]) == 0
+    said = capsys.readouterr().out
+    assert "s at scale laptop: 6 queued" in said and "runs at scale smoke too" in said
+    assert main(["status", *words, "smoke"]) == 0
+    assert "too" not in capsys.readouterr().out
+    assert main(["results", *words, "laptop"]) == 2 and "no complete runs at scale laptop" in capsys.readouterr().err
+
+
 def test_points_that_stand_in_a_table_are_skipped(sweep, tmp_path, capsys):
     points, path = sweep.points("smoke"), tmp_path / "made.csv"
     a0, a1, b0, b1, same0, same1 = points

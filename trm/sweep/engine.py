@@ -4,6 +4,7 @@ dask carries jobs to workers, gives those of a dead worker to another, and is al
 is read from the folders of the runs, so that a sweep that was killed goes on where it was.
 """
 
+import logging
 import tempfile
 import time
 from collections import Counter
@@ -41,6 +42,9 @@ def connected(jobs: int, address: str = "") -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # a scheduler that dies is an outcome of every run
     dask.config.set({
         "distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error",
         # a run uses its worker's thread for hours, and never answers meanwhile: that is not a fault

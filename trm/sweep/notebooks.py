@@ -12,8 +12,6 @@ from pathlib import Path
 
 from ipykernel.kernelspec import get_kernel_dict
 
-from trm.sweep.lease import read_mapping
-
 FULL = 2**20  # bytes left on a disk that is full
 
 
@@ -38,7 +36,11 @@ def reason(target: Path, text: str, code: int) -> str:
     """Why papermill failed, in one line: a full disk, the error of the failing cell, else the last line that was printed."""
     if "Errno 28" in text or shutil.disk_usage(target.parent).free < FULL:
         return f"the disk of {target.parent} is full; free some space and run the same command again"
-    for cell in read_mapping(target).get("cells", []):
+    try:
+        cells = json.loads(target.read_bytes())["cells"]
+    except (OSError, ValueError, KeyError):
+        cells = []
+    for cell in cells:
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
                 return f"{output['ename']}: {output['evalue']}".splitlines()[0]

@@ -273,9 +273,14 @@ def find(names: list[str], pattern: str = "", folder: Path | None = None) -> lis
         for sweep, cases in hits.items():
             chosen[sweep] += cases
     if pattern:
-        for sweep in sweeps.values():
-            hits = [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
-            chosen[sweep.name] += hits
+        hits = {
+            name: [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
+            for name, sweep in sweeps.items()
+        }
+        if not any(hits.values()):
+            raise SweepError(f"--pattern: no configuration begins with {pattern!r} or matches it; `list` shows sweeps")
+        for name, cases in hits.items():
+            chosen[name] += cases
     if not any(chosen.values()):
         raise SweepError("nothing to run: name a sweep, a group or a configuration; `list` shows them")
     return [(sweeps[name], list(dict.fromkeys(cases))) for name, cases in chosen.items() if cases]
