@@ -83,7 +83,7 @@ def test_status_and_results_name_the_scale_and_others_that_have_runs(sweep, caps
     folder = sweep.outputs / "s" / sweep.folder_of(point).name
     complete(folder, point.params, 0.5)
     (folder / "point.json").write_text('{"scale": "smoke"}')
-    sweep.path.write_text(SWEEP + "  laptop: {}\n")
+    sweep.path.write_text(SWEEP.replace("scales: {", "scales: {laptop: {}, "))
     assert main(["status", *words, "laptop"]) == 0
     said = capsys.readouterr().out
     assert "s at scale laptop: 6 queued" in said and "runs at scale smoke too" in said

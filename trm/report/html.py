@@ -9,6 +9,7 @@ outputs/.report, where a file is written only if it makes another page, so that 
 import argparse
 import contextlib
 import hashlib
+import html
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
 from trm.errors import UserError
+from trm.escape import in_markdown
 from trm.params import ALIASES, Params, read_yaml
 from trm.run import checkout, to_json, write_atomically
 from trm.sweep.chapters import schema_of
@@ -145,11 +147,11 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     papermill = executed.notebook.metadata.get("papermill", {})
     facts = "Executed"
     if papermill.get("start_time"):
-        facts += f" {papermill['start_time'][:16].replace('T', ' ')} UTC"
+        facts += f" {html.escape(papermill['start_time'][:16]).replace('T', ' ')} UTC"
     if papermill.get("duration"):
         facts += f" in {round(papermill['duration'])} s"
     for name, value in (("run", executed.run_id), ("code", executed.about.get("code"))):
-        facts += f" · {name} `{value}`" if value else ""
+        facts += f" · {name} {in_markdown(value)}" if value else ""
     then, now = (
         [cell.source for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
         for notebook in (executed.notebook, source)
@@ -161,19 +163,13 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     for name, value in executed.params.items():
         field = schema.model_fields.get(name, FieldInfo(default="", description="not a parameter any more"))
         if name not in Params.NOT_IN_RUN_ID and value != field.default:
-            rows.append((f"`{name}`", _code(value), _code(field.default), field.description or ""))
+            rows.append((in_markdown(name), in_markdown(value), in_markdown(field.default), field.description or ""))
     differ = "All parameters are the defaults."
     if len(rows) > 2:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         title = f"{len(rows) - 2} of {len(schema.model_fields)} parameters differ from the defaults"
         differ = f"<details open><summary>{title}</summary>\n\n{table}\n\n</details>"
     return "\n\n".join(['<div class="run">', facts + ".", differ, "</div>"])
-
-
-def _code(value: Any) -> str:
-    """A value as code in a cell of a Markdown table."""
-    text = str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ")
-    return f"`{text or ' '}`"
 
 
 class Book:
