@@ -11,7 +11,9 @@ import pytest
 
 from tests.conftest import ROOT
 from trm.escape import in_figure, in_html, in_markdown
+from trm.params import ParameterError
 from trm.parsing.figures import draw_arcs
+from trm.puzzles.params import Halting
 from trm.report.claims import ClaimTable
 from trm.scaling import figures as scaling_figures
 
@@ -175,3 +177,10 @@ def test_text_of_data_stays_text_in_tables():
     }
     html = ClaimTable(pd.DataFrame([row | {"verdict": "supported"}]), "PoT")._repr_html_()
     assert "<script" not in html and "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize("label", [HOSTILE, "a/b", "../x"])
+def test_a_label_is_a_name(label):  # of files, in Markdown and in figures
+    assert Halting.create({"label": "17-clue 1.5+"}).label
+    with pytest.raises(ParameterError, match="parameter 'label'"):
+        Halting.create({"label": label})

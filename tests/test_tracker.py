@@ -3,6 +3,7 @@
 import accelerate.tracking
 import matplotlib.pyplot as plt
 import pytest
+from accelerate.state import AcceleratorState, PartialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trm.arms import train_arm
@@ -14,6 +15,7 @@ from trm.run import Run
 def sent(monkeypatch):
     """What W&B's stand-in was sent, in order."""
     calls = []
+    AcceleratorState._reset_state(reset_partial_state=True)
 
     class Wandb:
         requires_logging_directory = False
@@ -21,6 +23,7 @@ def sent(monkeypatch):
 
         def __init__(self, project, name, dir):
             self.name = name
+            assert PartialState._shared_state, "accelerate's trackers refuse to start without it"
 
         def __getattr__(self, what):
             return lambda *given, **named: calls.append((self.name, what, *given, named))

@@ -41,6 +41,7 @@ def info(words: list[str]) -> int:
     for name in ("torch", "numpy", "pandas", "transformers", "accelerate", "dask", "papermill", "torch_xla"):
         print(f"{name} {version(name) if find_spec(name) else 'is not installed'}")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices += ["an Apple GPU, with backend mps"] * torch.backends.mps.is_available()
     print(f"device: {', '.join(devices) or 'cpu'}; {torch.get_num_threads()} threads")
     print(f"repository: {ROOT} {commit()}".rstrip())
     print("models: " + ", ".join(sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir())))

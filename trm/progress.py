@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from matplotlib import pyplot as plt
 
@@ -27,6 +28,7 @@ class Tracker:
         self.run, self.step, self.sink = run, 0, None
         params = run.params
         if params.log_with != "none" and run.main:
+            PartialState(cpu=getattr(params, "device", "cpu") == "cpu")  # accelerate's trackers ask for it
             kind = LOGGER_TYPE_TO_CLASS[params.log_with]
             place = [str(run.path("tensorboard"))] if kind.requires_logging_directory else []
             wandb = {"name": params.wandb_run_name or run.id, "dir": str(run.dir)}

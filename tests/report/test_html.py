@@ -149,6 +149,14 @@ def test_nothing_is_loaded_from_elsewhere(built):
             assert (built / address.partition("?")[0].partition("#")[0]).exists(), address
 
 
+def test_text_of_data_stays_text(repository):
+    hostile = "<script>alert(1)</script>|`x` $y$"
+    executed(repository / "outputs" / "04.ipynb", repository, TRAIN, printed=hostile, hidden_size=hostile)
+    assert report.main([], repository) == 0
+    html = body((repository / "outputs" / "report" / f"{TRAIN}.html").read_text())
+    assert "<script>alert" not in html and html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
+
+
 def test_the_newest_complete_notebook_is_taken(repository):
     outputs = repository / "outputs"
     executed(outputs / "b.ipynb", repository, TRAIN, printed="newer")

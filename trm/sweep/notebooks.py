@@ -17,7 +17,10 @@ FULL = 2**20  # bytes left on a disk that is full
 
 def papermill(notebook: Path, target: Path, parameters: Path, cwd: Path) -> list[str]:
     """The command that executes `notebook` as `target`."""
-    return [sys.executable, "-m", "papermill", str(notebook), str(target), "--no-progress-bar", "-f", str(parameters),
+    paths = [
+        str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, target)
+    ]  # papermill fills in braces
+    return [sys.executable, "-m", "papermill", *paths, "--no-progress-bar", "-f", str(parameters),
             "--cwd", str(cwd), "--start-timeout", "600"]  # fmt: skip
 
 
