@@ -131,11 +131,11 @@ def test_what_linux_alone_has_is_used_behind_a_question_for_the_platform():
         assert not LINUX_ALONE.search(source) or ASKED.search(source), path
 
 
-def test_characters_that_a_terminal_lacks_are_printed_as_escapes(tmp_path):
-    code = "from trm.errors import show_user_errors_plainly as plainly; plainly(); print('ä → ±')"
+def test_characters_that_a_terminal_lacks_stop_nothing():
+    code = "from trm.errors import print_in_any_encoding; print_in_any_encoding(); print('ä → ±')"
     env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == r"\xe4 \u2192 \xb1", done.stderr
+    assert done.stdout.strip() == "? ? ?", done.stderr
 
 
 @pytest.mark.slow

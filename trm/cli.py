@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from trm.errors import UserError, show_user_errors_plainly
+from trm.errors import UserError, print_in_any_encoding
 
 USAGE = """usage: trm COMMAND ...
 
@@ -57,7 +57,7 @@ COMMANDS = {
 
 def main(words: list[str] | None = None) -> int:
     """Run a command; the exit code: that of the command, 1 for an error, 2 for wrong usage."""
-    show_user_errors_plainly()
+    print_in_any_encoding()
     name, *rest = (sys.argv[1:] if words is None else words) or [""]
     if name in ("-h", "--help"):
         print(USAGE, end="")

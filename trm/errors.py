@@ -1,5 +1,6 @@
 """Errors for people: one clear message, no traceback, in a notebook, under papermill and in a script alike."""
 
+import contextlib
 import sys
 
 
@@ -10,11 +11,16 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+def print_in_any_encoding() -> None:
+    """From now on print what the terminal's encoding lacks, such as ± in ASCII, as "?"."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # one that is replaced may have no encoding
+            stream.reconfigure(errors="replace")
+
+
 def show_user_errors_plainly() -> None:
-    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback. Characters
-    that the terminal's encoding lacks are printed as escapes."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """In a script, print a `UserError` as its message alone and exit with 1; any other error keeps its traceback."""
+    print_in_any_encoding()
     before = sys.excepthook
 
     def hook(kind, error, traceback):
