@@ -37,6 +37,7 @@ resamples = 400  # resamples per bootstrap
 seed = 0  # one seed for everything random
 
 # %%
+from trm.escape import in_html
 from trm.run import ROOT, Run
 from trm.scaling.params import ScalingLaws
 
@@ -84,7 +85,7 @@ run.save_figure(figure, "axes")
 axes = experiments.axis_table(runs)
 formats = {"best accuracy": "{:.1%}", "worst accuracy": "{:.1%}", "difference": "{:.1f}", "deviation over seeds": "{:.1f}",
            "explained": "{:.0%}", "p": "{:.2g}"}  # fmt: skip
-axes.style.format(formats, na_rep="")
+in_html(axes).style.format(formats, na_rep="")
 
 # %% [markdown]
 # In the committed tables every axis but one is significant: width, L_cycles, training puzzles, variants of each puzzle,
@@ -133,7 +134,7 @@ if {"exp01", "exp05"} <= set(axis_of):
     y = experiments.error_odds(both[experiments.ACCURACY], both[experiments.ITEMS])
     rows["N and D"] = study(x, y, params.coverage, params.resamples, params.seed)[1]
 table = pd.DataFrame(rows).T.drop(columns=["a", "A", "B"], errors="ignore").fillna("")
-table.style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+in_html(table).style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
 
 # %% [markdown]
 # No power law holds in the committed tables.
@@ -169,7 +170,7 @@ run.save_figure(figure, "pareto")
 
 # %%
 share_on_front = {label: share[table["on_front"]] for label, (table, share) in fronts.items()}
-pd.DataFrame(share_on_front).style.format("{:.0%}", na_rep="")
+in_html(pd.DataFrame(share_on_front)).style.format("{:.0%}", na_rep="")
 
 # %% [markdown]
 # The table gives the share of resamples of each member. In the committed tables, beside the cheapest, two are on both fronts
@@ -191,7 +192,7 @@ compared = {
 }
 table = pd.concat(compared, names=["experiment", "case"]) if compared else pd.DataFrame()
 signed = {name: "{:+.1f}" for name in ("effect", "low", "high")}
-table.style.format(
+in_html(table).style.format(
     signed | {"mean": "{:.1f}", "std": "{:.1f}", "mde": "{:.1f}", "p": "{:.2g}", "FLOPs": "{:.2f}"}, na_rep=""
 )
 

@@ -1,5 +1,6 @@
 """Shared by all tests."""
 
+import json
 import os
 from pathlib import Path
 
@@ -33,3 +34,14 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set TRM_DATA_DIR to a folder that holds sudoku/")
     return Path(folder)
+
+
+@pytest.fixture
+def broken_kernel(tmp_path_factory, monkeypatch) -> None:
+    """A user's kernelspec "python3" that points at a Python which is gone."""
+    spec = tmp_path_factory.mktemp("jupyter") / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = ["/gone/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(spec.parents[2]))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")

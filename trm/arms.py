@@ -78,6 +78,7 @@ def train_arm(
         trainer = make_trainer(params, own)
         metrics = trainer.fit()
         if trainer.paused:
+            own.tracker.close()
             return None
         metrics |= after(trainer)
         trainer.accelerator.wait_for_everyone()  # for the first process to have written

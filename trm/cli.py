@@ -35,16 +35,17 @@ def info(words: list[str]) -> int:
     import torch
 
     from trm.checkpoint import PRETRAINED
-    from trm.run import ROOT, commit
+    from trm.run import ROOT, SOURCES, commit
 
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in ("torch", "numpy", "pandas", "transformers", "accelerate", "dask", "papermill", "torch_xla"):
         print(f"{name} {version(name) if find_spec(name) else 'is not installed'}")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices += ["an Apple GPU, with backend mps"] * torch.backends.mps.is_available()
     print(f"device: {', '.join(devices) or 'cpu'}; {torch.get_num_threads()} threads")
     print(f"repository: {ROOT} {commit()}".rstrip())
     print("models: " + ", ".join(sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir())))
-    print("puzzles: " + ", ".join(sorted(path.name for path in (ROOT / "trm" / "puzzles" / "packs").glob("*"))))
+    print("puzzles: " + ", ".join(sorted(path.name for path in (SOURCES / "trm" / "puzzles" / "packs").glob("*"))))
     return 0
 
 

@@ -375,7 +375,9 @@ class Training(Params):
     grad_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0: no averaging")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="float16 on CUDA only")
-    backend: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto: CUDA where there is one")
+    backend: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="device; auto: CUDA where there is one; mps: an Apple GPU, in float32"
+    )
     compile: bool = Field(False, description="torch.compile of the network")
     eval_interval: int = Field(100, ge=1, description="steps between evaluations on the validation part")
     log_interval: int = Field(20, ge=1, description="steps between records of history.jsonl")
@@ -384,7 +386,9 @@ class Training(Params):
 
     @property
     def device(self) -> str:
-        """Where `backend` computes: "cuda" or "cpu"; "cpu" for xla too, whose devices accelerate does not see."""
+        """Where `backend` computes: "cuda", "mps" or "cpu"; "cpu" for xla too, whose devices accelerate does not see."""
+        if self.backend == "mps":
+            return "mps"
         return "cuda" if self.backend not in ("cpu", "xla") and torch.cuda.is_available() else "cpu"
 
     @model_validator(mode="after")
@@ -392,6 +396,11 @@ class Training(Params):
         cuda = torch.cuda.is_available()
         if self.backend == "cuda" and not cuda:
             raise MissingHardware("parameter 'backend' = 'cuda': this torch sees no CUDA device; use 'auto' or 'cpu'")
+        if self.backend == "mps":
+            if not torch.backends.mps.is_available():
+                raise MissingHardware("parameter 'backend' = 'mps': this torch sees no Apple GPU; use 'auto' or 'cpu'")
+            if self.precision != "float32" or self.compile:
+                raise ValueError("parameter 'backend' = 'mps' requires precision 'float32' and compile False")
         if self.precision == "float16" and (self.backend in ("cpu", "xla") or not cuda):
             raise MissingHardware(
                 "parameter 'precision' = 'float16' requires CUDA; elsewhere use 'float32' or 'bfloat16'"

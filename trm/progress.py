@@ -1,14 +1,14 @@
-"""Where the numbers of a training go: history.jsonl always, a tracker of accelerate when asked, and what a reader sees."""
+"""Where the numbers of a run go besides its folder: a tracker of accelerate when asked, and what a reader sees."""
 
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate.state import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from matplotlib import pyplot as plt
 
-from trm.params import Params
 from trm.run import Run
 
 # What a line of progress shows beside the loss, where it was evaluated.
@@ -22,31 +22,47 @@ SHOWN = {
 
 
 class Tracker:
-    """Sends every record to history.jsonl and to the trackers of `accelerator`."""
+    """The tracker of accelerate that `log_with` names, of one run: its records, and at the end its metrics and figures."""
 
-    def __init__(self, run: Run, accelerator: Accelerator, params: Params):
-        self.run, self.accelerator = run, accelerator
+    def __init__(self, run: Run):
+        self.run, self.step, self.sink = run, 0, None
+        params = run.params
         if params.log_with != "none" and run.main:
-            name = params.wandb_run_name or run.id
-            options = {"wandb": {"name": name, "dir": str(run.dir)}} if params.log_with == "wandb" else {}
-            accelerator.init_trackers(params.wandb_project, config=params.model_dump(), init_kwargs=options)
+            PartialState(cpu=getattr(params, "device", "cpu") == "cpu")  # accelerate's trackers ask for it
+            kind = LOGGER_TYPE_TO_CLASS[params.log_with]
+            place = [str(run.path("tensorboard"))] if kind.requires_logging_directory else []
+            wandb = {"name": params.wandb_run_name or run.id, "dir": str(run.dir)}
+            self.sink = kind(params.wandb_project, *place, **(wandb if params.log_with == "wandb" else {}))
+            self.sink.start()
+            about = {"chapter": run.chapter, "run_id": run.id, "code": run.code}
+            self.sink.store_init_configuration(about | params.model_dump())
 
     def log(self, record: dict[str, Any]) -> None:
-        """Keep one record; `step` counts optimizer steps, all other values are numbers under slash-names."""
-        self.run.log(record)
-        values = {name: value for name, value in record.items() if name != "step"}
-        self.accelerator.log(values, step=record["step"])
+        """Send one record; `step` counts optimizer steps, all other values are numbers under slash-names."""
+        self.step = record["step"]
+        if self.sink:
+            self.sink.log({name: value for name, value in record.items() if name != "step"}, step=self.step)
 
-    def keep_model(self, folder: Path) -> None:
-        """Send a saved model to W&B as an artifact, where that is a tracker; others keep numbers alone."""
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "wandb" and self.run.main:
-                tracker.tracker.log_artifact(str(folder), name=f"{self.run.chapter}-{self.run.id}", type="model")
+    def finish(self, metrics: dict[str, Any], complete: bool) -> None:
+        """Send the metrics and figures of a run, to W&B its best model as an artifact too, and close the tracker."""
+        if not self.sink:
+            return
+        self.log({"step": self.step, **metrics})
+        if hasattr(self.sink, "log_images"):
+            layout = {"dataformats": "NHWC"} if self.run.params.log_with == "tensorboard" else {}
+            for path in sorted(self.run.dir.glob("figures/*.png")):
+                image = plt.imread(path)[None, ..., :3]  # (1, H, W, 3)
+                self.sink.log_images({f"figures/{path.stem}": image}, step=self.step, **layout)
+        if complete and self.run.params.log_with == "wandb" and (self.run.dir / "best").is_dir():
+            name = f"{self.run.chapter}-{self.run.id}"
+            self.sink.tracker.log_artifact(str(self.run.dir / "best"), name=name, type="model")
+        self.close()
 
     def close(self) -> None:
-        """Flush the trackers (accelerate's own `end_training` would also end the processes' group)."""
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
+        """Close the tracker; what comes later is not sent."""
+        if self.sink:
+            self.sink.finish()
+        self.sink = None
 
 
 class Progress:
@@ -75,8 +91,6 @@ class Progress:
                 self.line = self._show(self.line, {"text/plain": self._text()}, raw=True)
             if self.draw and evaluated and now - self.drawn >= self.figure_every:
                 self.drawn = now
-                from matplotlib import pyplot as plt
-
                 figure = self.draw(self.history)
                 self.figure = self._show(self.figure, figure)
                 plt.close(figure)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,10 +21,13 @@ from trm.errors import Interrupted, UserError
 from trm.params import Params
 from trm.text_files import read_json
 
-ROOT = Path(__file__).resolve().parent.parent  # the repository, wherever the working directory is
+SOURCES = Path(__file__).resolve().parent.parent  # the folder that holds this package
+# The repository: where this package lies; where it is installed without it, the working directory or one above it.
+CHAPTER = Path("book", "04_trm_train.ipynb")
+ROOT = next((path for path in (SOURCES, Path.cwd(), *Path.cwd().parents) if (path / CHAPTER).exists()), SOURCES)
 RUN_FILES = (
     "params.json", "history.jsonl", "metrics.json", "metrics.partial.json", "checkpoints", "best", "model", "figures",
-    "arms", "table.csv", "curves.csv", "sentences.csv",
+    "arms", "table.csv", "curves.csv", "sentences.csv", "tensorboard", "wandb",
 )  # fmt: skip
 # Parts of module names that change no result.
 NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress", "lock", "interrupt", "threads"}
@@ -31,6 +35,18 @@ NOT_HASHED = {"figures", "plots", "cli", "sweep", "report", "progress", "lock", 
 
 class RunError(UserError):
     """A run folder that cannot be used as asked."""
+
+
+def checkout() -> Path:
+    """The repository, with chapters and sweeps.
+
+    Raises:
+        UserError: this package was installed without them.
+    """
+    if not (ROOT / CHAPTER).exists():
+        what = "sweeps and the report require a checkout of the repository, and trm was installed without one"
+        raise UserError(f"{what}: run this command in its folder, not in {Path.cwd()}")
+    return ROOT
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -60,7 +76,7 @@ def to_json(value: Any, **options) -> str:
 def import_closure(module: str, root: Path | None = None) -> dict[str, Path]:
     """The modules of this package that `module` imports, directly or not, itself included: name -> file. Read from the
     import statements; nothing is executed. `NOT_HASHED` are left out."""
-    root = ROOT if root is None else root
+    root = SOURCES if root is None else root
     found: dict[str, Path] = {}
     queue = [module]
     while queue:
@@ -88,10 +104,10 @@ def source_hash(module: str, root: Path | None = None) -> str:
 
 def commit() -> str:
     """The commit that is checked out, with "+" where files differ from it; "" outside a repository."""
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
+    if not (SOURCES / ".git").exists() or not shutil.which("git"):
         return ""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def run_id(params: Params, code: str) -> str:
@@ -193,11 +209,19 @@ class Run:
         return path
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one record to history.jsonl."""
+        """Append one record to history.jsonl, and send it to the tracker."""
         path = self.dir / "history.jsonl"
         if self.main:
             with self._writing(path), open(path, "a", encoding="utf-8") as file:
                 file.write(to_json(record) + "\n")
+            self.tracker.log(record)
+
+    @cached_property
+    def tracker(self) -> Any:
+        """Where `log_with` sends the run; begun when it is first used."""
+        from trm.progress import Tracker
+
+        return Tracker(self)
 
     def history(self) -> list[dict[str, Any]]:
         """The records of history.jsonl."""
@@ -250,6 +274,7 @@ class Run:
             for folder in {self.dir, top := lock.held_above(self.dir) or self.dir}:
                 with self._writing(folder):
                     write_atomically(folder / "metrics.partial.json", to_json({"train/steps": step}))
+            self.tracker.close()
             lock.release(top)
         raise Interrupted(
             f"interrupted at step {step} of {max_steps}\ncheckpoint: {self.dir / 'checkpoints' / f'step_{step:08d}'}\n"
@@ -257,7 +282,8 @@ class Run:
         )
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
-        """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json."""
+        """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json. The tracker gets the metrics
+        and all figures, and is closed."""
         if not self.main:
             return
         path = self.path("metrics.json" if complete else "metrics.partial.json")
@@ -265,6 +291,7 @@ class Run:
             write_atomically(path, to_json(metrics, indent=2))
             if complete:
                 (self.dir / "metrics.partial.json").unlink(missing_ok=True)
+        self.tracker.finish(metrics, complete)
         lock.release(self.dir)
         if complete and not quiet:
             print(f"complete: {self.dir / 'metrics.json'}")

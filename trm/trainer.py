@@ -27,7 +27,6 @@ from trm.halting import HaltingMonitor
 from trm.interrupt import Interrupts
 from trm.optim import EMA, learning_rate, make_optimizer
 from trm.params import RecursiveTraining, Training
-from trm.progress import Tracker
 from trm.run import Run
 from trm.threads import Threads
 
@@ -40,12 +39,11 @@ class TrainingError(UserError):
     """A training that cannot go on."""
 
 
-def make_accelerator(params: Training, run: Run, **options) -> Accelerator:
-    """The accelerator for `backend` and `log_with`; `options` are accelerate's own."""
+def make_accelerator(params: Training, **options) -> Accelerator:
+    """The accelerator for `backend`; `options` are accelerate's own."""
     _note_a_missing_process()
     AcceleratorState._reset_state()  # one process may train several models in turn
-    log_with = None if params.log_with == "none" else params.log_with
-    return Accelerator(cpu=params.device == "cpu", log_with=log_with, project_dir=str(run.dir), **options)
+    return Accelerator(cpu=params.device == "cpu", **options)
 
 
 @cache
@@ -112,7 +110,6 @@ class Trainer:
         self.warned: set[str] = set()
         cap = getattr(params, "halt_max_steps", 0)  # supervision steps; 0: the model does not halt
         self.halting_monitor = HaltingMonitor(cap, patience=params.max_steps // 4)
-        self.tracker = Tracker(run, self.accelerator, params)
         if self.accelerator.num_processes > 1:
             set_seed(params.seed, device_specific=True)  # each process drops out other units
 
@@ -123,7 +120,7 @@ class Trainer:
 
     def _make_accelerator(self) -> Accelerator:
         mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[self.params.precision]
-        return make_accelerator(self.params, self.run, mixed_precision=mixed)
+        return make_accelerator(self.params, mixed_precision=mixed)
 
     def _compile(self) -> None:
         shapes_change = not hasattr(self.plain_model, "net")
@@ -174,12 +171,8 @@ class Trainer:
                     self.seconds = before + time.perf_counter() - started
         finally:
             self.parts.close()
-        if asked:
-            self.tracker.close()
+        if asked or interrupts.asked and self.accelerator.num_processes == 1:
             self.run.interrupted(self.step, p.max_steps)
-        if self.best and not self.paused:
-            self.tracker.keep_model(self.run.dir / "best")
-        self.tracker.close()
         return {
             "train/steps": self.step,
             "train/seconds": self.seconds,
@@ -330,7 +323,7 @@ class Trainer:
 
     def _keep(self, record: dict[str, Any]) -> None:
         if self.run.main:
-            self.tracker.log(record)
+            self.run.log(record)
             self.show(record)
 
     def _agree(self, wishes: tuple[bool, ...], logged: bool) -> tuple[bool, ...]:

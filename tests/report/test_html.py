@@ -149,6 +149,14 @@ def test_nothing_is_loaded_from_elsewhere(built):
             assert (built / address.partition("?")[0].partition("#")[0]).exists(), address
 
 
+def test_text_of_data_stays_text(repository):
+    hostile = "<script>alert(1)</script>|`x` $y$"
+    executed(repository / "outputs" / "04.ipynb", repository, TRAIN, printed=hostile, hidden_size=hostile)
+    assert report.main([], repository) == 0
+    html = body((repository / "outputs" / "report" / f"{TRAIN}.html").read_text())
+    assert "<script>alert" not in html and html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
+
+
 def test_the_newest_complete_notebook_is_taken(repository):
     outputs = repository / "outputs"
     executed(outputs / "b.ipynb", repository, TRAIN, printed="newer")
@@ -233,7 +241,7 @@ def test_a_faulty_formula_is_told(repository, capsys):
     assert r"no MathML for \nonsense" in capsys.readouterr().err
 
 
-def test_chapters_that_lack_a_run_are_executed(repository, capsys):
+def test_chapters_that_lack_a_run_are_executed(repository, capsys, broken_kernel):
     (repository / "params").mkdir()
     (repository / "params" / "10_smoke.yaml").write_text("hidden_size: 7\n", encoding="utf-8")
     done = '\n# %%\nprint(f"complete: {output_dir}/metrics.json")\n'

@@ -173,6 +173,26 @@ def test_a_real_scheduler_with_two_workers_one_of_which_is_killed(tmp_path):
             helper.kill()
 
 
+@pytest.mark.skipif(not shutil.which("dask", path=Path(sys.executable).parent), reason="no dask command")
+def test_a_scheduler_that_dies_is_told_in_one_line_per_run(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dask = [str(Path(sys.executable).parent / "dask"), "scheduler", "--port", str(port), "--no-dashboard"]
+    scheduler = subprocess.Popen(dask, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        words = command(tmp_path, written(tmp_path, SHORT), "--scheduler", f"tcp://127.0.0.1:{port}")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(words, cwd=ROOT, **pipes)
+        while "no workers yet" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(1)
+    finally:
+        scheduler.kill()
+    said, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3 and not errors and "the scheduler went away" in said
+
+
 def test_a_sample_of_the_suites_runs_at_smoke_scale(tmp_path):
     """The whole of both: trm sweep run scaling_research tpu_quickstart --scale smoke --jobs 2."""
     words = ["contrib07", "e2_3_attention", "--scale", "smoke", "--outputs", str(tmp_path)]

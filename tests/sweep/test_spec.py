@@ -43,13 +43,16 @@ def test_points_by_hand(tmp_path):
 
 def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
     written(tmp_path, GOOD)
+    for names in ([], ["s"]):
+        with pytest.raises(SweepError, match="--pattern: no configuration begins with 'zz'"):
+            find(names, "zz", tmp_path)
     for names, pattern, cases in ((["s"], "", "abc"), (["ab"], "", "ab"), (["c", "a"], "", "ca"), ([], "b", "b")):
         [(sweep, found)] = find(names, pattern, tmp_path)
         assert sweep.name == "s" and found == list(cases)
     with pytest.raises(SweepError, match="no sweep, group or configuration 'd'"):
         find(["d"], "", tmp_path)
     with pytest.raises(SweepError, match="nothing to run"):
-        find([], "zzz", tmp_path)
+        find([], "", tmp_path)
     [(outside, _)] = find([str(written(tmp_path, GOOD, "mine.yaml"))], "", tmp_path / "none")
     assert outside.name == "mine"
 
@@ -179,7 +182,7 @@ def test_list_status_results_and_dry_run_before_anything_was_run(tmp_path, capsy
     suites = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert suites["tpu_quickstart"]["configurations"] == 19 and suites["tpu_quickstart"]["groups"]["tn_sweep"] == 5
     words = ["example", "--scale", "smoke", "--outputs", str(tmp_path)]
-    assert main(["status", *words]) == 0 and capsys.readouterr().out == "example: 4 queued\n"
+    assert main(["status", *words]) == 0 and capsys.readouterr().out == "example at scale smoke: 4 queued\n"
     assert main(["status", *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["points"], found["queued"], found["done"], found["sweeps"]["example"]["queued"]) == (4, 4, 0, 4)

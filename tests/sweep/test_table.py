@@ -1,12 +1,18 @@
 """Tables of a sweep: runs by their parameters, states, and tables from elsewhere."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.run import write_atomically
+from trm.scaling import experiments
 from trm.sweep import worker
 from trm.sweep.cli import main
 from trm.sweep.engine import jobs_of
@@ -73,6 +79,21 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
         own_tables(sweep, points)
 
 
+def test_status_and_results_name_the_scale_and_others_that_have_runs(sweep, capsys):
+    words = [str(sweep.path), "--outputs", str(sweep.outputs), "--scale"]
+    point = sweep.points("smoke")[0]
+    folder = sweep.outputs / "s" / sweep.folder_of(point).name
+    complete(folder, point.params, 0.5)
+    (folder / "point.json").write_text('{"scale": "smoke"}')
+    sweep.path.write_text(SWEEP.replace("scales: {", "scales: {laptop: {}, "))
+    assert main(["status", *words, "laptop"]) == 0
+    said = capsys.readouterr().out
+    assert "s at scale laptop: 6 queued" in said and "runs at scale smoke too" in said
+    assert main(["status", *words, "smoke"]) == 0
+    assert "too" not in capsys.readouterr().out
+    assert main(["results", *words, "laptop"]) == 2 and "no complete runs at scale laptop" in capsys.readouterr().err
+
+
 def test_points_that_stand_in_a_table_are_skipped(sweep, tmp_path, capsys):
     points, path = sweep.points("smoke"), tmp_path / "made.csv"
     a0, a1, b0, b1, same0, same1 = points
@@ -116,17 +137,72 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "done", "error": ""}
 
 
-def test_a_table_from_wandb(tmp_path, capsys):
+# As W&B exports it: everything quoted, the newest run first; its own columns, then config, then the summary.
+EXPORT = """\
+"Name","State","Notes","User","Tags","Created","Runtime","Sweep","H_cycles","chapter","code","compile","log_with","lr",\
+"output_dir","run_id","seed","wandb_run_name","_runtime","_step","_timestamp","_wandb.runtime","figures/learning_curves.width",\
+"flops/answer","flops/training","model/parameters","test/exact_accuracy","test/puzzles","train/puzzles","train/total_loss"
+{rows}"""
+ROW = (
+    '"{name}","{state}","-","someone","","2026-11-28T11:02:31.000Z","{i}","","{H}","04_trm_train","c0","false","wandb","0.004",'
+    '"/runs/{i}","{id}","{seed}","{name}","38.4{i}","1000","1796000000.{i}","38","640",'
+    '"2e6","{H}e9","23169","{accuracy}","1000","5000","0.4"'
+)
+
+
+@pytest.fixture
+def export(tmp_path):
+    """exp03a and exp03b (one and two H-cycles) with seeds 0 and 1; exp03b/0 was paused before; a run that crashed."""
+    rows = [ROW.format(name=f"exp03{case}", H=H, seed=seed, state="finished", id=f"{case}{seed}", i=f"{H}{seed}",
+                       accuracy=0.4 + H / 10 + seed / 100) for case, H in (("a", 1), ("b", 2)) for seed in (0, 1)]  # fmt: skip
+    rows.append(ROW.format(name="exp03b", H=2, seed=0, state="finished", id="b0", i=30, accuracy=0.1))
+    rows.append(ROW.format(name="exp03a", H=1, seed=2, state="crashed", id="a2", i=31, accuracy=""))
+    (tmp_path / "export.csv").write_text(EXPORT.format(rows="\n".join(rows)), encoding="utf-8")
+    return tmp_path / "export.csv"
+
+
+def test_a_table_from_wandb_feeds_chapter_10(export, tmp_path, capsys):
+    table = tmp_path / "runs.csv"
+    assert main(["results", "--import", str(export), "--csv", str(table)]) == 0
+    assert "exp03a" in capsys.readouterr().out
+    runs = experiments.read_runs([table])
+    assert runs["test/exact_accuracy"].tolist() == pytest.approx([0.5, 0.51, 0.6, 0.61])
+    assert runs["case"].tolist() == ["exp03a"] * 2 + ["exp03b"] * 2 and not {"Runtime", "output_dir"} & set(runs)
+    again = pd.concat([runs, runs.assign(case="baseline")])  # equal parameters: one configuration
+    assert len(experiments.configurations(again)) == 4
+    assert list(experiments.axis_table(runs).index) == ["exp03"]
+
+
+@pytest.mark.slow
+def test_chapter_10_reads_a_table_from_wandb(export, tmp_path):
+    table = tmp_path / "runs.csv"
+    assert main(["results", "--import", str(export), "--csv", str(table)]) == 0
+    script = [sys.executable, str(ROOT / "book" / "10_scaling_laws.py"), "-p", "results", str(table)]
+    script += ["-p", "resamples", "10", "-p", "output_dir", str(tmp_path / "run")]
+    done = subprocess.run(script, env=os.environ | {"MPLBACKEND": "agg"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_table_from_wandb_by_its_names(tmp_path):
     path = tmp_path / "export.csv"
-    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\n", encoding="utf-8")
+    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\nexp01a/lr=1,finished,0.6\n", encoding="utf-8")
     table = import_wandb(path)
-    assert table.loc[0, ["case", "seed", "test/exact_accuracy"]].tolist() == ["exp01a", 0, 0.5]
-    assert main(["results", "example", "--scale", "smoke", "--outputs", str(tmp_path), "--import", str(path)]) == 0
-    assert "exp01a" in capsys.readouterr().out
+    assert table[["case", "cell", "seed"]].values.tolist() == [["exp01a", "", 0], ["exp01a", "lr=1", 0]]
     for text in ("a,b\n1,2\n", "Name,case\n1,2\n"):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
             import_wandb(path)
+
+
+def test_runs_of_a_sweep_are_called_after_their_case_in_a_tracker(sweep):
+    point = sweep.points("smoke", ["b"])[0]
+    for given, name in (
+        ({}, ""),
+        ({"log_with": "tensorboard"}, "b"),
+        ({"log_with": "tensorboard", "wandb_run_name": "x"}, "x"),
+    ):
+        (job,) = jobs_of(sweep, [replace(point, params=point.params.model_copy(update=given))], 0, "smoke")
+        assert job.values["wandb_run_name"] == name
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "params.json"])

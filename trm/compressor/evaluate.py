@@ -26,12 +26,12 @@ class StateErrors:
     """
 
     def __init__(self, mean: Tensor):
-        self.mean = mean.detach().double().cpu()
+        self.mean = mean.detach().cpu().double()
         self.sums: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, back: Tensor) -> None:
         """Accumulate a batch of states and reconstructions."""
-        x, back = x.detach().double().cpu(), back.detach().double().cpu()
+        x, back = x.detach().cpu().double(), back.detach().cpu().double()
         centred, centred_back = x - self.mean, back - self.mean
         error = (back - x).square().sum(1)
         new = {

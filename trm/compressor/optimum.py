@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trm.errors import UserError
+from trm.losses import NO_FLOAT64
 
 
 def require_finite(total: Tensor, batch: int) -> None:
@@ -62,14 +63,14 @@ class LogitMetric:
     """
 
     def __init__(self, head: Tensor):
-        self.head = head.detach().float()
+        self.head = head.detach().to("cpu" if head.device.type in NO_FLOAT64 else head.device).float()
         self.count = 0
-        self.probability = torch.zeros(len(head), dtype=torch.float64, device=head.device)
-        self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64, device=head.device)
+        self.probability = torch.zeros(len(head), dtype=torch.float64, device=self.head.device)
+        self.products = torch.zeros(head.shape[1], head.shape[1], dtype=torch.float64, device=self.head.device)
 
     def add(self, logits: Tensor) -> None:
-        """Accumulate logits (N, V), on the device of the head."""
-        p = logits.detach().float().softmax(-1)
+        """Accumulate logits (N, V)."""
+        p = logits.detach().to(self.head).softmax(-1)
         pulled = (p @ self.head).double()  # (N, D): E[head row]
         self.count += len(p)
         self.probability += p.sum(0, dtype=torch.float64)

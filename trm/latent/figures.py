@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from trm.escape import in_figure
 from trm.latent.data import Exercise
 from trm.plots import RIGHT, WRONG, series, tidy
 
@@ -52,9 +53,9 @@ def thoughts(one: Exercise, found: Sequence[Sequence[tuple[str, float]]]) -> Fig
         for i, (word, weight) in enumerate(latents):
             color = RIGHT if word.strip() == labels[i] else WRONG
             ax.add_patch(plt.Rectangle((i, cycle), 1, 1, color=color, alpha=0.05 + 0.4 * weight))
-            ax.text(i + 0.5, cycle + 0.5, word.strip(), ha="center", va="center", fontsize=11)
+            ax.text(i + 0.5, cycle + 0.5, in_figure(word.strip()), ha="center", va="center", fontsize=11)
             ax.text(i + 0.95, cycle + 0.85, f"{weight:.2f}", ha="right", va="center", fontsize=6, color="#555555")
-    ticks = ["".join(step[:3]) + "=" + step[3] for step in steps] + ["(answer)"] * (count - len(steps))
+    ticks = [in_figure("".join(step[:3]) + "=" + step[3]) for step in steps] + ["(answer)"] * (count - len(steps))
     ax.set_xticks(np.arange(count) + 0.5, ticks, fontsize=8)
     ax.set_yticks(np.arange(cycles) + 0.5, range(1, cycles + 1))
     ax.set(xlim=(0, count), ylim=(cycles, 0), ylabel="H-cycle", xlabel="latents, and the step that each is taught")

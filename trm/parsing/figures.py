@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 
+from trm.escape import in_figure
 from trm.parsing.evaluate import Trace
 from trm.plots import RIGHT, WRONG, series, tidy
 
@@ -107,12 +108,12 @@ def draw_arcs(ax: Axes, words: Sequence[str], heads: Sequence[int], labels: Sequ
                 arc = Arc((middle, 0), abs(start - place), 2 * height, theta2=180, color=color, linestyle=style)
                 ax.add_patch(arc)
                 ax.plot(place, 0, marker="v", color=color, markersize=4)
-                ax.text(middle, height + 0.03, text, ha="center", va="bottom", fontsize=6.5, color=color)
+                ax.text(middle, height + 0.03, in_figure(text), ha="center", va="bottom", fontsize=6.5, color=color)
                 highest = max(highest, height)
             else:
                 ax.annotate("", (place, 0), (place, 1.1), arrowprops={"arrowstyle": "->", "color": color})
                 ax.text(place + 0.08, 1.1, "root", fontsize=6.5, color=color)
-        ax.text(place, -0.25, words[place - 1], ha="center", va="top", fontsize=8.5, rotation=30)
+        ax.text(place, -0.25, in_figure(words[place - 1]), ha="center", va="top", fontsize=8.5, rotation=30)
     ax.set(xlim=(0.3, len(words) + 0.7), ylim=(-1.6, highest + 0.9))
     ax.axis("off")
 
@@ -120,14 +121,15 @@ def draw_arcs(ax: Axes, words: Sequence[str], heads: Sequence[int], labels: Sequ
 def iterations_of_sentence(words: Sequence[str], gold: Sequence[int], trace: Trace) -> Figure:
     """A row per iteration of one sentence: its tree, the attention of the weighted heads, the weights of the heads."""
     S, n = len(trace.trees), len(words)
+    ticks = [in_figure(word) for word in words]
     figure, axes = plt.subplots(S, 3, figsize=(12, 2.9 * S), squeeze=False, gridspec_kw={"width_ratios": (2.2, 1, 0.7)})
     for i, (tree, attention, weights) in enumerate(axes):
         heads, labels = trace.trees[i]
         draw_arcs(tree, words, heads, labels, gold)
         tree.set_title(f"iteration {i + 1}: {np.equal(heads, gold).sum()} of {n} heads right", fontsize=9)
         attention.imshow(trace.attention[i], cmap="Blues", vmin=0, vmax=max(trace.attention.max(), 1e-9))
-        attention.set_yticks(range(n), words, fontsize=6.5)
-        attention.set_xticks(range(n), words, fontsize=6.5, rotation=90)
+        attention.set_yticks(range(n), ticks, fontsize=6.5)
+        attention.set_xticks(range(n), ticks, fontsize=6.5, rotation=90)
         attention.set_title("attention of the weighted heads", fontsize=9)
         image = weights.imshow(trace.weights[i], cmap="Oranges", vmin=0, vmax=1, aspect="auto")
         weights.set(xticks=range(trace.weights.shape[-1]), yticks=[], xlabel="weight of each head")

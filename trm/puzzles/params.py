@@ -92,7 +92,9 @@ class TrmTrain(SudokuTraining):
 
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = SudokuTraining.NOT_IN_RUN_ID | {"xla_metrics_every", "prefetch"}
 
-    backend: Literal["auto", "cpu", "cuda", "xla"] = Field("auto", description="device; xla: TPUs, with torch_xla")
+    backend: Literal["auto", "cpu", "cuda", "mps", "xla"] = Field(
+        "auto", description="device; auto: CUDA where there is one; mps: an Apple GPU, in float32; xla: TPUs"
+    )
     prefetch: int = Field(0, ge=0, description="batches to prefetch in a thread; 0: none")
     xla_metrics_every: int = Field(1000, ge=1, description="with backend xla: steps between records of XLA metrics")
 
@@ -154,7 +156,11 @@ class Halting(SudokuTraining):
     early_steps: int = Field(250, ge=0, description="optimizer steps of a briefly trained model; 0: none")
     arms: str = Field("q, act", description="halting methods to train, see HALTING_ARMS; empty: none")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm and of the briefly trained model")
-    label: str = Field("", description="name of the data in the tables; empty: the puzzle's size")
+    label: str = Field(
+        "",
+        pattern=r"^[\w .+-]*$",
+        description="name of the data in tables (letters, digits, .+-); empty: the puzzle's size",
+    )
     tables: str = Field("", description="folder for the tables, such as book/results")
 
     valid_size: int = Field(1000, ge=1, description="validation puzzles, to choose thresholds on")

@@ -119,7 +119,7 @@ def score(model: RecursiveLanguageModel, rows: Sequence[Row], pad: int, H_cycles
         predictions = model.lm_head(model.chosen(answers, depths)).argmax(-1)
         exact.append(exactly_right(predictions, labels).cpu())
         cycles.append(depths[:, 0].cpu())
-        losses = losses + by_answer.double().sum((0, 1)).cpu()
+        losses = losses + by_answer.cpu().double().sum((0, 1))
         right += int((predictions == labels).sum())
         count += int((labels != IGNORE_INDEX).sum())
     return Scores(torch.cat(exact).numpy(), right / count, (losses / count).numpy(), torch.cat(cycles).numpy())

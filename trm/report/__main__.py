@@ -1,6 +1,8 @@
 """`python -m trm.report` is `trm report`."""
 
-from trm.report.html import main
+import sys
+
+from trm.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(["report", *sys.argv[1:]]))

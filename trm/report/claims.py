@@ -4,7 +4,6 @@ book/claims.yaml holds each claim as data; `judge` turns one into a verdict: an 
 metric of its own, or a number), paired by seed. What has no table, arm or column is "not measured", never an error.
 """
 
-import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trm.errors import UserError
+from trm.escape import in_html
 from trm.params import did_you_mean, plainly
 from trm.plots import INK
 from trm.stats import Comparison, by_seed, paired, read_table
@@ -211,7 +211,7 @@ class ClaimTable:
         self.rows = rows[rows["source"] == source]
 
     def _repr_html_(self) -> str:
-        shown = self.rows.drop(columns=["id", "source"]).map(html.escape)
+        shown = in_html(self.rows.drop(columns=["id", "source"]))
         style = shown.style.hide(axis="index").set_table_styles(self.STYLE).set_table_attributes('class="dataframe"')
         return style.map(lambda v: f"border-left: 0.5em solid {VERDICTS[v]}", subset=["verdict"]).to_html()
 

@@ -9,10 +9,13 @@ outputs/.report, where a file is written only if it makes another page, so that 
 import argparse
 import contextlib
 import hashlib
+import html
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Collection
@@ -27,9 +30,11 @@ from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
 from trm.errors import UserError, print_in_any_encoding
+from trm.escape import in_markdown
 from trm.params import ALIASES, Params, read_yaml
-from trm.run import ROOT, write_atomically
+from trm.run import checkout, to_json, write_atomically
 from trm.sweep.chapters import schema_of
+from trm.sweep.notebooks import own_kernel, papermill, reason
 
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
 RUN = re.compile(r"^run (\w+) in ", re.M)
@@ -142,11 +147,11 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     papermill = executed.notebook.metadata.get("papermill", {})
     facts = "Executed"
     if papermill.get("start_time"):
-        facts += f" {papermill['start_time'][:16].replace('T', ' ')} UTC"
+        facts += f" {html.escape(papermill['start_time'][:16]).replace('T', ' ')} UTC"
     if papermill.get("duration"):
         facts += f" in {round(papermill['duration'])} s"
     for name, value in (("run", executed.run_id), ("code", executed.about.get("code"))):
-        facts += f" · {name} `{value}`" if value else ""
+        facts += f" · {name} {in_markdown(value)}" if value else ""
     then, now = (
         [cell.source for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
         for notebook in (executed.notebook, source)
@@ -158,7 +163,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     for name, value in executed.params.items():
         field = schema.model_fields.get(name, FieldInfo(default="", description="not a parameter any more"))
         if name not in Params.NOT_IN_RUN_ID and value != field.default:
-            rows.append((f"`{name}`", _code(value), _code(field.default), field.description or ""))
+            rows.append((in_markdown(name), in_markdown(value), in_markdown(field.default), field.description or ""))
     differ = "All parameters are the defaults."
     if len(rows) > 2:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -167,16 +172,10 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
     return "\n\n".join(['<div class="run">', facts + ".", differ, "</div>"])
 
 
-def _code(value: Any) -> str:
-    """A value as code in a cell of a Markdown table."""
-    text = str(value).replace("|", r"\|").replace("`", "'").replace("\n", " ")
-    return f"`{text or ' '}`"
-
-
 class Book:
     """The chapters of a book (book/ of the repository `root`), and the pages made of them in `outputs`/report."""
 
-    def __init__(self, root: Path = ROOT, outputs: Path | None = None):
+    def __init__(self, root: Path, outputs: Path | None = None):
         self.root, self.book = root, root / "book"
         self.outputs = (outputs or root / "outputs").resolve()
         self.pages, self.work = self.outputs / "report", self.outputs / ".report"
@@ -184,18 +183,20 @@ class Book:
 
     def execute(self, chapter: str, scale: str) -> Executed:
         """Execute a chapter in outputs/report-runs/, as it is ("default") or with params/NN_<scale>.yaml."""
-        import papermill
-
         folder = self.outputs / "report-runs" / chapter
         folder.mkdir(parents=True, exist_ok=True)
         values = {} if scale == "default" else read_yaml(self.root / "params" / f"{chapter[:2]}_{scale}.yaml")
         values["output_dir"] = str(folder)
         source, target = self.book / f"{chapter}.ipynb", folder / "run.ipynb"
-        try:
-            papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
-        except (papermill.PapermillExecutionError, OSError, RuntimeError, ValueError, KeyError) as error:
-            why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
-            raise ReportError(why) from error  # a cell failed; no such file or kernel; a kernel died
+        target.unlink(missing_ok=True)
+        write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
+        command = papermill(source, target, folder / "parameters.yaml", folder)
+        with own_kernel() as kernel:
+            done = subprocess.run(
+                command, env=os.environ | kernel, capture_output=True, encoding="utf-8", errors="replace"
+            )
+        if done.returncode:
+            raise ReportError(reason(target, done.stdout + done.stderr, done.returncode))
         return read(target, self.chapters)
 
     def build(self, executed: dict[str, Executed]) -> list[str]:
@@ -242,7 +243,7 @@ def _put(path: Path, text: str) -> None:
         write_atomically(path, text)
 
 
-def main(words: list[str] | None = None, root: Path = ROOT) -> int:
+def main(words: list[str] | None = None, root: Path | None = None) -> int:
     """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
     print_in_any_encoding()
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
@@ -252,7 +253,7 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
     add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
     args = parser.parse_args(words)
     try:
-        book = Book(root, args.outputs)
+        book = Book(root or checkout(), args.outputs)
         executed = newest(book.outputs, book.chapters)
         executed |= {one.chapter: one for one in (read(path, book.chapters) for path in args.notebooks)}
         for chapter in (name for name in book.chapters if args.execute and name not in executed):

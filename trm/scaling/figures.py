@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
+from trm.escape import in_figure
 from trm.plots import tidy
 from trm.scaling.experiments import ACCURACY, Experiment, summarise
 from trm.scaling.laws import Fit
@@ -52,7 +53,7 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
         if sizes:
             _size_axis(ax, x, experiment.label)
         else:
-            names = [f"{v:g}" for v in values] if experiment.x else list(table.index)
+            names = [f"{v:g}" for v in values] if experiment.x else [in_figure(name) for name in table.index]
             ax.set_xticks(range(len(table)), names, fontsize=8, rotation=0 if experiment.x else 60)
             ax.set_xlabel(experiment.label)
         ax.set_title(experiment.title, fontsize=10)
@@ -86,7 +87,7 @@ def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
         ax.step(on["cost"], 100 * on["error"], where="post", color=LAW, linewidth=1.2, zorder=3)
         ax.plot(on["cost"], 100 * on["error"], "o", color=LAW, markersize=5, zorder=4)
         for name, row in on.iterrows():
-            ax.annotate(f"{name} ({share[name]:.0%})", (row["cost"], 100 * row["error"]), xytext=(4, 5), fontsize=7,
+            ax.annotate(f"{in_figure(name)} ({share[name]:.0%})", (row["cost"], 100 * row["error"]), xytext=(4, 5), fontsize=7,
                         textcoords="offset points", rotation=25)  # fmt: skip
         ax.set(xscale="log", xlabel=label)
         ax.xaxis.set_minor_formatter(NullFormatter())

@@ -56,7 +56,8 @@ def main(words: list[str] | None = None) -> int:
             return list_sweeps(args.json)
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
-        for sweep, cases in find(args.names, args.pattern):
+        alone = getattr(args, "imported", None) and not (args.names or args.pattern)
+        for sweep, cases in [] if alone else find(args.names, args.pattern):
             if args.outputs:
                 sweep = sweep.model_copy(update={"outputs": args.outputs.resolve()})
             chosen.append((sweep, sweep.points(args.scale, cases, given)))
@@ -120,10 +121,16 @@ def status(args: argparse.Namespace, chosen: list) -> int:
         about = {"scale": args.scale, "points": total.total()} | {name: total[name] for name in tables.STATES}
         print(json.dumps(about | {"sweeps": sweeps}, indent=2))
         return 0
-    for name, of in rows.items():
-        print(f"{name}: " + ", ".join(f"{count} {state}" for state, count in counts[name].items()))
+    for sweep, _ in chosen:
+        name, of = sweep.name, rows[sweep.name]
+        print(
+            f"{name} at scale {args.scale}: " + ", ".join(f"{count} {state}" for state, count in counts[name].items())
+        )
         for row in (row for row in of if row["error"]):
             print(f"  {row['state']:11} {row['point']}: {row['error']}")
+        scales = {tables.read_mapping(path).get("scale") for path in sweep.folder.glob("*/point.json")}
+        if others := sorted(scales - {args.scale, None}):
+            print(f"  there are runs at scale {', '.join(others)} too: --scale shows them")
     return 0
 
 
@@ -135,7 +142,7 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     found += [tables.import_wandb(args.imported)] if args.imported else []
     table = pd.concat(found, ignore_index=True)
     if table.empty:
-        raise UserError("no complete runs; `run` makes them, `status` shows how far it is")
+        raise UserError(f"no complete runs at scale {args.scale}; `run` makes them, `status` shows how far it is")
     print(tables.short(table).to_string(index=False))
     if "code" in table and (old := int((~table["code"].dropna().isin([sweep.code for sweep, _ in chosen])).sum())):
         print(f"note: {old} of these runs were made by another version of the code")

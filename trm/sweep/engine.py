@@ -4,6 +4,7 @@ dask carries jobs to workers, gives those of a dead worker to another, and is al
 is read from the folders of the runs, so that a sweep that was killed goes on where it was.
 """
 
+import logging
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from trm.run import ROOT
+from trm.run import checkout
 from trm.sweep.spec import Point, Sweep, SweepError
 from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
 
@@ -27,7 +28,9 @@ def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) ->
         folder = str(sweep.folder_of(point))
         about = {"sweep": sweep.name, "case": point.case, "cell": point.cell, "seed": point.seed, "scale": scale}
         values = point.params.model_dump() | ({"time_limit": time_limit} if time_limit else {})
-        notebook = str(ROOT / "book" / f"{sweep.notebook}.ipynb")
+        if values["log_with"] != "none":  # so that a table exported from the tracker names cases
+            values["wandb_run_name"] = values["wandb_run_name"] or f"{point.case}/{point.cell}".rstrip("/")
+        notebook = str(checkout() / "book" / f"{sweep.notebook}.ipynb")
         job = Job(f"{sweep.name}/{point.name}", folder, notebook, values, about, sweep.code)
         jobs.setdefault(folder, job)
     return list(jobs.values())
@@ -39,6 +42,9 @@ def connected(jobs: int, address: str = "") -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # a scheduler that dies is an outcome of every run
     dask.config.set({
         "distributed.scheduler.allowed-failures": 3, "distributed.logging.distributed": "error",
         # a run uses its worker's thread for hours, and never answers meanwhile: that is not a fault

@@ -25,10 +25,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from trm import text_files
 from trm.errors import UserError
 from trm.params import HardwareError, ParameterError, Params, plainly, read_yaml
-from trm.run import ROOT, run_id, source_hash, to_json
+from trm.run import ROOT, checkout, run_id, source_hash, to_json
 from trm.sweep.chapters import CHAPTERS, schema_of
 
-SWEEPS = ROOT / "params" / "sweeps"
 SCALES = ("smoke", "laptop", "paper")
 NOT_HERE = {"seed": "use `seeds`", "output_dir": "--outputs names the folder", "resume": "a sweep always resumes"}
 
@@ -177,7 +176,7 @@ class Sweep(SweepSpec):
         if scale not in self.scales:
             raise SweepError(f"{self.path.name}: no scale {scale!r}; it has {', '.join(self.scales)}")
         over = self.scales[scale]
-        below = read_yaml(ROOT / "params" / over.base_file) if over.base_file else {}
+        below = read_yaml(checkout() / "params" / over.base_file) if over.base_file else {}
         cases = {}
         for name, case in self.cases.items():
             change = over.cases.get(name, Case())
@@ -232,12 +231,13 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(name=path.stem, path=path, **dict(spec))
 
 
-def read_sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
-    """All sweeps of a folder by name."""
+def read_sweeps(folder: Path | None = None) -> dict[str, Sweep]:
+    """All sweeps of a folder (None: params/sweeps) by name."""
+    folder = folder or checkout() / "params" / "sweeps"
     return {path.stem: read_sweep(path) for path in sorted(folder.glob("*.yaml"))}
 
 
-def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tuple[Sweep, list[str]]]:
+def find(names: list[str], pattern: str = "", folder: Path | None = None) -> list[tuple[Sweep, list[str]]]:
     """The sweeps and cases that names stand for: a sweep, a group, a case, a file's path; `pattern` adds every case
     that begins with it or matches it."""
     files = {name: read_sweep(Path(name)) for name in names if name.endswith((".yaml", ".yml"))}
@@ -256,9 +256,14 @@ def find(names: list[str], pattern: str = "", folder: Path = SWEEPS) -> list[tup
         for sweep, cases in hits.items():
             chosen[sweep] += cases
     if pattern:
-        for sweep in sweeps.values():
-            hits = [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
-            chosen[sweep.name] += hits
+        hits = {
+            name: [case for case in sweep.cases if case.startswith(pattern) or fnmatch.fnmatch(case, pattern)]
+            for name, sweep in sweeps.items()
+        }
+        if not any(hits.values()):
+            raise SweepError(f"--pattern: no configuration begins with {pattern!r} or matches it; `list` shows sweeps")
+        for name, cases in hits.items():
+            chosen[name] += cases
     if not any(chosen.values()):
         raise SweepError("nothing to run: name a sweep, a group or a configuration; `list` shows them")
     return [(sweeps[name], list(dict.fromkeys(cases))) for name, cases in chosen.items() if cases]

@@ -6,9 +6,7 @@ leaves a checkpoint, from which the next attempt continues. The worker itself ho
 """
 
 import contextlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,8 +21,9 @@ import psutil
 import torch
 
 from trm import lock
-from trm.run import ROOT, source_hash, to_json, write_atomically
+from trm.run import source_hash, to_json, write_atomically
 from trm.sweep.chapters import schema_of
+from trm.sweep.notebooks import own_kernel, papermill, reason
 
 KERNEL_ATTEMPTS = 3
 POINT = "point.lock"  # marker of the worker that executes a point
@@ -128,15 +127,16 @@ def _attempts(job: Job, folder: Path, variables: dict[str, str]) -> tuple[str, s
         return "done", ""
     for _ in range(KERNEL_ATTEMPTS):
         (folder / "failed.json").unlink(missing_ok=True)
-        code, text = _papermill(job, folder, variables)
+        with own_kernel() as kernel:
+            code, text = _papermill(job, folder, variables | kernel)
         if (folder / "metrics.json").exists():
             return "done", ""
         if (folder / "metrics.partial.json").exists():
             return "paused", ""
         if code and "FolderBusy" in text:
-            return "busy", _reason(folder, text, code)
+            return "busy", reason(folder / "run.ipynb", text, code)
         if code == 0 or "DeadKernelError" not in text:
-            return "failed", _reason(folder, text, code)
+            return "failed", reason(folder / "run.ipynb", text, code)
     return "failed", "the notebook's kernel was killed (out of memory?)"
 
 
@@ -145,8 +145,8 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, 
     values = job.values | {"output_dir": str(folder), "resume": True}
     write_atomically(folder / "point.json", to_json(job.about, indent=2))
     write_atomically(folder / "parameters.yaml", to_json(values, indent=2))  # JSON is YAML
-    command = [sys.executable, "-m", "papermill", job.notebook, str(folder / "run.ipynb"), "--no-progress-bar",
-               "-f", str(folder / "parameters.yaml"), "--cwd", str(ROOT), "--start-timeout", "600"]  # fmt: skip
+    notebook = Path(job.notebook)
+    command = papermill(notebook, folder / "run.ipynb", folder / "parameters.yaml", notebook.parent.parent)
     environment = os.environ | variables
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it made training three times slower
     parent = os.getppid()
@@ -169,16 +169,6 @@ def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, 
     with open(folder / "log.txt", encoding="utf-8", errors="replace") as log:
         log.seek(begin)
         return child.returncode, log.read()
-
-
-def _reason(folder: Path, text: str, code: int) -> str:
-    """The error in one line: from the failing cell of the notebook, else the last line that was printed."""
-    for cell in read_mapping(folder / "run.ipynb").get("cells", []):
-        for output in cell.get("outputs", []):
-            if output.get("output_type") == "error":
-                return f"{output['ename']}: {output['evalue']}".splitlines()[0]
-    lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if line.strip()]
-    return lines[-1] if lines else f"papermill ended with code {code} and wrote no metrics.json"
 
 
 def _own_group() -> dict[str, Any]:
@@ -204,12 +194,3 @@ def kill_tree(pid: int) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(family, timeout=5)
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A JSON mapping; empty where there is none."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

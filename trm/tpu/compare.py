@@ -10,7 +10,7 @@ from importlib.metadata import version
 import pandas as pd
 
 from trm.errors import UserError
-from trm.run import ROOT, Run, read_history
+from trm.run import Run, checkout, read_history
 from trm.text_files import read_json
 
 # What the small training changes in params/04_smoke.yaml: halting, exploration and refilling are on there.
@@ -41,7 +41,8 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
     for name, (backend, count) in trainings.items():
         folder = run.path(f"arms/{name.replace(' ', '_')}")
         values = SMALL | {"backend": backend, "max_steps": steps, "eval_interval": steps, "output_dir": folder}
-        command = [sys.executable, str(ROOT / "book" / "04_trm_train.py"), "-f", str(ROOT / "params" / "04_smoke.yaml")]
+        chapter, smoke = checkout() / "book" / "04_trm_train.py", checkout() / "params" / "04_smoke.yaml"
+        command = [sys.executable, str(chapter), "-f", str(smoke)]
         command += [text for key, value in values.items() for text in ("-p", key, str(value))]
         environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
         if pjrt_device == "CPU":

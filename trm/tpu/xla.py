@@ -107,7 +107,7 @@ class XLATrainer(Trainer):
         return torch_xla.device()  # it stands for all of them
 
     def _make_accelerator(self):
-        return make_accelerator(self.params, self.run, device_placement=False)
+        return make_accelerator(self.params, device_placement=False)
 
     def _compile(self) -> None:
         """Nothing: XLA compiles everything."""
