@@ -1,7 +1,9 @@
 """What a sweep has come to: the states of its runs, and tables of the complete ones."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +20,13 @@ NAMES = ["sweep", "case", "cell"]
 STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it cannot be read."""
+    with suppress(UserError):
+        return read_json(path)
+    return {}
+
+
 def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
     """Name, state and error of every point."""
     rows = []
@@ -26,7 +35,7 @@ def statuses(sweep: Sweep, points: list[Point]) -> list[dict[str, str]]:
         if point.params is not None:
             folder = sweep.folder_of(point)
             found = state(folder)
-            error = read_json(folder / "failed.json").get("error", "") if found == "failed" else ""
+            error = read_mapping(folder / "failed.json").get("error", "") if found == "failed" else ""
         rows.append({"point": point.name, "state": found, "error": error})
     return rows
 
