@@ -23,7 +23,7 @@ from trm.errors import UserError
 from trm.halting import HaltingMonitor
 from trm.optim import EMA, learning_rate, make_optimizer
 from trm.params import RecursiveTraining, Training
-from trm.progress import Tracker
+from trm.progress import Progress, Tracker
 from trm.run import Run
 
 KEPT = ("step", "seconds", "examples", "best", "evaluations_without_gain", "counts")  # numbers of a checkpoint
@@ -56,7 +56,7 @@ class Trainer:
         params: how to train. run: where to write.
         evaluate: model -> {"valid/...": number}, called with the averaged weights.
         monitor: names whose values, compared in this order, choose the best evaluation.
-        show: called with every record of the history (`progress.Progress`).
+        show: called with every record of the history.
         initial_score: values of `monitor` that an evaluation must exceed to be the best; empty: none.
         patience_after_first_gain: early stopping counts only evaluations after the first gain.
     """
@@ -69,7 +69,7 @@ class Trainer:
         run: Run,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         monitor: tuple[str, ...] = ("valid/exact_accuracy", "valid/cell_accuracy"),
-        show: Callable[[dict], None] | None = None,
+        show: Progress | None = None,
         initial_score: Sequence[float] = (),
         patience_after_first_gain: bool = False,
     ):
@@ -77,7 +77,7 @@ class Trainer:
         cycles = isinstance(params, RecursiveTraining)
         self.gradient_stats = cycles and params.compute_gradient_stats
         self.cycle_losses = cycles and params.log_per_step_losses
-        self.monitor, self.show = monitor, show or (lambda record: None)
+        self.monitor, self.show = monitor, show
         self.accelerator = self._make_accelerator()
         self.plain_model = model.to(self.device)
         if params.compile:
@@ -147,6 +147,8 @@ class Trainer:
                 self.seconds = before + time.perf_counter() - started
         finally:
             self.parts.close()
+            if self.show:
+                self.show.close()
         if self.best and not self.paused:
             self.tracker.keep_model(self.run.dir / "best")
         self.tracker.close()
@@ -289,7 +291,8 @@ class Trainer:
     def _keep(self, record: dict[str, Any]) -> None:
         if self.run.main:
             self.tracker.log(record)
-            self.show(record)
+            if self.show:
+                self.show(record)
 
     def _time_is_up(self, seconds: float) -> bool:
         """Whether `time_limit` has passed for the first process, which decides for all."""

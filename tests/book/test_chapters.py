@@ -33,7 +33,7 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
     assert list((tmp_path / "run" / "figures").glob("*.png"))
     notebook = nbformat.read(tmp_path / "out.ipynb", 4)
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
-    assert (tmp_path / "out.ipynb").stat().st_size < 1_500_000
+    assert (tmp_path / "out.ipynb").stat().st_size < 3_000_000
     if chapter == "04_trm_train":
         stable = {
             "test/exact_accuracy", "test/cell_accuracy", "test/mean_steps", "test/puzzles", "train/seconds",
