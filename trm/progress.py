@@ -24,7 +24,7 @@ SHOWN = {
     "valid/accuracy": "right",
 }
 WAIT = 2.0  # seconds between two pictures of a progress, and between two lines where nobody watches
-DRAWING = 0.02  # share of the time that drawing may take
+DRAWING = 0.015  # share of the time that drawing may take
 
 
 def kernel() -> Any:
@@ -78,7 +78,7 @@ class Progress:
     """
 
     def __init__(self, max_steps: int, draw: Callable[[list[dict]], Any] | None = None, name: str = ""):
-        self.max_steps, self.draw, self.name = max_steps, draw, name
+        self.max_steps, self.draw, self.prefix = max_steps, draw, f"{name}: " if name else ""
         self.history: list[dict] = []
         self.latest: dict[str, Any] = {}
         self.shown, self.next_curve = time.monotonic() - WAIT, 0.0
@@ -120,7 +120,7 @@ class Progress:
         parts += [f"{label} {self.latest[name]:.3f}" for name, label in SHOWN.items() if name in self.latest]
         bar = "|{bar}| " if self.terminal or self.notebook else ""
         return tqdm.format_meter(
-            self.latest["step"], self.max_steps, self.latest["train/seconds"], prefix=self.name, postfix=", ".join(parts),
+            self.latest["step"], self.max_steps, self.latest["train/seconds"], prefix=self.prefix, postfix=", ".join(parts),
             bar_format=f"{{desc}}{{percentage:3.0f}}% {bar}step {{n_fmt}}/{{total_fmt}}, {{remaining}} left{{postfix}}",
             ncols=shutil.get_terminal_size().columns - 1 if self.terminal else None, ascii=bool(self.terminal),
         )  # fmt: skip

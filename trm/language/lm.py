@@ -39,8 +39,8 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple:
             raise ValueError("an encoder-decoder; give a causal language model or an encoder")
         causal = any("CausalLM" in kind or "LMHead" in kind for kind in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
-        if not name:
-            disable_progress_bar()  # for a file of a few megabytes
+        if Path(where).exists():
+            disable_progress_bar()  # nothing is downloaded
         model = kind.from_pretrained(where, dtype=getattr(torch, precision))
     except Exception as error:  # the hub's client, tokenizers, safetensors and transformers each raise their own
         why = str(error).splitlines()[0] if str(error) else type(error).__name__

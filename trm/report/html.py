@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 import sys
@@ -130,7 +131,9 @@ def page(chapter: str, source: NotebookNode, executed: Executed | None) -> Noteb
             titles = {f"code_prompt_{action}": folded[0] for action in ("show", "hide") if folded}
             cell.metadata.mystnb = {"image": {"alt": f"Figure: {heading}"}, **titles}
             cell.metadata.tags = ["hide-input"] * len(folded)
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            for output in list(cell.outputs):  # of sliders their first figure remains
+                if output.get("data", {}).pop(WIDGET, None) and "image/png" not in output.data:
+                    cell.outputs.remove(output)
     title, _, rest = made.cells[0].source.partition("\n")
     made.cells[0].source = f"{title}\n\n{note}\n\n{rest}"
     return made
@@ -191,8 +194,13 @@ class Book:
         values = {} if scale == "default" else read_yaml(self.root / "params" / f"{chapter[:2]}_{scale}.yaml")
         values["output_dir"] = str(folder)
         source, target = self.book / f"{chapter}.ipynb", folder / "run.ipynb"
+        quiet = {
+            "progress_bar": False,
+            "extra_arguments": ["--log-level=50"],
+        }  # of the kernel: about TCP, about its end
+        logging.getLogger("papermill").setLevel(logging.ERROR)  # about parameters that a cell does not show
         try:
-            papermill.execute_notebook(source, target, values, cwd=folder, progress_bar=False)
+            papermill.execute_notebook(source, target, values, cwd=folder, **quiet)
         except (papermill.PapermillExecutionError, OSError, RuntimeError, ValueError, KeyError) as error:
             why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
             raise ReportError(why) from error  # a cell failed; no such file or kernel; a kernel died
