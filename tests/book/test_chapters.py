@@ -48,7 +48,8 @@ def what_is_seen(chapter, notebook, outputs, log):
 def test_every_script_lists_its_parameters(chapter, tmp_path):
     script = [sys.executable, str(ROOT / "book" / f"{chapter}.py"), "--help"]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and SCHEMAS[chapter].describe() in done.stdout and not done.stderr
+    assert done.returncode == 0 and not done.stderr
+    assert set(SCHEMAS[chapter].model_fields) <= {line.split(" ")[0] for line in done.stdout.splitlines()}
     assert not list(tmp_path.iterdir())
 
 

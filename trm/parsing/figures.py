@@ -91,6 +91,7 @@ def by_distance(rows: pd.DataFrame) -> Figure:
         panels[1].plot(names, line - base, linewidth=1, **_style(arm))
     for ax, label in zip(panels, ("UAS on test (%)", f"difference to {_style(base.name)['label']} (points)")):
         ax.set(xlabel="length of the arc (words)", ylabel=label)
+        ax.tick_params(axis="x", labelrotation=30)
     panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     return tidy(figure)
 

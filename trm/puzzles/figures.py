@@ -119,7 +119,8 @@ def _log_steps(ax: Axes, largest: float) -> None:
     ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [4**i for i in range(10) if 4**i <= largest * 1.5]
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
-    ax.set_xlabel("mean supervision steps per puzzle")
+    ax.tick_params(axis="x", labelsize=8)
+    ax.figure.supxlabel("mean supervision steps per puzzle", fontsize=10)
 
 
 def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:
