@@ -239,9 +239,8 @@ pd.DataFrame(
 #     trm sweep results compressor --scale laptop --rows book/results/01_compressor.csv
 
 # %%
-from IPython.display import Markdown
-
 from trm import stats
+from trm.progress import say
 
 full = stats.read_table(ROOT / "book" / "results" / "01_compressor.csv")
 ordinary = full[(full["trained"] == "1a") & (full["text"] == "1a")]
@@ -308,7 +307,7 @@ both = stats.compare(eight, "answers_right", "task_aware", "nonlinear")
 cosine = ordinary.groupby(["arm", "K"])["cosine_similarity"].mean()
 error = full[full["arm"] == "pca"].pivot_table(index="K", columns=["trained", "text"], values="mse")
 on_thoughts, on_ordinary = error["1a", "1b"] / error["1b", "1b"], error["1b", "1a"] / error["1a", "1a"]
-Markdown(f"""
+say(f"""
 - **Gradient descent finds what one pass computes.** Up to K = 32 the tied compressor's error on test text is within
   0.1 % of the optimum. At K = 96 it is {ratios[5, 96].say(digits=2)} the optimum's after five epochs and
   {ratios[15, 96].say(digits=2)} after fifteen: it had not converged.

@@ -125,7 +125,7 @@ costs.round(3)
 
 # %%
 results = []
-for result in train_arms(params, run, data, supervision_arm):
+for result in train_arms(params, run, data, supervision_arm, plots.learning_curves):
     results.append(result)
     print(f"{result.arm}, seed {result.seed}: {result.metrics['train/steps']} steps, "
           f"exact {result.metrics['test/exact_accuracy']:.3f} on unseen puzzles")  # fmt: skip
@@ -153,9 +153,8 @@ run.save_figure(figure, "live_cycles")
 # figures and of the comparison: twelve arms are distinct.
 
 # %%
-from IPython.display import Markdown
-
 from trm import stats
+from trm.progress import say
 from trm.run import ROOT, write_atomically
 
 if params.table and complete:
@@ -188,7 +187,7 @@ linear, last = (stats.compare(ends, exact, arm, "none") for arm in ("linear", "n
 last_linear = stats.compare(ends, exact, "none/last", "linear")
 losses = ends[[f"train/deep_supervision/step_{i}_loss" for i in range(3)]]
 falling = (losses.diff(axis=1).iloc[:, 1:] <= 0).all(axis=1).mean()
-Markdown(f"""
+say(f"""
 **Deep supervision: no significant effect, and little power to find one.** With the linear schedule the model solves
 {accuracy["linear"]:.1%} of the test puzzles, without deep supervision {accuracy["none"]:.1%}: {linear.say()}. The
 minimum detectable effect of this comparison is {100 * linear.mde:.0f} points, and it is larger for every other

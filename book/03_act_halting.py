@@ -29,7 +29,7 @@ more_steps = 64  # most supervision steps at test time
 restarts = 16  # restarts: attempts per puzzle
 restart_size = 120  # test puzzles for more steps and for restarts
 early_steps = 250  # optimizer steps of a briefly trained model; 0: none
-arms = "q, act"  # halting methods to train, see HALTING_ARMS; empty: none
+arms = "q, act"  # halting methods to train (`trm params 03` lists them); empty: none
 num_seeds = 1  # seeds of each arm and of the briefly trained model
 max_steps = 400  # optimizer steps of arm q; scaled to equal compute for the others
 ponder_coef = 0.001  # ponder cost of act, ponder and graves
@@ -246,10 +246,11 @@ if early:
 # from a geometric prior as its cost, **graves** reads one answer from the average of its states.
 
 # %%
+from trm.plots import learning_curves
 from trm.puzzles.train import halting_arm, train_arms
 
 rows = []
-for result in train_arms(params, run, data, halting_arm):
+for result in train_arms(params, run, data, halting_arm, learning_curves):
     rows.append(study.arm_row(params, result, data))
     print(f"{result.arm}, seed {result.seed}: by its own rule {rows[-1]['taught_accuracy']:.3f} solved in "
           f"{rows[-1]['taught_mean_steps']:.2f} steps; {rows[-1]['accuracy_all_steps']:.3f} with all steps")  # fmt: skip
@@ -271,9 +272,8 @@ if rows:
 #     python book/03_act_halting.py -f params/03_hardest.yaml -p data_path puzzles5_forum_hardest_1905_11plus.csv.xz
 
 # %%
-from IPython.display import Markdown
-
 from trm import stats
+from trm.progress import say
 
 summary = study.summary_row(label, model, test, data.test.answers, rule, chosen["entropy"], seconds, retried)
 measured = {"curves": curves, "summary": pd.DataFrame([summary]), "longer": pd.concat([trained, *early])}
@@ -347,7 +347,7 @@ run.save_figure(figure, "ponder_sweep")
 # This run, and then the committed tables.
 
 # %%
-Markdown(f"""
+say(f"""
 **This run**, {label}: {summary["accuracy_fixed"]:.1%} of the puzzles are solved with {params.eval_steps} steps each.
 The rule chosen on validation ({figures.RULES[rule.signal]["label"]}) solves {accuracy:.1%} in {mean_steps:.2f} steps on
 average and is {speedup:.1f} times faster; fixed depth at as many steps solves
@@ -378,7 +378,7 @@ def stopping(row):
     )
 
 
-Markdown(f"""
+say(f"""
 **A rule knows when to stop, where the model solves the puzzles.** On *6x6* the entropy of the answer is the cheapest
 rule and solves {stopping(six)}. The shallowest fixed depth that is as accurate takes
 {six["shallowest_fixed_depth"]:.0f} steps, so that a smaller fixed depth alone saves a factor of
@@ -411,7 +411,7 @@ act = arms_of_all[arms_of_all["arm"].str.fullmatch("act:.*|act")]
 over_fixed = (act["taught_accuracy"] - act["taught_fixed_same_steps"]).groupby(act["seed"]).mean()
 ends = act["taught_mean_steps"].between(1.2, act["cap"] - 0.2)
 by_coef = act.groupby("ponder_coef")[["taught_accuracy", "taught_mean_steps"]].mean()
-Markdown(f"""
+say(f"""
 **The curriculum of depth helps at equal compute.** Trained shallow first, a model solves
 {by_steps["depth"].arm_mean:.1%} with all steps, arm `q` {by_steps["depth"].baseline_mean:.1%}:
 {by_steps["depth"].say()}; the minimum detectable effect is {100 * by_steps["depth"].mde:.1f} points. After correction

@@ -181,7 +181,7 @@ figure = figures.grids(
 run.save_figure(figure, "step_by_step")
 
 # %% [markdown]
-# The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows the figure above).
+# The same for any puzzle, with sliders (they move in JupyterLab; a rendered page shows their first position).
 
 # %% tags=["widget"]
 from trm.plots import explore
@@ -198,12 +198,11 @@ explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_st
 # ## What this run found
 
 # %%
-from IPython.display import Markdown
+from trm.progress import say
 
 sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
 metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params)}
-run.finish(metrics, complete=not trainer.paused)
-Markdown(f"""
+say(f"""
 A model of **{parameters:,} parameters**, trained for **{metrics["train/seconds"]:.0f} s** ({metrics["train/steps"]}
 steps of {params.batch_size} puzzles, {metrics["flops/training"]:.1e} FLOPs), solves
 **{metrics["test/exact_accuracy"]:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles; its blank-cell accuracy
@@ -211,3 +210,4 @@ is **{metrics["test/cell_accuracy"]:.1%}**. After one supervision step it solves
 {params.eval_steps}, {test.exact_by_step[-1]:.1%}. Stopped by its halting head, it takes
 {metrics["test/mean_steps"]:.1f} steps on average and solves {metrics["test/halted_exact_accuracy"]:.1%}.
 """)
+run.finish(metrics, complete=not trainer.paused)

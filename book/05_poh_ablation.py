@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 conllu_dir = ""  # folder or file of CoNLL-U, or hub:CONFIG; empty: the shipped grammar
 train_size = 0  # sentences to train on; 0: all
-arm = ""  # what is trained, one of PARSER_ARMS; empty: what the parameters say
+arm = ""  # what is trained (`trm params 05` lists the arms); empty: what the parameters say
 baseline_arm = "deep_supervision"  # a second arm, at equal compute; empty: none
 max_inner_iters = 3  # iterations of the block
 deep_supervision = False  # a loss after every iteration
@@ -113,13 +113,10 @@ pd.Series(sizes, name="parameters").rename_axis("part").to_frame().transpose()
 # The weights are averaged (EMA); those with the best LAS on dev are evaluated on test.
 
 # %%
-from trm.progress import Progress
-
 results = {}
 arms = list(dict.fromkeys([params.arm, params.baseline_arm] if params.baseline_arm else [params.arm]))
 for arm in arms:
-    show = Progress(job.equal_compute(params, data, arm).max_steps, figures.progress)
-    result = job.train_arm(params, data, run, arm, show)
+    result = job.train_arm(params, data, run, arm, figures.progress)
     if result is None:
         break
     results[result.arm] = result
@@ -311,7 +308,7 @@ stats.summary_table(controllers, ["test/uas", "gradients/controller"], "controll
 # From the committed tables.
 
 # %%
-from IPython.display import Markdown
+from trm.progress import say
 
 
 def gain(arm, baseline, metric="test/uas", tests=1):
@@ -321,7 +318,7 @@ def gain(arm, baseline, metric="test/uas", tests=1):
 mean = 100 * full.groupby("arm")[["test/uas", "test/uas_per_iteration_1"]].mean()
 epochs, deep = summary["train/epochs"], stats.compare(full, "test/uas", "deep_supervision", "standard")
 static = stats.compare(controllers, "test/uas", "recurrent", "static", key="controller")
-Markdown(f"""
+say(f"""
 - **H0 or H1: undecided.** At equal compute no arm with iterations exceeds one iteration: one reaches UAS
   {mean.loc["one_iteration", "test/uas"]:.1f} %, three {mean.loc["standard", "test/uas"]:.1f} %,
   {gain("standard", "one_iteration", tests=4)}. But at equal FLOPs the arms differ in epochs: {epochs["one_iteration"]:.1f} for

@@ -29,7 +29,7 @@ data = "arithmetic"  # problems with one answer, or ordinary text
 max_problem_steps = 6  # most steps of a problem in training
 test_steps = 9  # most steps of a problem in the test
 embeddings = "shipped"  # model whose token embeddings are taken, frozen: a name, path or shipped; empty: learned
-arm = "recursive"  # what is trained, one of LM_ARMS; empty: what the parameters describe
+arm = "recursive"  # what is trained (`trm params 06` lists the arms); empty: what the parameters describe
 baseline_arm = "same_compute"  # a list of more arms, trained at equal compute; empty: none
 hidden_size = 64  # width D
 H_cycles = 3  # answers in a supervision step
@@ -44,13 +44,12 @@ seed = 0  # one seed for everything random
 # %%
 import pandas as pd
 import torch
-from IPython.display import Markdown
 
 from trm import stats
 from trm.language.stories import prompt
 from trm.params import arm_names
 from trm.plots import explore
-from trm.progress import Progress
+from trm.progress import say
 from trm.recursive_lm import figures, train
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import ROOT, Run, write_atomically
@@ -105,8 +104,7 @@ pd.DataFrame(facts).transpose()
 # %%
 results = []
 for arm in arms:
-    show = Progress(train.steps_of(params, data, arm), figures.progress)
-    result = train.train_arm(params, data, run, arm, show)
+    result = train.train_arm(params, data, run, arm, figures.progress)
     if result is None:
         break
     results.append(result)
@@ -244,7 +242,7 @@ recursion = full[full["arm"] == "recursive"].set_index("seed")
 more = stats.paired(recursion["2 to 6 steps, cycles/4"], recursion["2 to 6 steps"])
 loss = stats.compare(full, "loss/3", "recursive", "last_only", ratio=True)
 plain = trained["same_compute"]
-Markdown(f"""
+say(f"""
 - **No significant effect of recursion, and the comparison is at the floor.** On problems of four to nine steps the arms answer
   5 to 15 % right after 1,000 steps of training (or equal FLOPs), and their losses still fall. With three seeds the minimum
   detectable effect there is {100 * min(c.mde for c in hard):.0f} to {100 * max(c.mde for c in hard):.0f} points: an effect as

@@ -121,7 +121,7 @@ print(f"{type(reasoner).__name__}: {count:,} trained parameters, {params.num_lat
 # %%
 from trm.progress import Progress
 
-trained = job.train(params, run, data, Progress(params.max_steps, plots.progress))
+trained = job.train(params, run, data, Progress(params.max_steps, plots.progress, params.arm))
 complete = trained is not None
 
 # %%
@@ -248,13 +248,13 @@ run.save_figure(figure, "full_times")
 # the number of comparisons.
 
 # %%
-from IPython.display import Markdown
+from trm.progress import say
 
 mean = full.groupby("way")["accuracy"].mean()
 against = {way: stats.compare(full, "accuracy", "thoughts", way, key="way").say() for way in mean.index}
 gap = (mean["thoughts"] - mean["no_thinking"]) / (mean["chain"] - mean["no_thinking"])
 faster = stats.compare(full, "ms/1", "chain", "thoughts", key="way", ratio=True).say()
-Markdown(f"""
+say(f"""
 - After latents {mean["thoughts"]:.1%} of unseen stories are answered correctly, {mean["no_thinking"]:.1%} at once, and
   {mean["chain"]:.1%} after the written chain. Latents against answering at once: {against["no_thinking"]}, {gap:.0%} of the
   gap. Time per answer of the chain over that of the latents, one story at a time: {faster}.

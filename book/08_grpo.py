@@ -46,13 +46,12 @@ seed = 0  # one seed for everything random
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown
 
 from trm import stats
 from trm.grpo import figures, train
 from trm.grpo.loss import ALGORITHMS, advantages
 from trm.grpo.params import Grpo
-from trm.progress import Progress
+from trm.progress import Progress, say
 from trm.run import ROOT, Run
 
 params = Grpo.from_notebook(globals())
@@ -113,7 +112,7 @@ pd.DataFrame(weights, index=pd.Index(range(n + 1), name=f"right of {n}")).iloc[1
 # batch it is 1, and the clip never acts), and `kl_coef` weighs the KL divergence to the initial model.
 
 # %%
-metrics = train.train(params, run, learner, Progress(params.max_steps, figures.progress))
+metrics = train.train(params, run, learner, Progress(params.max_steps, figures.progress, params.algorithm))
 complete = metrics is not None
 arm = params.reward if params.reward != "right" else params.algorithm
 if params.reward == "right" and params.policy == "latents":
@@ -238,7 +237,7 @@ beyond = {arm: stats.paired(part["longer_after"], part["longer_before"]) for arm
 versus = {arm: stats.compare(full, "accuracy_after", arm, "GRPO") for arm in ("Dr.GRPO", "DAPO")}
 moved = {arm: f"{part['weights_moved'].max():.1g}" for arm, part in arms.items()}
 grpo, shuffled, density, answer = (said[arm] for arm in ("GRPO", "shuffled", "latents, density", "latents, answer"))
-Markdown(f"""
+say(f"""
 - **A correctness reward alone raises accuracy.** GRPO takes greedy accuracy on unseen problems of four steps from
   {grpo.baseline_mean:.1%} to {grpo.arm_mean:.1%}: {grpo.say()}. With randomly permuted rewards it ends at
   {shuffled.arm_mean:.1%} ({shuffled.say()}, not significant); with zero reward the weights do not change.

@@ -130,10 +130,10 @@ pd.DataFrame({"with the host": plans["bound"].value_counts(), "chips alone": chi
 ).astype(int)
 
 # %%
-from IPython.display import Markdown
+from trm.progress import say
 
 best, traced = 1e3 * seconds.max(axis=1), 1e3 * plans["host_seconds"]
-Markdown(
+say(
     f"At best the chips need {best.min():.1f} to {best.max():.0f} ms per step, and the host {traced.min():.0f} to "
     f"{traced.max():.0f} ms to trace it: models this small need larger batches, or a step that is traced once. Hours and days "
     f"assume {params.utilisation:.0%} of peak where the other bounds allow it."
@@ -162,7 +162,7 @@ times.rename(columns=names).style.format(precision=2).hide(axis="index")
 baseline = suite_plans("tpu_quickstart", v4_64, *assumed).set_index("case").loc["e1_1_baseline"]
 whole = times.set_index("what").loc["both"]
 chips = baseline["days"] * baseline["compute_seconds"] / params.utilisation / baseline["step_seconds"]
-Markdown(
+say(
     f"At {params.utilisation:.0%} of peak the chips would do the suite in **{duration(whole['chips_days'])}**, one run after "
     f"the other, and its baseline (50,000 passes over 1,000 puzzles) in {duration(chips)}. With a host that takes "
     f"{params.host_milliseconds:g} ms per layer that it traces, the suite takes **{duration(whole['days'])}** and the baseline "
@@ -194,7 +194,7 @@ print(f"{source}, torch_xla {measured['torch_xla'].iloc[0]}")
 
 # %%
 run.save_figure(tpu_plots.parity(backends.losses(measured)), "parity")
-Markdown(
+say(
     f"Over {found.steps} steps the losses of {', '.join(found.trainings)} ({found.devices}) differ by **{found.max_abs:.1e}** "
     f"at most ({found.max_relative:.1e} of the loss). Of {found.compiles} programs compiled, **{found.compiles_after_warmup}** "
     "came after the warm-up, with halting, exploration and refilling on."

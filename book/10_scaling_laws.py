@@ -200,8 +200,7 @@ in_html(table).style.format(
 # ## What this found
 
 # %%
-from IPython.display import Markdown
-
+from trm.progress import say
 from trm.stats import compare
 
 suite = experiments.read_runs(committed)
@@ -211,7 +210,7 @@ def effect(case, baseline="baseline", tests=1):
     return compare(suite, experiments.ACCURACY, case, baseline, key="case", tests=tests)
 
 
-Markdown(
+say(
     f"""
 Three seeds per case are few: the minimum detectable effect of a single comparison is
 {100 * effect("contrib07").mde:.0f} points for `contrib07`, {100 * effect("exp02b", "exp02a").mde:.0f} for L_cycles 1 to 2 and

@@ -109,12 +109,12 @@ display(ClaimTable(rows, "TinyRecursiveModels (TPU)"))
 # ## Findings
 
 # %%
-from IPython.display import Markdown
+from trm.progress import say
 
 tally = counts(rows)
 total, by_verdict = len(rows), tally.sum()
 measured = total - by_verdict["not measured"]
-Markdown(
+say(
     f"Of **{total} claims** {measured} have a verdict: {by_verdict['supported']} are supported, "
     f"{by_verdict['not supported']} not supported, {by_verdict['contradicted']} contradicted. "
     f"The other {by_verdict['not measured']} are not measured."

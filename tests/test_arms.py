@@ -13,7 +13,7 @@ class FakeTrainer:
     trained = 0
 
     def __init__(self, params, run, paused):
-        self.run, self.paused = run, paused
+        self.run, self.params, self.paused = run, params, paused
         self.accelerator = self
 
     def wait_for_everyone(self):

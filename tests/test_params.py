@@ -202,6 +202,22 @@ def test_the_cell_of_a_script_is_checked_too(tmp_path):
         TrmTrain.from_notebook({"__file__": str(script), "hidden_sise": 32, "learning_rate": 0.01})
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_a_script_lists_its_parameters(tmp_path, monkeypatch, capsys, flag):
+    script = tmp_path / "04.py"
+    script.write_text("")
+    monkeypatch.setattr("sys.argv", [str(script), flag])
+    with pytest.raises(SystemExit) as ended:
+        TrmTrain.from_notebook({"__file__": str(script)})
+    said = capsys.readouterr().out
+    assert not ended.value.code and "-p NAME VALUE" in said and TrmTrain.describe() in said
+
+
+def test_an_unknown_flag_names_the_help():
+    with pytest.raises(ParameterError, match="--seed.*--help"):
+        from_command_line(["--seed", "3"])
+
+
 def test_all_parameters_are_described():
     lines = TrmTrain.describe().splitlines()
     assert len(lines) == len(TrmTrain.model_fields)
@@ -209,6 +225,8 @@ def test_all_parameters_are_described():
     assert lr.split() == ["lr", "float", ">", "0", "<=", "1", "0.004", "peak", "learning", "rate"]
     (mixer,) = [line for line in lines if line.startswith("mixer ")]
     assert "'mlp' | 'attention'" in mixer
+    (schedule,) = [line for line in lines if line.startswith("schedule ")]
+    assert "inverse_u, " in schedule, "a name that is checked is listed"
 
 
 def test_a_model_takes_a_strict_subset_of_the_parameters():

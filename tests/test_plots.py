@@ -1,8 +1,18 @@
-"""A figure with sliders draws anew when one moves."""
+"""Figures fit a window; a figure with sliders draws anew when one moves, and is shown where no widget is."""
 
+import base64
+
+import ipywidgets
 import matplotlib.pyplot as plt
+import pytest
 
-from trm.plots import explore
+from trm import plots
+
+
+def a_figure(width=1, height=1):
+    figure, ax = plt.subplots(figsize=(width, height))
+    ax.plot([0, width], [0, height])
+    return figure
 
 
 def test_a_slider_redraws_the_figure():
@@ -10,14 +20,40 @@ def test_a_slider_redraws_the_figure():
 
     def draw(a, b):
         seen.append((a, b))
-        figure, ax = plt.subplots(figsize=(1, 1))
-        ax.plot([0, a], [0, b])
-        return figure
+        return a_figure(a, b)
 
-    box = explore(draw, a=(0, 9, 3), b=(1, 2, 1))
+    box = plots.slider_box(draw, a=(0, 9, 3), b=(1, 2, 1))
     first, second, picture = box.children
     before = bytes(picture.value)
     assert seen == [(3, 1)] and before.startswith(b"\x89PNG") and (first.min, first.max) == (0, 9)
     second.value = 2
     assert seen == [(3, 1), (3, 2)] and bytes(picture.value) != before
     assert plt.get_fignums() == open_before
+    assert picture.layout.align_self == "flex-start" and "rem" in first.layout.width
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What is displayed in a notebook."""
+    shown = []
+    monkeypatch.setattr(plots, "kernel", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda content, raw: shown.append(content))
+    return shown
+
+
+def test_sliders_are_displayed_with_the_figure_beside_them(displayed):
+    assert plots.explore(a_figure, width=(1, 9, 3), height=ipywidgets.IntSlider(1)) is None
+    (content,) = displayed
+    assert "application/vnd.jupyter.widget-view+json" in content and "width, height" in content["text/plain"]
+    assert base64.b64decode(content["image/png"]).startswith(b"\x89PNG")
+
+
+def test_sliders_are_left_out_of_a_script(monkeypatch):
+    monkeypatch.setattr("IPython.display.display", pytest.fail)
+    plots.explore(pytest.fail, width=(1, 9, 3))
+
+
+def test_no_figure_is_wider_than_a_window():
+    assert list(plots.tidy(a_figure(15, 3)).get_size_inches()) == [plots.WIDEST, 3]
+    assert list(plots.tidy(a_figure(5, 3)).get_size_inches()) == [5, 3]
+    plt.close("all")

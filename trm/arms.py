@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trm.params import Training
+from trm.progress import Progress
 from trm.run import Run, read_history
 from trm.text_files import read_json
 from trm.trainer import Trainer
@@ -58,6 +59,7 @@ def train_arm(
     make_trainer: Callable[[Training, Run], Trainer],
     after: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
     within: str = "arms",
+    draw: Callable[[list[dict]], Any] | None = None,
 ) -> ArmResult | None:
     """Train one arm in `within`/`name` of `run`; None where `time_limit`, which all arms share, paused it.
 
@@ -67,6 +69,7 @@ def train_arm(
         params: of the arm; its folder and its share of the time are set here.
         make_trainer: (params, run of the arm) -> its trainer.
         after: what to add to the metrics when it is trained; called by every process.
+        draw: of the curve that is seen while it trains (`Progress`).
     """
     folder = run.path(f"{within}/{re.sub('[/: ]+', '-', name)}/params.json").parent
     params = params.model_copy(
@@ -76,6 +79,7 @@ def train_arm(
     if not (params.resume and done.exists()):
         own = Run(params, run.chapter)
         trainer = make_trainer(params, own)
+        trainer.show = Progress(trainer.params.max_steps, draw, f"{within}/{name}".removeprefix("arms/"))
         metrics = trainer.fit()
         if trainer.paused:
             own.tracker.close()

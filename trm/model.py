@@ -50,9 +50,11 @@ class TRMParams(ModelParams):
     initial_noise: float = Field(0.0, ge=0, description="std of the noise added to the initial z_H")
     loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
-    schedule: str = Field("linear", description="per-cycle loss weights")
+    schedule: str = Field("linear", description="per-cycle loss weights", examples=supervision.schedule_names())
     supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
-    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_schedule: str = Field(
+        "uniform", description="weights over the supervision steps", examples=supervision.schedule_names()
+    )
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
     curriculum_enabled: bool = Field(False, description="phase in supervision_weight (supervision curriculum)")
     curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")

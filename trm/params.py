@@ -187,6 +187,9 @@ class Params(BaseModel):
             shown, _ = _cell_values([_parameters_cell(namespace["__file__"])], known)
             if Path(sys.argv[0]).name == Path(namespace["__file__"]).name:
                 show_user_errors_plainly()
+                if {"-h", "--help"} & set(sys.argv[1:]):
+                    print(f"usage: python {sys.argv[0]} [-p NAME VALUE ...] [-f FILE.yaml ...]\n\n{cls.describe()}")
+                    sys.exit()
                 given = from_command_line(sys.argv[1:])
         else:
             shown = {name: LOOK_UP for name in cls.model_fields if name in namespace}
@@ -209,10 +212,7 @@ class Params(BaseModel):
     @classmethod
     def describe(cls) -> str:
         """A table of all parameters: name, type with its range or choices, default, description."""
-        rows = [
-            (name, _kind(field), repr(field.default), field.description or "")
-            for name, field in cls.model_fields.items()
-        ]
+        rows = [(name, _kind(field), repr(field.default), _meaning(field)) for name, field in cls.model_fields.items()]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join("  ".join([*(f"{part:{w}}" for part, w in zip(row, widths)), row[3]]) for row in rows)
 
@@ -282,6 +282,12 @@ def _kind(field: FieldInfo) -> str:
     return " | ".join(map(repr, choices)) if choices else " ".join([field.annotation.__name__, *limits])
 
 
+def _meaning(field: FieldInfo) -> str:
+    """Description of a parameter, with the names that it takes, where they are known."""
+    names = f" ({', '.join(field.examples)})" if field.examples else ""
+    return f"{field.description or ''}{names}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the nearest of the `known` names; "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -316,7 +322,9 @@ def from_command_line(arguments: list[str]) -> dict[str, Any]:
         elif flag in ("-f", "--parameters_file") and rest:
             from_files |= read_yaml(rest.pop(0))
         else:
-            raise ParameterError(f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml")
+            raise ParameterError(
+                f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml (see --help)"
+            )
     settled = {ALIASES.get(name, name) for name in given}
     return {name: value for name, value in from_files.items() if ALIASES.get(name, name) not in settled} | given
 
@@ -346,7 +354,11 @@ class CycleParams(ModelParams):
     halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
     halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
-    schedule: str = Field("linear", description="per-cycle loss weights (deep supervision); none: only the last")
+    schedule: str = Field(
+        "linear",
+        description="per-cycle loss weights (deep supervision); none: only the last",
+        examples=supervision.schedule_names(),
+    )
     supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
 
 

@@ -1,13 +1,18 @@
 """Figures of the book: from records and arrays to matplotlib, no training and no model."""
 
+import base64
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from trm.progress import kernel
+
+WIDEST = 9.0  # inches of a figure; a notebook shows 100 pixels an inch
 INK, RIGHT, WRONG = "#222222", "#1b7f3b", "#c0392b"  # of text; of right and wrong answers
 
 
@@ -46,7 +51,9 @@ def per_cycle(history: Sequence[dict], H_cycles: int, what: str = "loss") -> Fig
 
 
 def tidy(figure: Figure) -> Figure:
-    """Light grid, no box: the look of every figure."""
+    """Light grid, no box, not too wide for a window: the look of every figure."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(min(width, WIDEST), height)
     for ax in figure.axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
@@ -76,30 +83,53 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") ->
     return tidy(figure)
 
 
-def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywidgets.Widget) -> ipywidgets.VBox:
-    """`draw(**values)` under a slider for each of its arguments, for JupyterLab. The picture is replaced as a slider moves.
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, 100 pixels an inch; it is closed, else the notebook would show it a second time."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100, bbox_inches="tight")
+    plt.close(figure)
+    return drawn.getvalue()
+
+
+def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywidgets.Widget) -> None:
+    """Show `draw(**values)` under a slider for each of its arguments. The picture is replaced as a slider moves; where no
+    widget is shown (a page, an executed notebook, GitHub), the first picture is. A script shows nothing.
 
     `ipywidgets.interact` is not used: its output area talks back while a cell runs, and papermill then waits for ever now and
     then (github.com/jupyter/nbclient/issues/312).
 
     sliders: argument -> (lowest, highest, first value), or any widget with a `value`.
     """
+    if kernel():
+        from IPython.display import display
+
+        box = slider_box(draw, **sliders)
+        words = f"A figure with sliders: {', '.join(sliders)}"
+        fallback = {"image/png": base64.b64encode(box.children[-1].value).decode(), "text/plain": words}
+        display(box._repr_mimebundle_() | fallback, raw=True)
+
+
+def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
+    """What `explore` shows: the sliders, and below them the picture in its own size."""
     controls = {
         name: ipywidgets.IntSlider(min=found[0], max=found[1], value=found[2], description=name)
         if isinstance(found, tuple)
         else found
         for name, found in sliders.items()
     }
-    picture = ipywidgets.Image(format="png")
+    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
 
     def redraw(_=None) -> None:
-        figure = draw(**{name: control.value for name, control in controls.items()})
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=90, bbox_inches="tight")
-        plt.close(figure)  # else the notebook would show it a second time
-        picture.value = drawn.getvalue()
+        picture.value = png(draw(**{name: control.value for name, control in controls.items()}))
 
     for control in controls.values():
+        control.layout.width = "min(100%, 40rem)"
         control.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([*controls.values(), picture])
+
+
+if kernel():  # figures of a notebook are sharp on every screen
+    from matplotlib_inline.config import InlineBackend
+
+    InlineBackend.instance(parent=kernel().shell).figure_formats = {"retina"}

@@ -1,13 +1,17 @@
 """Where the numbers of a run go besides its folder: a tracker of accelerate when asked, and what a reader sees."""
 
+import base64
+import html
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib.image
 from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from matplotlib import pyplot as plt
+from tqdm import tqdm
 
 from trm.run import Run
 
@@ -19,6 +23,23 @@ SHOWN = {
     "valid/las": "LAS",
     "valid/accuracy": "right",
 }
+WAIT = 2.0  # seconds between two pictures of a progress, and between two lines where nobody watches
+DRAWING = 0.015  # share of the time that drawing may take
+
+
+def kernel() -> Any:
+    """The kernel that executes this notebook; None in a script."""
+    return getattr(sys.modules["IPython"].get_ipython(), "kernel", None) if "IPython" in sys.modules else None
+
+
+def say(markdown: str) -> None:
+    """Show a finding: Markdown in a notebook, with the same words as plain text for what shows no Markdown."""
+    text = markdown.replace("**", "").strip()
+    if not kernel():
+        return print(text, flush=True)
+    from IPython.display import display
+
+    display({"text/markdown": markdown, "text/plain": text}, raw=True)
 
 
 class Tracker:
@@ -51,7 +72,7 @@ class Tracker:
         if hasattr(self.sink, "log_images"):
             layout = {"dataformats": "NHWC"} if self.run.params.log_with == "tensorboard" else {}
             for path in sorted(self.run.dir.glob("figures/*.png")):
-                image = plt.imread(path)[None, ..., :3]  # (1, H, W, 3)
+                image = matplotlib.image.imread(path)[None, ..., :3]  # (1, H, W, 3)
                 self.sink.log_images({f"figures/{path.stem}": image}, step=self.step, **layout)
         if complete and self.run.params.log_with == "wandb" and (self.run.dir / "best").is_dir():
             name = f"{self.run.chapter}-{self.run.id}"
@@ -66,53 +87,83 @@ class Tracker:
 
 
 class Progress:
-    """What a reader sees while a model trains: a line of text, and in a notebook a curve that grows.
+    """What a reader sees while a model trains: one line that names the arm, with the time left, and in a notebook a curve.
 
-    In a notebook both stand in one place and are replaced, the line at most once a second and the figure once in
-    `figure_every` seconds, so that the saved notebook stays small. In a terminal every evaluation prints a line.
-    `draw(history) -> figure` makes the curve.
+    In JupyterLab both stand in one place; `close` takes the curve away, as the chapter draws it. In a terminal the line
+    stands on stderr. Anywhere else (papermill, a log file) an evaluation prints it. `draw(history) -> figure` makes the curve.
     """
 
-    def __init__(self, max_steps: int, draw: Callable[[list[dict]], Any] | None = None, figure_every: float = 8.0):
-        self.max_steps, self.draw, self.figure_every = max_steps, draw, figure_every
+    def __init__(self, max_steps: int, draw: Callable[[list[dict]], Any] | None = None, name: str = ""):
+        self.max_steps, self.draw, self.prefix = max_steps, draw, f"{name}: " if name else ""
         self.history: list[dict] = []
-        self.started = self.shown = self.drawn = time.monotonic()
-        self.line = self.figure = None
-        self.notebook = "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
+        self.latest: dict[str, Any] = {}
+        self.shown, self.next_curve = time.monotonic() - WAIT, 0.0
+        self.line = self.curve = ""
+        self.handle = None
+        shell = kernel()  # papermill's takes no input: nobody watches it
+        self.notebook = bool(shell) and shell.get_parent().get("content", {}).get("allow_stdin", False)
+        self.terminal = tqdm.status_printer(sys.stderr) if not shell and sys.stderr.isatty() else None
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record of the history."""
         self.history.append(record)
+        self.latest |= record
         evaluated = any(name.startswith("valid/") for name in record)
-        now = time.monotonic()
-        if self.notebook:
-            if now - self.shown >= 1 or record["step"] >= self.max_steps:
-                self.shown = now
-                self.line = self._show(self.line, {"text/plain": self._text()}, raw=True)
-            if self.draw and evaluated and now - self.drawn >= self.figure_every:
-                self.drawn = now
-                figure = self.draw(self.history)
-                self.figure = self._show(self.figure, figure)
-                plt.close(figure)
-        if evaluated or not self.notebook and now - self.shown >= 10:
-            self.shown = now
-            print(self._text(), flush=True)
+        waited = time.monotonic() - self.shown
+        if self.terminal or waited >= WAIT and (self.notebook or evaluated) or waited >= 30:
+            self._show()
+
+    def close(self) -> None:
+        """Leave the last line alone."""
+        if self.history:
+            self.draw, self.curve = None, ""
+            self._show()
+            if self.terminal:
+                print(file=sys.stderr)
+
+    def _show(self) -> None:
+        before, self.line = self.line, self._text()
+        if self.terminal:
+            self.terminal(self.line)
+        elif self.notebook:
+            self._display()
+        elif self.line != before:
+            print(self.line, flush=True)
+        self.shown = time.monotonic()
 
     def _text(self) -> str:
-        latest: dict[str, Any] = {}
-        for record in self.history[-20:]:
-            latest |= record
-        step, seconds = latest["step"], latest["train/seconds"]
-        left = seconds / step * (self.max_steps - step)
-        parts = [f"step {step}/{self.max_steps}", f"loss {latest.get('train/total_loss', float('nan')):.3f}"]
-        parts += [f"{label} {latest[name]:.3f}" for name, label in SHOWN.items() if name in latest]
-        return "  ".join([*parts, f"{seconds:.0f} s, {left:.0f} s left"])
+        parts = [f"loss {self.latest.get('train/total_loss', float('nan')):.3f}"]
+        parts += [f"{label} {self.latest[name]:.3f}" for name, label in SHOWN.items() if name in self.latest]
+        bar = "|{bar}| " if self.terminal or self.notebook else ""
+        return tqdm.format_meter(
+            self.latest["step"], self.max_steps, self.latest["train/seconds"], prefix=self.prefix, postfix=", ".join(parts),
+            bar_format=f"{{desc}}{{percentage:3.0f}}% {bar}step {{n_fmt}}/{{total_fmt}}, {{remaining}} left{{postfix}}",
+            ncols=shutil.get_terminal_size().columns - 1 if self.terminal else None, ascii=bool(self.terminal),
+        )  # fmt: skip
 
-    def _show(self, handle: Any, content: Any, **how: Any) -> Any:
-        """Display `content`, in place of what `handle` showed before; returns the handle."""
+    def _display(self) -> None:
+        """Display the line and the curve, in place of those before."""
         from IPython.display import display
 
-        if handle is None:
-            return display(content, display_id=True, **how)
-        handle.update(content, **how)
-        return handle
+        evaluations = sum("valid/" in "".join(record) for record in self.history)
+        if self.draw and evaluations > 1 and time.monotonic() >= self.next_curve:
+            self._draw()
+        content = {"text/plain": self.line}
+        if self.curve:
+            content["text/html"] = f"<pre>{html.escape(self.line)}</pre>{self.curve}"
+        if self.handle is None:
+            self.handle = display(content, display_id=True, raw=True)
+        else:
+            self.handle.update(content, raw=True)
+
+    def _draw(self) -> None:
+        """Draw the curve on an axis of all steps, so seldom that it takes a small share of the time."""
+        from trm.plots import png
+
+        started = time.monotonic()
+        figure = self.draw(self.history)
+        for ax in figure.axes:
+            ax.set_xlim(0, self.max_steps)
+        self.curve = f'<img src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
+        ended = time.monotonic()
+        self.next_curve = ended + (ended - started) / DRAWING

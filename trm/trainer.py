@@ -27,6 +27,7 @@ from trm.halting import HaltingMonitor
 from trm.interrupt import Interrupts
 from trm.optim import EMA, learning_rate, make_optimizer
 from trm.params import RecursiveTraining, Training
+from trm.progress import Progress
 from trm.run import Run
 from trm.threads import Threads
 
@@ -69,7 +70,7 @@ class Trainer:
         params: how to train. run: where to write.
         evaluate: model -> {"valid/...": number}, called with the averaged weights.
         monitor: names whose values, compared in this order, choose the best evaluation.
-        show: called with every record of the history (`progress.Progress`).
+        show: called with every record of the history.
         initial_score: values of `monitor` that an evaluation must exceed to be the best; empty: none.
         patience_after_first_gain: early stopping counts only evaluations after the first gain.
     """
@@ -82,7 +83,7 @@ class Trainer:
         run: Run,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         monitor: tuple[str, ...] = ("valid/exact_accuracy", "valid/cell_accuracy"),
-        show: Callable[[dict], None] | None = None,
+        show: Progress | None = None,
         initial_score: Sequence[float] = (),
         patience_after_first_gain: bool = False,
     ):
@@ -90,7 +91,7 @@ class Trainer:
         cycles = isinstance(params, RecursiveTraining)
         self.gradient_stats = cycles and params.compute_gradient_stats
         self.cycle_losses = cycles and params.log_per_step_losses
-        self.monitor, self.show = monitor, show or (lambda record: None)
+        self.monitor, self.show = monitor, show
         self.accelerator = self._make_accelerator()
         self.plain_model = model.to(self.device)
         if params.compile:
@@ -171,6 +172,8 @@ class Trainer:
                     self.seconds = before + time.perf_counter() - started
         finally:
             self.parts.close()
+            if self.show:
+                self.show.close()
         if asked or interrupts.asked and self.accelerator.num_processes == 1:
             self.run.interrupted(self.step, p.max_steps)
         return {
@@ -324,7 +327,8 @@ class Trainer:
     def _keep(self, record: dict[str, Any]) -> None:
         if self.run.main:
             self.run.log(record)
-            self.show(record)
+            if self.show:
+                self.show(record)
 
     def _agree(self, wishes: tuple[bool, ...], logged: bool) -> tuple[bool, ...]:
         """What any of the processes wishes. Several ask each other only when a record is written, for it takes waiting."""

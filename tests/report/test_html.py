@@ -62,6 +62,7 @@ def executed(path, root, chapter, printed="ok", said="complete: {folder}/metrics
         new_output("display_data", {"text/html": "<table class='dataframe'><tr><td>" + "wide " * 300 + "</td></tr></table>"}),
         new_output("display_data", {"text/markdown": "It was **right**."}),
         new_output("display_data", widget),
+        new_output("display_data", widget | {"image/png": PIXEL}),
         new_output("stream", text=said.format(folder=path.parent) + "\n"),
     ]  # fmt: skip
     notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {"model_name": "M"}}}}
@@ -112,7 +113,9 @@ def body(html):
 
 def test_a_page_shows_what_was_executed(built):
     html = body((built / f"{TRAIN}.html").read_text(encoding="utf-8"))
-    assert "a result" in html and "<strong>right</strong>" in html and html.count("<img") == 1
+    assert "a result" in html and "<strong>right</strong>" in html and html.count("<img") == 2, (
+        "the figure of a widget is shown, the widget is not"
+    )
     assert 'alt="Figure: What came out"' in html
     assert "interactive(" not in html and "widget" not in html
     assert html.count("hide-input") or html.count("<details") == 3, "two cells and a table are folded"

@@ -1,7 +1,7 @@
 """Chapter 08 as functions: groups of answers sampled and rewarded, a policy trained on them and evaluated."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,6 +18,7 @@ from trm.language.lm import SHIPPED_LM, Generations, load_lm
 from trm.language.stories import Problem, problems
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import SHIPPED_REASONER, load_reasoner
+from trm.progress import Progress
 from trm.protocol import StepOutput
 from trm.run import Run
 from trm.trainer import Trainer, resolve_device
@@ -168,7 +169,7 @@ def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluatio
     return Evaluation(right, np.array([len(problem.steps) for problem in asked]), written)
 
 
-def train(params: Grpo, run: Run, policy: TokenPolicy, show: Callable[[dict], None] | None = None) -> dict | None:
+def train(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = None) -> dict | None:
     """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
     by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
     learner = Learner(policy, params)

@@ -45,8 +45,8 @@ def load_lm(name: str = "", precision: str = "float32") -> tuple:
             raise ValueError(f"its config.json asks for {depth} layers")
         causal = any("CausalLM" in kind or "LMHead" in kind for kind in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
-        if not name:
-            disable_progress_bar()  # for a file of a few megabytes
+        if Path(where).exists():
+            disable_progress_bar()  # nothing is downloaded
         model, found = kind.from_pretrained(where, dtype=getattr(torch, precision), output_loading_info=True)
         if missing := [weight for weight in found["missing_keys"] if "pooler" not in weight]:  # transformers draws them
             raise ValueError(f"without the weights {', '.join(sorted(missing))}")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -26,6 +26,7 @@ from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
 from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import LatentReasoner, Latents, LatentThinker, Pause, ReasonerConfig, ReasonerParams
 from trm.params import subset
+from trm.progress import Progress
 from trm.run import Run, write_atomically
 from trm.trainer import Trainer, resolve_device
 
@@ -127,7 +128,7 @@ def compressed_states(
         return StateStore.find_or_write(folder, batches, about)
 
 
-def train(params: LatentReasoning, run: Run, data: Data, show: Callable | None = None) -> ArmResult | None:
+def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None = None) -> ArmResult | None:
     """Train the arm that `params` name, and save its averaged last weights in `model/`; None if `time_limit` paused it."""
     own = params.of_arm(params.arm)
     encoded = encode(data.lm, data.parts["train"], own.num_latents)

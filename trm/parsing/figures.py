@@ -47,9 +47,9 @@ def learning_curves(curves: pd.DataFrame, over: str = "minutes") -> Figure:
 
 def progress(history: Sequence[dict]) -> Figure:
     """The curves while an arm trains. history: its records so far."""
-    seconds, uas = series(history, "valid/uas", over="train/seconds")
-    curves = {"seconds": seconds, "dev/uas": uas, "dev/las": series(history, "valid/las")[1]}
-    return learning_curves(pd.DataFrame(curves).assign(arm="training", seed=0), over="seconds")
+    steps, uas = series(history, "valid/uas")
+    curves = {"steps": steps, "dev/uas": uas, "dev/las": series(history, "valid/las")[1]}
+    return learning_curves(pd.DataFrame(curves).assign(arm="training", seed=0), over="steps")
 
 
 def arms(rows: pd.DataFrame) -> Figure:
@@ -92,6 +92,7 @@ def by_distance(rows: pd.DataFrame) -> Figure:
         panels[1].plot(names, line - base, linewidth=1, **_style(arm))
     for ax, label in zip(panels, ("UAS on test (%)", f"difference to {_style(base.name)['label']} (points)")):
         ax.set(xlabel="length of the arc (words)", ylabel=label)
+        ax.tick_params(axis="x", labelrotation=30)
     panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     return tidy(figure)
 
@@ -122,7 +123,7 @@ def iterations_of_sentence(words: Sequence[str], gold: Sequence[int], trace: Tra
     """A row per iteration of one sentence: its tree, the attention of the weighted heads, the weights of the heads."""
     S, n = len(trace.trees), len(words)
     ticks = [in_figure(word) for word in words]
-    figure, axes = plt.subplots(S, 3, figsize=(12, 2.9 * S), squeeze=False, gridspec_kw={"width_ratios": (2.2, 1, 0.7)})
+    figure, axes = plt.subplots(S, 3, figsize=(9, 2.4 * S), squeeze=False, gridspec_kw={"width_ratios": (2.2, 1, 0.7)})
     for i, (tree, attention, weights) in enumerate(axes):
         heads, labels = trace.trees[i]
         draw_arcs(tree, words, heads, labels, gold)

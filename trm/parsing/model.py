@@ -21,7 +21,7 @@ from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
 from trm.params import ModelParams, subset
 from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
 from trm.protocol import StepOutput
-from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, step_weights, weighted_step_loss
+from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, schedule_names, step_weights, weighted_step_loss
 
 
 class ParserParams(ModelParams):
@@ -50,7 +50,7 @@ class ParserParams(ModelParams):
     top_k: int = Field(2, ge=1, description="heads that routing topk keeps")
     temperature: float = Field(1.0, gt=0, description="temperature of the controller's softmax")
     deep_supervision: bool = Field(False, description="a loss after every iteration")
-    schedule: str = Field("ramp", description="loss weights over the iterations")
+    schedule: str = Field("ramp", description="loss weights over the iterations", examples=schedule_names())
     supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the iterations before the last")
     act_halting: bool = Field(False, description="expected loss over halting times (differentiable halting)")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected iteration in act_halting")

@@ -34,7 +34,7 @@ class Parsing(RecursiveTraining, ParserParams):
     conllu_dir: str = Field("", description="folder or file of CoNLL-U, or hub:CONFIG; empty: the shipped grammar")
     train_size: int = Field(0, ge=0, description="sentences to train on; 0: all")
     subtypes: bool = Field(False, description="labels with their subtypes, as nmod:poss")
-    arm: str = Field("", description="what is trained, one of PARSER_ARMS; empty: what the parameters say")
+    arm: str = Field("", description="what is trained; empty: what the parameters say", examples=[*PARSER_ARMS])
     baseline_arm: str = Field("deep_supervision", description="a second arm, at equal compute; empty: none")
 
     epochs: float = Field(20, gt=0, description="passes over the training part; a named arm gets as much compute")

@@ -91,7 +91,7 @@ def equal_compute(params: Parsing, data: Data, arm: str) -> Parsing:
     return scaled(own.model_copy(update=steps), factor, tuple(steps))
 
 
-def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
+def train_arm(params: Parsing, data: Data, run: Run, arm: str, draw: Callable | None = None) -> ArmResult | None:
     """Train one arm in its own folder of `run` and evaluate what was best on dev on test. None: `time_limit` paused it."""
     own, batches = equal_compute(params, data, arm), training_batches(params, data)
 
@@ -99,14 +99,14 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, show: Callable | 
         return attachment_scores(model, data.treebank.dev, data.encoded["dev"], "valid")
 
     def make_trainer(own: Parsing, own_run: Run) -> Trainer:
-        return Trainer(make_parser(own, data), batches, own, own_run, dev_scores, monitor=("valid/las",), show=show)
+        return Trainer(make_parser(own, data), batches, own, own_run, dev_scores, monitor=("valid/las",))
 
     def costs(trainer: Trainer) -> dict[str, float]:
         size = sum(p.numel() for p in trainer.plain_model.parameters())
         epochs = own.max_steps / batches.per_epoch
         return {"train/epochs": epochs, "train/flops_per_word": training_flops(own, data), "model/parameters": size}
 
-    result = arms.train_arm(run, arm or "as_given", own, make_trainer, costs)
+    result = arms.train_arm(run, arm or "as_given", own, make_trainer, costs, draw=draw)
     if result is not None:
         result.model = load_pretrained(Parser, result.folder / "best", str(resolve_device(params)))
         result.evaluation = evaluate(result.model, data.treebank.test, data.encoded["test"])

@@ -31,7 +31,7 @@ def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.n
             text, style = answer[cell] or "", {"color": GREEN if right else RED}
             if not right:
                 ax.add_patch(plt.Rectangle((column, row), 1, 1, color="#fadbd8", zorder=0))
-        ax.text(column + 0.5, row + 0.54, text, ha="center", va="center", fontsize=66 / n, **style)
+        ax.text(column + 0.5, row + 0.54, text, ha="center", va="center", fontsize=54 / n, **style)
     ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
@@ -48,7 +48,7 @@ def grids(
     if answers is None:
         answers = truths = np.zeros_like(questions)
     rows, width = -(-len(questions) // 6), min(6, len(questions))
-    figure, axes = plt.subplots(rows, width, figsize=(1.85 * width, 2.05 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, width, figsize=(1.5 * width, 1.65 * rows), squeeze=False)
     for ax in axes.flat[len(questions) :]:
         ax.axis("off")
     for ax, question, answer, truth in zip(axes.flat, questions, answers, truths):
@@ -119,7 +119,8 @@ def _log_steps(ax: Axes, largest: float) -> None:
     ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [4**i for i in range(10) if 4**i <= largest * 1.5]
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
-    ax.set_xlabel("mean supervision steps per puzzle")
+    ax.tick_params(axis="x", labelsize=8)
+    ax.figure.supxlabel("mean supervision steps per puzzle", fontsize=10)
 
 
 def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:

@@ -154,7 +154,7 @@ class Halting(SudokuTraining):
     restarts: int = Field(16, ge=1, description="restarts: attempts per puzzle")
     restart_size: int = Field(120, ge=1, description="test puzzles for more steps and for restarts")
     early_steps: int = Field(250, ge=0, description="optimizer steps of a briefly trained model; 0: none")
-    arms: str = Field("q, act", description="halting methods to train, see HALTING_ARMS; empty: none")
+    arms: str = Field("q, act", description="halting methods to train; empty: none", examples=[*HALTING_ARMS])
     num_seeds: int = Field(1, ge=1, description="seeds of each arm and of the briefly trained model")
     label: str = Field(
         "",

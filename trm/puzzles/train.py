@@ -12,6 +12,7 @@ from trm.arms import ArmResult, scaled, train_arm
 from trm.halting import UNROLLED
 from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
 from trm.params import arm_names
+from trm.progress import Progress
 from trm.puzzles.dataset import PuzzleBatches, Splits
 from trm.puzzles.params import (
     ALL_STEPS,
@@ -49,7 +50,7 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
 
 
-def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Callable | None = None) -> Trainer:
+def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Progress | None = None) -> Trainer:
     """A trainer of `model` on the training part, evaluated on the validation part."""
     xla = params.backend == "xla"  # requires torch_xla
     kind = importlib.import_module("trm.tpu.xla").XLATrainer if xla else Trainer
@@ -100,7 +101,9 @@ def halting_arm(params: Halting, arm: str, seed: int) -> TrmTrain:
     return own
 
 
-def train_and_test(run: Run, name: str, params: TrmTrain, data: Splits, within: str = "arms") -> ArmResult | None:
+def train_and_test(
+    run: Run, name: str, params: TrmTrain, data: Splits, within: str = "arms", draw: Callable | None = None
+) -> ArmResult | None:
     """Train a model in `within`/`name` of `run`, test it, and keep its averaged weights in model/; None if paused."""
 
     def test(trainer: Trainer) -> dict[str, float]:
@@ -108,17 +111,23 @@ def train_and_test(run: Run, name: str, params: TrmTrain, data: Splits, within: 
             trainer.run.save_model(averaged, "model")
             return evaluate(averaged, data.test, params.eval_steps).metrics("test")
 
-    return train_arm(run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within)
+    return train_arm(
+        run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within, draw
+    )
 
 
 def train_arms(
-    params: DeepSupervision | Halting, run: Run, data: Splits, arm: Callable[..., TrmTrain]
+    params: DeepSupervision | Halting,
+    run: Run,
+    data: Splits,
+    arm: Callable[..., TrmTrain],
+    draw: Callable | None = None,
 ) -> Iterator[ArmResult]:
     """Train every arm (by `supervision_arm` or `halting_arm`) and seed in turn, until `time_limit` pauses one."""
     keys = [(name, seed) for seed in range(params.num_seeds) for name in arm_names(params.arms)]
     all_params = {key: arm(params, *key) for key in keys}  # checked before any is trained
     for (name, seed), own in all_params.items():
-        if (result := train_and_test(run, f"{name}-{seed}", own, data)) is None:
+        if (result := train_and_test(run, f"{name}-{seed}", own, data, draw=draw)) is None:
             return
         result.arm = name
         yield result

@@ -70,8 +70,8 @@ def learning(curves: pd.DataFrame, over: str = "compute", label: str = "share of
 def progress(history: Sequence[dict]) -> Figure:
     """The curve that grows while an arm trains. history: its records so far."""
     points = {name: series(history, name)[1] for name in ("valid/exact_accuracy", "valid/loss")}
-    points["seconds"] = series(history, "valid/loss", over="train/seconds")[0]
-    return learning(pd.DataFrame({"arm": "training", "seed": 0, **points}), "seconds", "seconds of training")
+    points["step"] = series(history, "valid/loss")[0]
+    return learning(pd.DataFrame({"arm": "training", "seed": 0, **points}), "step", "optimizer step")
 
 
 def losses(rows: pd.DataFrame, curves: pd.DataFrame) -> Figure:

@@ -46,7 +46,9 @@ class LMParams(CycleParams):
     )
     act_weight: float = Field(0.5, ge=0, description="weight of the halting loss")
     every_step_weight: float = Field(1.0, ge=0, description="act: weight of the losses of all answers")
-    step_schedule: str = Field("uniform", description="weights over the supervision steps")
+    step_schedule: str = Field(
+        "uniform", description="weights over the supervision steps", examples=supervision.schedule_names()
+    )
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
     curriculum_enabled: bool = Field(False, description="supervision curriculum: phase in the earlier H-cycles' loss")
     curriculum_start_step: int = Field(0, ge=0, description="the weight of earlier H-cycles is zero until this step")

@@ -39,7 +39,9 @@ class RecursiveLM(RecursiveTraining, LMParams):
         "shipped", description="model whose token embeddings are taken, frozen: a name, path or shipped; empty: learned"
     )
 
-    arm: str = Field("recursive", description="what is trained, one of LM_ARMS; empty: what the parameters describe")
+    arm: str = Field(
+        "recursive", description="what is trained; empty: what the parameters describe", examples=[*LM_ARMS]
+    )
     baseline_arm: str = Field("same_compute", description="a list of more arms, trained at equal compute; empty: none")
     batch_size: int = Field(64, ge=1, description="examples per optimizer step (global batch size)")
     max_steps: int = Field(300, ge=1, description="optimizer steps; those of a named arm are scaled to equal FLOPs")

@@ -164,7 +164,7 @@ def steps_of(params: RecursiveLM, data: Data, arm: str) -> int:
     return max(round(params.max_steps * step_flops(params, data) / step_flops(params.of_arm(arm), data)), 1)
 
 
-def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callable | None = None) -> ArmResult | None:
+def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, draw: Callable | None = None) -> ArmResult | None:
     """Train one arm in a folder under `run` and evaluate its best weights, by the validation part, on the test part. None where
     `time_limit` paused it."""
     factor = steps_of(params, data, arm) / params.max_steps
@@ -179,7 +179,7 @@ def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callabl
         return {f"valid/{n}": float(v) for n, v in zip(("exact_accuracy", "token_accuracy", "loss"), values)}
 
     def make_trainer(own: RecursiveLM, run: Run) -> Trainer:
-        return Trainer(make_model(own, data), batches_of(own, data), own, run, validate, monitor=monitor, show=show)
+        return Trainer(make_model(own, data), batches_of(own, data), own, run, validate, monitor=monitor)
 
     def after(trainer: Trainer) -> dict[str, float]:
         trainer.accelerator.wait_for_everyone()  # for the first process to have written the best weights
@@ -188,7 +188,7 @@ def train_arm(params: RecursiveLM, data: Data, run: Run, arm: str, show: Callabl
         spent["model/parameters"] = sum(p.numel() for p in trainer.plain_model.parameters())
         return spent | evaluate(best, own, data)
 
-    result = arms.train_arm(run, arm or "as_given", own, make_trainer, after)
+    result = arms.train_arm(run, arm or "as_given", own, make_trainer, after, draw=draw)
     if result:
         result.model = load_recursive_lm(result.folder / "best", str(resolve_device(params)))
     return result

@@ -227,7 +227,7 @@ class ClaimTable:
 def verdicts_by_source(rows: pd.DataFrame) -> Figure:
     """One bar per source, its claims by verdict; grey is what was not measured."""
     found = counts(rows)
-    figure, ax = plt.subplots(figsize=(9.5, 0.62 * len(found) + 1.2), dpi=150)
+    figure, ax = plt.subplots(figsize=(9, 0.62 * len(found) + 1.2))
     found.plot.barh(ax=ax, stacked=True, width=0.8, color=VERDICTS, edgecolor="white", xlabel="claims", ylabel="")
     for bars, verdict in zip(ax.containers, VERDICTS):
         labels = [str(n) if n else "" for n in found[verdict]]

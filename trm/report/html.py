@@ -135,7 +135,9 @@ def page(chapter: str, source: NotebookNode, executed: Executed | None) -> Noteb
             titles = {f"code_prompt_{action}": folded[0] for action in ("show", "hide") if folded}
             cell.metadata.mystnb = {"image": {"alt": f"Figure: {heading}"}, **titles}
             cell.metadata.tags = ["hide-input"] * len(folded)
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            for output in list(cell.outputs):  # of sliders their first figure remains
+                if output.get("data", {}).pop(WIDGET, None) and "image/png" not in output.data:
+                    cell.outputs.remove(output)
     title, _, rest = made.cells[0].source.partition("\n")
     made.cells[0].source = f"{title}\n\n{note}\n\n{rest}"
     return made

@@ -1,0 +1,103 @@
+"""What a reader sees of a training: in a notebook, in a terminal, in a log; and the finding as plain text."""
+
+import io
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from trm import progress
+from trm.plots import learning_curves
+from trm.progress import Progress, say
+
+
+def records(steps=40, every=20):
+    for step in range(10, steps + 1, 10):
+        yield {"step": step, "train/seconds": step / 10, "train/total_loss": 1.0}
+        if step % every == 0:
+            yield {"step": step, "train/seconds": step / 10, "valid/uas": 0.5, "valid/cell_accuracy": 0.25}
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook displays; everything is shown at once."""
+    contents = []
+    handle = SimpleNamespace(update=lambda content, raw: contents.append(content))
+    monkeypatch.setattr("IPython.display.display", lambda content, **how: contents.append(content) or handle)
+    monkeypatch.setattr(progress, "WAIT", 0)
+    return contents
+
+
+def kernel(monkeypatch, allow_stdin):
+    found = SimpleNamespace(get_parent=lambda: {"content": {"allow_stdin": allow_stdin}})
+    monkeypatch.setattr(progress, "kernel", lambda: found)
+
+
+def test_a_notebook_shows_one_line_and_one_curve_that_makes_way(monkeypatch, shown, capsys):
+    kernel(monkeypatch, True)
+    monkeypatch.setattr(progress, "DRAWING", 1e9)  # as often as asked
+    limits, open_before = [], plt.get_fignums()
+    monkeypatch.setattr(
+        "trm.plots.png", lambda figure: limits.append(figure.axes[0].get_xlim()) or plt.close(figure) or b""
+    )
+    show = Progress(40, learning_curves, "deep")
+    for record in records():
+        show(record)
+    show.close()
+    assert shown[-1].keys() == {"text/plain"}, "the chapter draws the curve that stays"
+    assert "deep: 100%" in shown[-1]["text/plain"] and "step 40/40, 00:00 left, loss 1.000" in shown[-1]["text/plain"]
+    assert "00:02 left" in shown[2]["text/plain"] and "text/html" not in shown[2], "a curve of one dot is not drawn"
+    assert "<img" in shown[-2]["text/html"] and "UAS 0.500" in shown[-2]["text/html"]
+    assert limits and set(limits) == {(0, 40)} and plt.get_fignums() == open_before
+    assert capsys.readouterr().out == "", "nothing is printed besides"
+
+
+def test_drawing_takes_a_small_share_of_the_time(monkeypatch, shown):
+    kernel(monkeypatch, True)
+    monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
+    show, drawn = Progress(400, lambda history: drawn.append(0) or plt.figure()), []
+    for record in records(400):
+        show(record)
+    assert len(drawn) == 1, "the next one is due when fifty times as long has passed"
+
+
+@pytest.mark.parametrize("papermill", [False, True])
+def test_where_nobody_watches_evaluations_are_plain_lines(monkeypatch, shown, capsys, papermill):
+    if papermill:
+        kernel(monkeypatch, False)
+    show = Progress(40, pytest.fail, "deep")
+    for record in records():
+        show(record)
+    show.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and not shown, "one for each evaluation"
+    assert (
+        lines[0].startswith("deep:  50% step 20/40, 00:02 left, loss 1.000, blank cells 0.250") and "\r" not in lines[0]
+    )
+
+
+def test_a_terminal_has_one_line_that_ends(monkeypatch, capsys):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    show = Progress(40, pytest.fail, "deep")
+    for record in records():
+        show(record)
+    show.close()
+    assert (
+        terminal.getvalue().count("\n") == 1 and terminal.getvalue().endswith("\n") and "40/40" in terminal.getvalue()
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_shown_of_a_training_that_was_complete(capsys):
+    Progress(40).close()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_finding_has_the_same_words_everywhere(monkeypatch, shown, capsys):
+    say("\nIt solves **98 %**.\n")
+    assert capsys.readouterr().out == "It solves 98 %.\n"
+    kernel(monkeypatch, False)
+    say("\nIt solves **98 %**.\n")
+    assert shown == [{"text/markdown": "\nIt solves **98 %**.\n", "text/plain": "It solves 98 %."}]
