@@ -281,7 +281,7 @@ class Trainer:
         record = {"step": self.step, "train/seconds": self.seconds, **means}
         record["train/seconds_per_step"] = self.seconds / self.step
         if halted_step:
-            record["train/mean_steps"] = halted_step / means["train/halted"]
+            record["train/mean_steps"] = min(halted_step / means["train/halted"], self.halting_monitor.max_steps)
         self._keep(record)
         self._warn(record)
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from trm.run import checkout
 from trm.sweep.spec import Point, Sweep, SweepError
-from trm.sweep.worker import Job, Outcome, neighbours, on_worker, state
+from trm.sweep.worker import Job, Outcome, cores, neighbours, on_worker, state
 
 
 def jobs_of(sweep: Sweep, points: list[Point], time_limit: float, scale: str) -> list[Job]:
@@ -114,6 +114,8 @@ def run(
     print(f"{len(todo)} runs: {counts['skipped']} done before, {len(left)} to do", flush=True)
     if not left:
         return counts
+    if not address:  # the same whichever worker is just being started again: the rounding of sums depends on it
+        threads = threads or max(cores() // jobs, 1)
     for sweep, _ in chosen:
         try:
             sweep.folder.mkdir(parents=True, exist_ok=True)

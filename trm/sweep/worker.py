@@ -103,8 +103,6 @@ def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.hold(folder, POINT)
-        lock.hold(folder, patience=ORPHAN)  # a run that a dead worker left behind ends first
-        lock.release(folder)
         ended, error = _attempts(job, folder, environment or {})
     except lock.FolderBusy as busy:
         ended, error = "busy", str(busy)
@@ -120,12 +118,14 @@ def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
 
 
 def _attempts(job: Job, folder: Path, variables: dict[str, str]) -> tuple[str, str]:
-    """State and error of a run after papermill; where the kernel is killed, up to `KERNEL_ATTEMPTS` times."""
+    """State and error of a run after papermill; where it or its kernel is killed, up to `KERNEL_ATTEMPTS` times."""
     if source_hash(schema_of(Path(job.notebook).stem).COMPUTED_BY) != job.code:
         return "failed", "the sources changed since the sweep began; start it again"
     if (folder / "metrics.json").exists():
         return "done", ""
     for _ in range(KERNEL_ATTEMPTS):
+        lock.hold(folder, patience=ORPHAN)  # a run that a dead worker or papermill left behind ends first
+        lock.release(folder)
         (folder / "failed.json").unlink(missing_ok=True)
         with own_kernel() as kernel:
             code, text = _papermill(job, folder, variables | kernel)
@@ -135,9 +135,9 @@ def _attempts(job: Job, folder: Path, variables: dict[str, str]) -> tuple[str, s
             return "paused", ""
         if code and "FolderBusy" in text:
             return "busy", reason(folder / "run.ipynb", text, code)
-        if code == 0 or "DeadKernelError" not in text:
+        if code >= 0 and "DeadKernelError" not in text:
             return "failed", reason(folder / "run.ipynb", text, code)
-    return "failed", "the notebook's kernel was killed (out of memory?)"
+    return "failed", "the notebook or its kernel was killed (out of memory?)"
 
 
 def _papermill(job: Job, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
