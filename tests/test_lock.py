@@ -53,15 +53,13 @@ def try_to_take(folder, barrier, found):
 
 @pytest.mark.parametrize("left_behind", [False, True])
 def test_of_many_who_come_at_once_one_gets_it(tmp_path, left_behind, other):
-    if left_behind:
-        other.kill()
-        other.wait()
-        assert (tmp_path / lock.MARKER).exists()
-    folder = tmp_path if left_behind else tmp_path / "new"
-    folder.mkdir(exist_ok=True)
+    other.kill()
+    other.wait()
+    if not left_behind:
+        (tmp_path / lock.MARKER).unlink()
     context = multiprocessing.get_context("fork")
     barrier, found = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=try_to_take, args=(folder, barrier, found)) for _ in range(6)]
+    processes = [context.Process(target=try_to_take, args=(tmp_path, barrier, found)) for _ in range(6)]
     for process in processes:
         process.start()
     assert sorted(found.get(timeout=30) for _ in processes) == [False] * 5 + [True]
@@ -117,6 +115,13 @@ def test_who_stood_still_and_lost_the_folder_writes_no_more(tmp_path):
     with pytest.raises(FolderBusy, match="taken over"):
         run.log({"step": 1})
     assert not (tmp_path / "history.jsonl").exists()
+    (tmp_path / lock.MARKER).unlink()
+    Run(run.params, "04_trm_train").log({"step": 1})  # the other has gone: the same process may begin anew
+
+
+def test_a_folder_within_anothers_is_refused(tmp_path, other):
+    with pytest.raises(FolderBusy, match=f"process {other.pid} "):
+        lock.hold(tmp_path / "arms")
 
 
 @pytest.mark.slow

@@ -86,10 +86,6 @@ def test_an_installed_wheel_works_in_a_checkout_and_says_so_elsewhere(tmp_path):
     assert done.returncode == 0 and "scaling_research" in done.stdout, done.stderr
 
 
-# Until sweeps go without fcntl.
-LEASE = ROOT / "trm" / "sweep" / "lease.py"
-without_fcntl = pytest.mark.xfail(LEASE.exists() and "import fcntl" in LEASE.read_text(), reason="fcntl")
-
 # What Linux alone has is hidden from the package, and from no library; the encoding is that of a pipe on Windows.
 WINDOWS = """
 import builtins, os, sys
@@ -104,7 +100,6 @@ sys.exit(main())
 """
 
 
-@without_fcntl
 @pytest.mark.parametrize("words", [["info"], ["params", "05"], ["sweep", "list"], ["sweep", "status", "example"],
                                    ["sweep", "results", "example"], ["sweep", "run", "example", "--dry-run"]])  # fmt: skip
 def test_commands_work_on_windows(tmp_path, words):
@@ -124,7 +119,6 @@ LINUX_ALONE = re.compile(
 ASKED = re.compile(r"hasattr\(os|sys\.platform|os\.name")
 
 
-@without_fcntl
 def test_what_linux_alone_has_is_used_behind_a_question_for_the_platform():
     for path in [*(ROOT / "trm").rglob("*.py"), *(ROOT / "book").glob("*.py")]:
         source = path.read_text(encoding="utf-8")

@@ -171,7 +171,10 @@ def test_an_interrupt_finishes_the_step_and_says_how_to_go_on(tmp_path, data, nu
     for folder in (chapter.dir, chapter.dir / "arms" / "one"):
         assert json.loads((folder / "metrics.partial.json").read_text(encoding="utf-8")) == {"train/steps": 8}
     assert not lock.held_above(chapter.dir) and signal.getsignal(number) is handler
-    trainer_for(tmp_path / "run" / "arms" / "one", data, resume=True).fit()
+    again = trainer_for(tmp_path / "run" / "arms" / "one", data, resume=True)
+    lock.release(again.run.dir)  # as where only the cell of the training is executed once more
+    again.fit()
+    assert lock.is_held(again.run.dir)
     assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "run" / "arms" / "one"))
 
 

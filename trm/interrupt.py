@@ -20,10 +20,9 @@ class Interrupts:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _on(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
-        print("\ninterrupted: finishing this step (once more stops at once)", flush=True)
+        self.asked = True  # no word here: a print may be what was interrupted

@@ -28,9 +28,13 @@ def hold(folder: Path, marker: str = MARKER, patience: float = 0.5) -> None:
     Raises:
         FolderBusy: another process is at work there; the message says which, and since when.
     """
+    path = folder / marker
+    if path in HELD and HELD[path].compromise:  # it was taken over, or its marker was deleted
+        release(folder, marker)
     if held_above(folder, marker):
         return
-    path = folder / marker
+    if above := next((parent / marker for parent in folder.parents if is_held(parent, marker)), None):
+        raise FolderBusy(f"{folder}: {owner(above)}")
     mine = lease(path)
     try:
         mine.acquire(timeout=patience if is_held(folder, marker) else LEASE + HEARTBEAT, poll_interval=0.05)

@@ -144,9 +144,9 @@ class Run:
         default = (ROOT if (ROOT / "book").is_dir() else Path.cwd()) / "outputs" / chapter / self.id
         self.dir = Path(params.output_dir).expanduser().resolve() if params.output_dir else default
         if self.main:
-            with self._writing(self.dir):
+            with self._writing(self.dir, held=False):
                 self.dir.mkdir(parents=True, exist_ok=True)
-                lock.hold(self.dir)
+                self.hold()
                 try:
                     self._keep_or_move_aside()
                     about = {"chapter": chapter, "run_id": self.id, "code": self.code, "commit": commit()}
@@ -156,10 +156,22 @@ class Run:
                     lock.release(self.dir)
                     raise
 
+    def hold(self) -> None:
+        """Make the folder this process's alone, if it is not. Raises FolderBusy: it is another's."""
+        if self.main:
+            lock.hold(self.dir)
+
+    def release(self) -> None:
+        """Give the folder back, or that of the run it is a part of; `hold` takes it again."""
+        if tracker := self.__dict__.pop("tracker", None):  # where one was begun
+            tracker.close()
+        lock.release(lock.held_above(self.dir) or self.dir)
+
     @contextmanager
-    def _writing(self, path: Path) -> Iterator[None]:
+    def _writing(self, path: Path, held: bool = True) -> Iterator[None]:
         """Around what writes: this process must still hold the folder; a full disk becomes a message."""
-        lock.check(self.dir)
+        if held:
+            lock.check(self.dir)
         try:
             yield
         except OSError as error:
@@ -271,11 +283,10 @@ class Run:
         """Leave metrics.partial.json in the folder of this training and of the run that it is a part of, give that back, and
         raise Interrupted, which says how to go on."""
         if self.main:
-            for folder in {self.dir, top := lock.held_above(self.dir) or self.dir}:
+            for folder in {self.dir, lock.held_above(self.dir) or self.dir}:
                 with self._writing(folder):
                     write_atomically(folder / "metrics.partial.json", to_json({"train/steps": step}))
-            self.tracker.close()
-            lock.release(top)
+        self.release()
         raise Interrupted(
             f"interrupted at step {step} of {max_steps}\ncheckpoint: {self.dir / 'checkpoints' / f'step_{step:08d}'}\n"
             "to go on: the same command with `-p resume True`; in a notebook `resume = True` in the parameters cell"

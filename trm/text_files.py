@@ -85,6 +85,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.tag == "tag:yaml.org,2002:merge":  # `<<: *defaults`
+                continue
             if key.tag != "tag:yaml.org,2002:str":
                 what = "a name must be text, as in `name: value`; write it in quotes"
             elif key.value in seen:

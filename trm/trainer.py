@@ -142,6 +142,7 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM, after the step at hand and a checkpoint.
         """
         p = self.params
+        self.run.hold()  # which it does, unless this is done again after an interrupt or an error
         if p.resume:
             self._resume()
         before, started = self.seconds, time.perf_counter()
@@ -170,6 +171,9 @@ class Trainer:
                         self._checkpoint()
                         kept = time.perf_counter()
                     self.seconds = before + time.perf_counter() - started
+        except BaseException:
+            self.run.release()
+            raise
         finally:
             self.parts.close()
             if self.show:

@@ -44,6 +44,17 @@ def test_a_point_runs_under_a_users_broken_kernelspec_in_a_folder_with_spaces_an
     assert (outcome.state, outcome.error) == ("done", "")
 
 
+def test_a_point_that_was_paused_and_now_fails_has_failed(tmp_path, monkeypatch):
+    (tmp_path / "s.yaml").write_text("notebook: 04_trm_train\nbase: {puzzle: 4x4}\n", encoding="utf-8")
+    sweep = read_sweep(tmp_path / "s.yaml").model_copy(update={"outputs": tmp_path})
+    (job,) = jobs_of(sweep, sweep.points("smoke"), 0, "smoke")
+    Path(job.folder).mkdir(parents=True)
+    (Path(job.folder) / "metrics.partial.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(worker, "_papermill", lambda *given: (1, "ValueError: why"))
+    outcome = worker.execute(job)
+    assert (outcome.state, outcome.error) == ("failed", "ValueError: why")
+
+
 ERROR = {"cells": [{"outputs": [{"output_type": "error", "ename": "ValueError", "evalue": "why\nmore"}]}]}
 
 

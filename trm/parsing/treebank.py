@@ -40,11 +40,12 @@ class Sentence:
         """Words without a tree, to be parsed. TreebankError: a text that is not cut into words, or a word that is none."""
         if isinstance(words, str):
             raise TreebankError(f"{words!r} is one text; give a list of words, such as text.split()")
+        words = tuple(words)
         for word in words:
             if not isinstance(word, str) or not word.strip() or word.encode(errors="ignore").decode() != word:
                 raise TreebankError(f"{word!r} in a sentence is not a word")
         n = len(words)
-        return cls(tuple(words), ("_",) * n, (0,) * n, ("_",) * n)
+        return cls(words, ("_",) * n, (0,) * n, ("_",) * n)
 
     @property
     def plain_labels(self) -> tuple[str, ...]:

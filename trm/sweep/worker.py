@@ -126,7 +126,8 @@ def _attempts(job: Job, folder: Path, variables: dict[str, str]) -> tuple[str, s
     for _ in range(KERNEL_ATTEMPTS):
         lock.hold(folder, patience=ORPHAN)  # a run that a dead worker or papermill left behind ends first
         lock.release(folder)
-        (folder / "failed.json").unlink(missing_ok=True)
+        for name in ("failed.json", "metrics.partial.json"):  # of an earlier attempt
+            (folder / name).unlink(missing_ok=True)
         with own_kernel() as kernel:
             code, text = _papermill(job, folder, variables | kernel)
         if (folder / "metrics.json").exists():
