@@ -36,6 +36,8 @@ def hold(folder: Path, marker: str = MARKER, patience: float = 0.5) -> None:
     if above := next((parent / marker for parent in folder.parents if is_held(parent, marker)), None):
         raise FolderBusy(f"{folder}: {owner(above)}")
     mine = lease(path)
+    if mine.is_lock_held_by_us:  # a copy of a folder that this process holds
+        path.unlink()
     try:
         mine.acquire(timeout=patience if is_held(folder, marker) else LEASE + HEARTBEAT, poll_interval=0.05)
     except Timeout:
