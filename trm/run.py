@@ -262,8 +262,9 @@ class Run:
             with self._writing(self.dir):
                 write_atomically(self.path(f"{name}.csv"), table.to_csv(index=False, float_format="%.6g"))
 
-    def save_model(self, model: Any, name: str) -> None:
-        """Keep `model` (anything with `save_pretrained`) as the folder `name`, replacing one already there."""
+    def save_model(self, model: Any, name: str, *beside: Any) -> None:
+        """Keep `model`, and what stands `beside` it such as a tokenizer (anything with `save_pretrained`), as the folder
+        `name`, replacing one already there."""
         if not self.main:
             return
         with self._writing(self.dir / name):
@@ -271,7 +272,8 @@ class Run:
             temporary = target.with_name(f".{target.name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             try:
-                model.save_pretrained(temporary)
+                for part in (model, *beside):
+                    part.save_pretrained(temporary)
                 shutil.rmtree(target, ignore_errors=True)
                 os.replace(temporary, target)
             except SafetensorError as error:  # what safetensors makes of a full disk

@@ -185,9 +185,7 @@ def train(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = N
     if trainer.paused:
         return None
     with trainer.ema.averaged() as model, torch.no_grad():
-        run.save_model(model, "model")
-        if run.main:
-            policy.tokenizer.save_pretrained(run.path("model"))
+        run.save_model(model, "model", policy.tokenizer)
         moved = max(float((a - b).abs().max()) for a, b in zip(model.policy.parameters(), start))
         kept = model.policy.state_dict()
     policy.load_state_dict(kept)

@@ -97,8 +97,8 @@ def train(params: ReasoningLM) -> Run:
 
 def save(params: ReasoningLM, run: Run, metrics: dict[str, float], test: list[Problem]) -> None:
     """Write the model of the best evaluation to model/ in float16, test that one, and add the results to `metrics`."""
-    run.save_model(SmolLM3ForCausalLM.from_pretrained(run.dir / "best", dtype=torch.float16), "model")
-    make_tokenizer().save_pretrained(run.path("model"))  # a new one: the used one has settings of padding
+    model = SmolLM3ForCausalLM.from_pretrained(run.dir / "best", dtype=torch.float16)
+    run.save_model(model, "model", make_tokenizer())  # a new tokenizer: the used one has settings of padding
     lm, tokenizer = load_lm(str(run.dir / "model"))
     thinking = {record["step"]: record["valid/thinking"] for record in run.history() if "valid/thinking" in record}
     metrics["model/step"] = max(thinking, key=thinking.get)  # the first of the best
