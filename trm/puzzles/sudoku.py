@@ -98,25 +98,23 @@ def line_permutations(lines: int, per_group: int) -> np.ndarray:
 
 
 def random_numbers(shape: Shape) -> int:
-    """How many uniform numbers pick one symmetry: rows, columns, a swap of the two orders, one key per digit."""
+    """How many uniform numbers pick one symmetry: rows, columns, whether to transpose, one key per digit."""
     return 3 + shape.size
 
 
 def symmetries(shape: Shape, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The symmetry that each row of uniform numbers picks: which cell goes where, and the new digits.
 
-    uniform: (B, random_numbers(shape)) floats in [0, 1). All symmetries but the transposed ones have the same probability:
-    the third number swaps the orders of rows and columns, which does not transpose (a change would alter all runs on 9x9).
+    uniform: (B, random_numbers(shape)) floats in [0, 1). All symmetries have the same probability.
     Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digits.
     """
     size = shape.size
     row_orders, col_orders = line_permutations(size, shape.box_rows), line_permutations(size, shape.box_cols)
     rows = row_orders[(uniform[:, 0] * len(row_orders)).astype(np.intp)]  # (B, size)
     cols = col_orders[(uniform[:, 1] * len(col_orders)).astype(np.intp)]
-    if shape.square:
-        swap = (uniform[:, 2] < 0.5)[:, None]
-        rows, cols = np.where(swap, cols, rows), np.where(swap, rows, cols)
     cells = size * rows[:, :, None] + cols[:, None, :]
+    if shape.square:
+        cells = np.where((uniform[:, 2] < 0.5)[:, None, None], cells.swapaxes(1, 2), cells)
     relabel = np.zeros((len(uniform), size + 1), np.uint8)  # blank stays 0
     relabel[:, 1:] = uniform[:, 3:].argsort(1) + 1
     return cells.reshape(len(uniform), -1), relabel
