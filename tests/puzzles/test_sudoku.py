@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trm.errors import UserError
 from trm.puzzles import sudoku
 from trm.puzzles.dataset import read_csv
-from trm.puzzles.sudoku import PACKS, SHAPES, canonical_form, generate, is_solution, solutions, transform
+from trm.puzzles.sudoku import PACKS, PUZZLES, SHAPES, canonical_form, generate, is_solution, solutions, transform
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,39 @@ def test_solver_agrees_with_brute_force(puzzle):
     assert solutions(shape, contradiction) == []
 
 
-@pytest.mark.parametrize("size", ["4x4", "6x6", "9x9"])
+def naive_singles(shape, question):
+    """Singles with sets of candidates and houses, one cell at a time: independent of the solver."""
+    n, grid = shape.size, list(question)
+    lines = [[n * i + j for j in range(n)] for i in range(n)] + [[n * j + i for j in range(n)] for i in range(n)]
+    boxes = {}
+    for cell in range(n * n):
+        boxes.setdefault((cell // n // shape.box_rows, cell % n // shape.box_cols), []).append(cell)
+    houses = [*lines, *boxes.values()]
+    while True:
+        seen = [{grid[k] for house in houses if cell in house for k in house} for cell in range(n * n)]
+        left = [set() if grid[cell] else set(range(1, n + 1)) - seen[cell] for cell in range(n * n)]
+        found = [(cell, *left[cell]) for cell in range(n * n) if len(left[cell]) == 1]
+        for house, digit in product(houses, range(1, n + 1)):
+            places = [cell for cell in house if digit in left[cell]]
+            found += [(places[0], digit)] if len(places) == 1 else []
+        if not found:
+            return grid
+        grid[found[0][0]] = found[0][1]
+
+
+@pytest.mark.parametrize("puzzle, count", [("4x4", 36), ("6x6", 40), ("6x6-hard", 40), ("9x9", 20)])
+def test_singles_fill_what_a_naive_solver_fills(pack, puzzle, count):
+    puzzles = pack(puzzle).subset(np.arange(count))
+    for question, answer, rating in zip(puzzles.questions.tolist(), puzzles.answers.tolist(), puzzles.ratings):
+        filled = sudoku.solve_by_singles(puzzles.shape, question)
+        assert filled == naive_singles(puzzles.shape, question)
+        assert (filled == answer) == (rating == 0) and all(a in (0, b) for a, b in zip(filled, answer))
+    clash = [1, 1] + [0] * (puzzles.shape.cells - 2)
+    assert sudoku.solve_by_singles(puzzles.shape, clash) == clash
+    assert sudoku.solve_by_singles(puzzles.shape, [0] * puzzles.shape.cells) == [0] * puzzles.shape.cells
+
+
+@pytest.mark.parametrize("size", ["4x4", "6x6", "6x6-hard", "9x9"])
 def test_generated_puzzles_and_those_of_the_packs_are_unique_and_minimal(pack, size):
     puzzles = pack(size)
     puzzles = puzzles.subset(np.arange(7, len(puzzles), len(puzzles) // 25))
@@ -227,22 +259,30 @@ def test_the_pack_that_ships_is_not_overwritten(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_more_puzzles_than_there_are():
     with pytest.raises(ValueError, match="only 36 minimal 4x4"):
-        sudoku.pack_lines(SHAPES["4x4"], 37, 0)
+        sudoku.pack_lines("4x4", 37, 0, seed=0)
 
 
-@pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
+@pytest.mark.parametrize("puzzle", ["6x6", "6x6-hard", "9x9"])
 def test_pack_is_rebuilt_bit_for_bit(puzzle):
     with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt", encoding="utf-8") as file:
         shipped = [next(file).rstrip("\n") for _ in range(16)]
-    assert sudoku.pack_lines(SHAPES[puzzle], 15, sudoku.PACK_SIZES[puzzle][1]) == shipped
+    assert sudoku.pack_lines(puzzle, 15, 15, PUZZLES[puzzle].seed) == shipped
 
 
-@pytest.mark.parametrize("size", ["4x4", "6x6", "9x9"])
+@pytest.mark.parametrize("size", PUZZLES)
 def test_packs_hold_no_symmetric_duplicates(pack, size):
     puzzles = pack(size)
-    assert (len(puzzles), (puzzles.splits == "test").sum()) == sudoku.PACK_SIZES[size]
+    assert (len(puzzles), (puzzles.splits == "test").sum()) == (PUZZLES[size].count, PUZZLES[size].test)
     found = puzzles.groups if size == "9x9" else canonical_form(puzzles.shape, puzzles.questions)
     assert len(np.unique(found, axis=0)) == len(puzzles)
+
+
+def test_singles_solve_no_puzzle_of_the_hard_pack_and_the_other_pack_holds_none_of_them(pack):
+    hard, other = pack("6x6-hard"), pack("6x6")
+    assert (hard.ratings > 0).all()
+    other = other.subset(other.ratings > 0)  # a symmetry changes nothing about what singles solve
+    forms = np.concatenate([canonical_form(part.shape, part.questions) for part in (hard, other)])
+    assert len(np.unique(forms, axis=0)) == len(hard) + len(other)
 
 
 @pytest.mark.slow
