@@ -285,6 +285,19 @@ def test_singles_solve_no_puzzle_of_the_hard_pack_and_the_other_pack_holds_none_
     assert len(np.unique(forms, axis=0)) == len(hard) + len(other)
 
 
+def test_the_hard_pack_leaves_out_symmetric_duplicates_of_the_other_pack(pack, tmp_path, monkeypatch):
+    hard = pack("6x6-hard").subset(np.arange(3))
+    uniform = np.random.default_rng(0).random((3, sudoku.random_numbers(hard.shape)))
+    grids = transform(hard.shape, np.stack((hard.questions, hard.answers), 1), uniform)
+    with lzma.open(tmp_path / "sudoku_6x6.csv.xz", "wt") as file:
+        file.writelines(
+            ["question,answer\n"] + ["".join(map(str, q)) + "," + "".join(map(str, a)) + "\n" for q, a in grids]
+        )
+    monkeypatch.setattr(sudoku, "PACKS", tmp_path)
+    found = [line.split(",")[2] for line in sudoku.pack_lines("6x6-hard", 2, 0, PUZZLES["6x6-hard"].seed)[1:]]
+    assert found == ["".join(map(str, answer)) for answer in pack("6x6-hard").answers[3:5]]
+
+
 @pytest.mark.slow
 def test_there_are_49_grids_of_6x6(pack):
     puzzles = pack("6x6")

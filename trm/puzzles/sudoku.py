@@ -411,7 +411,7 @@ def pack_lines(puzzle: str, count: int, test: int, seed: int) -> list[str]:
         others = read_csv(PACKS / f"sudoku_{shape.name}.csv.xz").questions
         known = {form.tobytes() for form in canonical_form(shape, others)}
     while len(kept) < count:
-        if start - fresh > 10_000:
+        if start - fresh > 20_000:
             raise UserError(f"there seem to be only {len(kept)} minimal {puzzle} puzzles, not {count}")
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
