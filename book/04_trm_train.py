@@ -58,6 +58,9 @@ print(f"run {run.id} in {run.dir}")
 # away and the solution is no longer unique. Every time the model meets a puzzle, it is transformed by a random symmetry:
 # digits renamed, rows and columns moved within the rules. No test puzzle is a symmetric duplicate of a training puzzle.
 # (6x6 has only 49 solution grids up to symmetry, so there it is the puzzles, not the grids, that are new.)
+#
+# Naked and hidden singles alone solve 94.9 % of the 2,000 test puzzles of 6x6. The pack `6x6-hard` holds 10,000 other
+# minimal puzzles of that size that need search: singles solve none of them.
 
 # %%
 from trm import plots

@@ -35,7 +35,7 @@ def test_numbers_and_lists_where_text_is_meant():
         ({"lr": -1}, "greater than 0"),
         ({"batch_size": 1.5}, "parameter 'batch_size' = 1.5"),
         ({"H_cycles": 0}, "greater than or equal to 1"),
-        ({"puzzle": "5x5"}, "'4x4', '6x6' or '9x9'"),
+        ({"puzzle": "5x5"}, "'4x4', '6x6', '6x6-hard' or '9x9'"),
         ({"backprop": "none"}, "'last', 'per_cycle' or 'full'"),
         ({"schedule": "1, 2, 3"}, "3 weights, but there are 2 steps"),
         ({"step_schedule": "adaptive"}, "step_schedule"),

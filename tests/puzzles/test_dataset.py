@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trm.puzzles.dataset import PuzzleBatches, PuzzleFileError, load, read_csv
+from trm.puzzles.dataset import PuzzleBatches, PuzzleFileError, load, read_csv, solver_baselines
 from trm.puzzles.sudoku import PACKS, SHAPES, digits, grid_fingerprint, is_solution, random_numbers, tokens, transform
 
 HEADER = "source,question,answer,rating"
@@ -121,6 +121,22 @@ def test_parts_share_no_group_and_have_the_sizes_asked_for():
     assert (again.train.questions == data.train.questions).all()
     assert (other.test.questions == data.test.questions).all(), "the test part of a pack is fixed"
     assert (other.train.questions != data.train.questions).any()
+
+
+def test_the_hard_pack_and_a_file_of_its_shape(tmp_path):
+    data = load("6x6-hard", valid_size=100, test_size=0)
+    assert [len(p) for p in (data.train, data.valid, data.test)] == [7900, 100, 2000]
+    assert data.dropped == 0 and data.test.shape == SHAPES["6x6"]
+    easy = load("6x6", valid_size=8, test_size=20).test
+    path = str(write(tmp_path, HEADER, *lines(easy.questions, easy.answers)))
+    assert len(load("6x6-hard", path, valid_size=5, test_size=5).train) == 10
+
+
+def test_what_singles_solve():
+    easy, hard = (solver_baselines(load(puzzle, test_size=0).test) for puzzle in ("6x6", "6x6-hard"))
+    assert easy["singles/exact_accuracy"] == 0.949  # as README and chapter 04 say
+    assert hard["singles/exact_accuracy"] == 0 and 0.2 < hard["singles/cell_accuracy"] < easy["singles/cell_accuracy"]
+    assert hard["exact/seconds_per_puzzle"] > hard["singles/seconds_per_puzzle"] > 0
 
 
 def test_symmetric_duplicates_in_separate_files_are_dropped(tmp_path):

@@ -89,6 +89,10 @@ def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
         with pytest.raises(UserError, match="trained on a part of these puzzles"):
             check_split(training, Halting.create(change))
     check_split(training, Halting.create({"seed": 1, "data_path": "mine.csv"}))
+    hard = {"puzzle": "6x6-hard", "data_path": "", "seed": 1, "valid_size": 9, "test_size": 9}
+    check_split(hard, Halting())  # another pack
+    with pytest.raises(UserError, match="trained on a part of these puzzles"):
+        check_split(hard, Halting.create({"puzzle": "6x6-hard"}))
     check_split({}, Halting.create({"seed": 1}))  # nothing is known of its training
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trm.errors import UserError
 from trm.puzzles import sudoku
 from trm.puzzles.dataset import read_csv
-from trm.puzzles.sudoku import PACKS, SHAPES, canonical_form, generate, is_solution, solutions, transform
+from trm.puzzles.sudoku import PACKS, PUZZLES, SHAPES, canonical_form, generate, is_solution, solutions, transform
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,10 @@ def pack():
 
 
 def all_symmetries(shape):
-    """Uniform numbers that pick each pair of line orders once: (G, random_numbers), with a random relabelling."""
+    """Equally spaced uniform numbers, (G, random_numbers): one for each pair of line orders, transposed or not where that
+    is possible; with a random relabelling."""
     rows, cols = (len(sudoku.line_permutations(shape.size, n)) for n in (shape.box_rows, shape.box_cols))
-    picks = np.array(list(product(np.arange(rows) / rows, np.arange(cols) / cols, [0.9])))
+    picks = np.array(list(product(np.arange(rows) / rows, np.arange(cols) / cols, [0, 0.5][not shape.square :])))
     return np.hstack((picks + 1e-9, np.random.default_rng(0).random((len(picks), shape.size))))
 
 
@@ -51,7 +52,7 @@ def test_every_line_order_keeps_the_groups():
         assert order[2 * group] // 2 == order[2 * group + 1] // 2
 
 
-@pytest.mark.parametrize("size, moves", [("4x4", 8 * 8), ("6x6", 48 * 72)])
+@pytest.mark.parametrize("size, moves", [("4x4", 2 * 8 * 8), ("6x6", 48 * 72)])
 def test_every_symmetry_has_the_same_probability_and_keeps_solutions(pack, size, moves):
     shape = SHAPES[size]
     uniform = all_symmetries(shape)
@@ -68,11 +69,10 @@ def test_every_symmetry_has_the_same_probability_and_keeps_solutions(pack, size,
 def test_a_symmetry_by_hand():
     shape = SHAPES["4x4"]
     uniform = np.array([[0.2, 0.99, 0.7, 0.4, 0.1, 0.3, 0.2], [0.2, 0.99, 0.3, 0.4, 0.1, 0.3, 0.2]])
-    # rows: the second of 8 orders, 0 1 3 2; columns: the last, 3 2 1 0; the third number swaps the two orders
+    # rows: the second of 8 orders, 0 1 3 2; columns: the last, 3 2 1 0; the third number transposes
     cells, relabel = sudoku.symmetries(shape, uniform)
-    first, last = (0, 1, 3, 2), (3, 2, 1, 0)
-    plain, swapped = (np.array([[4 * r + c for c in cs] for r in rs]) for rs, cs in ((first, last), (last, first)))
-    assert (cells[0].reshape(4, 4) == plain).all() and (cells[1].reshape(4, 4) == swapped).all()
+    plain = np.array([[4 * r + c for c in (3, 2, 1, 0)] for r in (0, 1, 3, 2)])
+    assert (cells[0].reshape(4, 4) == plain).all() and (cells[1].reshape(4, 4) == plain.T).all()
     assert relabel.tolist() == [[0, 2, 4, 3, 1]] * 2
     grid = np.arange(16).astype(np.uint8) % 5
     moved = transform(shape, grid[None, None], uniform[:1])[0, 0]
@@ -88,6 +88,18 @@ def test_a_symmetry_is_one_to_one_and_can_be_undone(size, seed):
     turned = transform(shape, grids, uniform)
     assert (turned != grids).any() and ((turned == 0).sum(2) == (grids == 0).sum(2)).all()
     assert (sudoku.transform_back(shape, turned, uniform) == grids).all()
+
+
+def test_half_of_the_symmetries_of_square_boxes_transpose():
+    shape = SHAPES["9x9"]
+    uniform = np.random.default_rng(0).random((4000, sudoku.random_numbers(shape)))
+    cells = sudoku.symmetries(shape, uniform)[0].reshape(-1, 9, 9)
+    transposed = (cells[:, 0] % 9 == cells[:, :1, 0] % 9).all(1)  # the first new row was a column
+    assert (transposed ^ (cells[:, 0] // 9 == cells[:, :1, 0] // 9).all(1)).all()
+    assert abs(transposed.mean() - 0.5) < 4 * 0.5 / 4000**0.5
+    some = uniform[:, 2] >= 0.5  # the orders do not depend on whether the grid is transposed
+    uniform[:, 2] = np.where(some, 0.1, 0.9)
+    assert (sudoku.symmetries(shape, uniform)[0].reshape(-1, 9, 9) == cells.swapaxes(1, 2)).all()
 
 
 @pytest.mark.parametrize("size", ["6x6", "9x9"])
@@ -112,7 +124,6 @@ def test_symmetries_make_puzzles_of_puzzles(pack, size):
 def test_the_canonical_form_is_the_least_of_all_moves(pack):
     puzzles = pack("4x4")
     shape, cells = puzzles.shape, sudoku.symmetries(puzzles.shape, all_symmetries(puzzles.shape))[0]
-    cells = np.concatenate((cells, cells % 4 * 4 + cells // 4))  # and transposed
     for question, form in zip(puzzles.questions, canonical_form(shape, puzzles.questions, chunk=5)):
         images = sudoku.first_appearance(question[cells], 4)  # (128, T)
         assert tuple(form) == min(map(tuple, images), key=lambda image: ([d > 0 for d in image], image))
@@ -131,7 +142,7 @@ def test_symmetries_and_hashes_stay_what_they_are(pack):
         prints = sudoku.grid_fingerprint(puzzles.shape, puzzles.answers)
         found += [hashlib.sha256(part.tobytes()).hexdigest()[:12] for part in (turned, prints)]
     assert int(sudoku.hash_columns(1, 2)) == 8003173803587857272
-    assert " ".join(found) == "c41099bfe634 8bc16ac34742 f3c15baa56d1 ecad1abff7d8 075d0a760e88 198f9e72b511"
+    assert " ".join(found) == "c8f2af4576a2 8bc16ac34742 f3c15baa56d1 ecad1abff7d8 74d924b44d3a 198f9e72b511"
 
 
 def brute_force(shape, question):
@@ -163,7 +174,39 @@ def test_solver_agrees_with_brute_force(puzzle):
     assert solutions(shape, contradiction) == []
 
 
-@pytest.mark.parametrize("size", ["4x4", "6x6", "9x9"])
+def naive_singles(shape, question):
+    """Singles with sets of candidates and houses, one cell at a time: independent of the solver."""
+    n, grid = shape.size, list(question)
+    lines = [[n * i + j for j in range(n)] for i in range(n)] + [[n * j + i for j in range(n)] for i in range(n)]
+    boxes = {}
+    for cell in range(n * n):
+        boxes.setdefault((cell // n // shape.box_rows, cell % n // shape.box_cols), []).append(cell)
+    houses = [*lines, *boxes.values()]
+    while True:
+        seen = [{grid[k] for house in houses if cell in house for k in house} for cell in range(n * n)]
+        left = [set() if grid[cell] else set(range(1, n + 1)) - seen[cell] for cell in range(n * n)]
+        found = [(cell, *left[cell]) for cell in range(n * n) if len(left[cell]) == 1]
+        for house, digit in product(houses, range(1, n + 1)):
+            places = [cell for cell in house if digit in left[cell]]
+            found += [(places[0], digit)] if len(places) == 1 else []
+        if not found:
+            return grid
+        grid[found[0][0]] = found[0][1]
+
+
+@pytest.mark.parametrize("puzzle, count", [("4x4", 36), ("6x6", 40), ("6x6-hard", 40), ("9x9", 20)])
+def test_singles_fill_what_a_naive_solver_fills(pack, puzzle, count):
+    puzzles = pack(puzzle).subset(np.arange(count))
+    for question, answer, rating in zip(puzzles.questions.tolist(), puzzles.answers.tolist(), puzzles.ratings):
+        filled = sudoku.solve_by_singles(puzzles.shape, question)
+        assert filled == naive_singles(puzzles.shape, question)
+        assert (filled == answer) == (rating == 0) and all(a in (0, b) for a, b in zip(filled, answer))
+    clash = [1, 1] + [0] * (puzzles.shape.cells - 2)
+    assert sudoku.solve_by_singles(puzzles.shape, clash) == clash
+    assert sudoku.solve_by_singles(puzzles.shape, [0] * puzzles.shape.cells) == [0] * puzzles.shape.cells
+
+
+@pytest.mark.parametrize("size", ["4x4", "6x6", "6x6-hard", "9x9"])
 def test_generated_puzzles_and_those_of_the_packs_are_unique_and_minimal(pack, size):
     puzzles = pack(size)
     puzzles = puzzles.subset(np.arange(7, len(puzzles), len(puzzles) // 25))
@@ -216,22 +259,43 @@ def test_the_pack_that_ships_is_not_overwritten(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_more_puzzles_than_there_are():
     with pytest.raises(ValueError, match="only 36 minimal 4x4"):
-        sudoku.pack_lines(SHAPES["4x4"], 37, 0)
+        sudoku.pack_lines("4x4", 37, 0, seed=0)
 
 
-@pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
+@pytest.mark.parametrize("puzzle", ["6x6", "6x6-hard", "9x9"])
 def test_pack_is_rebuilt_bit_for_bit(puzzle):
     with lzma.open(PACKS / f"sudoku_{puzzle}.csv.xz", "rt", encoding="utf-8") as file:
         shipped = [next(file).rstrip("\n") for _ in range(16)]
-    assert sudoku.pack_lines(SHAPES[puzzle], 15, sudoku.PACK_SIZES[puzzle][1]) == shipped
+    assert sudoku.pack_lines(puzzle, 15, 15, PUZZLES[puzzle].seed) == shipped
 
 
-@pytest.mark.parametrize("size", ["4x4", "6x6", "9x9"])
+@pytest.mark.parametrize("size", PUZZLES)
 def test_packs_hold_no_symmetric_duplicates(pack, size):
     puzzles = pack(size)
-    assert (len(puzzles), (puzzles.splits == "test").sum()) == sudoku.PACK_SIZES[size]
+    assert (len(puzzles), (puzzles.splits == "test").sum()) == (PUZZLES[size].count, PUZZLES[size].test)
     found = puzzles.groups if size == "9x9" else canonical_form(puzzles.shape, puzzles.questions)
     assert len(np.unique(found, axis=0)) == len(puzzles)
+
+
+def test_singles_solve_no_puzzle_of_the_hard_pack_and_the_other_pack_holds_none_of_them(pack):
+    hard, other = pack("6x6-hard"), pack("6x6")
+    assert (hard.ratings > 0).all()
+    other = other.subset(other.ratings > 0)  # a symmetry changes nothing about what singles solve
+    forms = np.concatenate([canonical_form(part.shape, part.questions) for part in (hard, other)])
+    assert len(np.unique(forms, axis=0)) == len(hard) + len(other)
+
+
+def test_the_hard_pack_leaves_out_symmetric_duplicates_of_the_other_pack(pack, tmp_path, monkeypatch):
+    hard = pack("6x6-hard").subset(np.arange(3))
+    uniform = np.random.default_rng(0).random((3, sudoku.random_numbers(hard.shape)))
+    grids = transform(hard.shape, np.stack((hard.questions, hard.answers), 1), uniform)
+    with lzma.open(tmp_path / "sudoku_6x6.csv.xz", "wt") as file:
+        file.writelines(
+            ["question,answer\n"] + ["".join(map(str, q)) + "," + "".join(map(str, a)) + "\n" for q, a in grids]
+        )
+    monkeypatch.setattr(sudoku, "PACKS", tmp_path)
+    found = [line.split(",")[2] for line in sudoku.pack_lines("6x6-hard", 2, 0, PUZZLES["6x6-hard"].seed)[1:]]
+    assert found == ["".join(map(str, answer)) for answer in pack("6x6-hard").answers[3:5]]
 
 
 @pytest.mark.slow

@@ -1,13 +1,18 @@
-"""Arms at equal compute, and what a step costs."""
+"""Arms at equal compute, what a step costs, and training on the hard pack."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from trm.model import applications
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
 from trm.puzzles.solve import evaluate, solve
-from trm.puzzles.train import halting_arm, make_model, step_cost, supervision_arm
+from trm.puzzles.train import count_flops, halting_arm, make_model, step_cost, supervision_arm
 
 
 def test_arms_compute_equally_much():
@@ -55,3 +60,14 @@ def test_evaluation_counts_blank_cells_only():
     assert result.metrics("test")["test/cell_accuracy"] == pytest.approx(expected)
     assert result.metrics("test")["test/mean_steps"] == 3  # never sure at the start
     assert result.exact.shape == (8, 3)
+
+
+@pytest.mark.slow
+def test_chapter_04_trains_on_the_hard_pack(tmp_path):
+    chapter, smoke = (str(ROOT / name) for name in ("book/04_trm_train.py", "params/04_smoke.yaml"))
+    options = ["-f", smoke, "-p", "puzzle", "6x6-hard", "-p", "output_dir", str(tmp_path)]
+    subprocess.run([sys.executable, chapter, *options], check=True, capture_output=True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    hard = load("6x6-hard", valid_size=16, test_size=32)
+    assert metrics["train/puzzles"] == len(hard.train) == 7984 and metrics["test/puzzles"] == 32
+    assert count_flops(TrmTrain.create({"puzzle": "6x6-hard"})) == count_flops(TrmTrain())

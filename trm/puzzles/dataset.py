@@ -1,9 +1,10 @@
 """Sudoku puzzles to train and test on: the packs that ship, a user's files, or the hub; batches with augmentation."""
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from trm.errors import UserError
 from trm.puzzles import sudoku
-from trm.puzzles.sudoku import PACKS, SHAPES, Shape, tokens, transform
+from trm.puzzles.sudoku import PACKS, PUZZLES, SHAPES, Shape, tokens, transform
 from trm.text_files import open_text, reading
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
@@ -183,7 +184,7 @@ def load(
     """Puzzles to train on, to watch, and to test on.
 
     Args:
-        puzzle: "4x4", "6x6" or "9x9"; what a file holds must agree.
+        puzzle: "4x4", "6x6", "6x6-hard" or "9x9"; the shape of what a file holds must agree.
         data_path: empty: the pack that ships, with its fixed test part (the first `test_size` of it are taken); a file:
             by its own `split` column, else split here, by group; a folder: its train.csv and test.csv (also .gz, .xz);
             "hub:NAME": a data set of the hub, such as hub:sapientinc/sudoku-extreme, fetched by `datasets`.
@@ -192,8 +193,8 @@ def load(
 
     No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left out.
     """
-    if puzzle not in SHAPES:
-        raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(SHAPES)}")
+    if puzzle not in PUZZLES:
+        raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(PUZZLES)}")
     if min(train_size, valid_size, test_size) < 0:
         raise PuzzleFileError("train_size, valid_size and test_size must be at least 0")
     where, test = data_path or "the pack", None
@@ -209,7 +210,7 @@ def load(
     if test is None and train.splits is not None and {"train", "test"} <= set(train.splits):
         train, test = (train.subset(train.splits == part) for part in ("train", "test"))
     for part in (train, test or train):
-        if part.shape != SHAPES[puzzle]:
+        if part.shape != PUZZLES[puzzle].shape:
             raise PuzzleFileError(f"{data_path} holds {part.shape.name} puzzles; set the parameter puzzle to it")
     if test is None:
         if not test_size:
@@ -274,6 +275,19 @@ def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
 
     parts = {part: found[part].to_pandas(batch_size=LINES_AT_ONCE, batched=True) for part in ("train", "test")}
     return tuple(_joined((t.astype(str) for t in tables), f"hub:{name}, {part}") for part, tables in parts.items())
+
+
+def solver_baselines(puzzles: PuzzleSet) -> dict[str, float]:
+    """What the solvers do with these puzzles: accuracies of naked and hidden singles alone, as those of a model (a puzzle
+    is solved if it is filled as its answer; of blank cells the share is counted), and CPU seconds per puzzle of both."""
+    seconds, filled = {}, []
+    for name, solve in (("exact", partial(sudoku.solutions, limit=1)), ("singles", sudoku.solve_by_singles)):
+        start = time.process_time()
+        filled = [solve(puzzles.shape, question) for question in puzzles.questions]
+        seconds[f"{name}/seconds_per_puzzle"] = (time.process_time() - start) / len(puzzles)
+    right = np.array(filled) == puzzles.answers
+    cells = right[puzzles.questions == 0].mean()
+    return {"singles/exact_accuracy": float(right.all(1).mean()), "singles/cell_accuracy": float(cells), **seconds}
 
 
 class PuzzleBatches:

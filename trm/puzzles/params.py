@@ -40,7 +40,9 @@ class SudokuTraining(RecursiveTraining, TRMParams):
 
     COMPUTED_BY: ClassVar[str] = "trm.puzzles.train"
 
-    puzzle: Literal["4x4", "6x6", "9x9"] = Field("6x6", description="size of the puzzles")
+    puzzle: Literal["4x4", "6x6", "6x6-hard", "9x9"] = Field(
+        "6x6", description="size of the puzzles; 6x6-hard: those that naked and hidden singles do not solve"
+    )
     data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
     train_size: int = Field(0, ge=0, description="training puzzles; 0: all")
     valid_size: int = Field(128, ge=1, description="validation puzzles, for the learning curve")

@@ -18,7 +18,7 @@ from trm.errors import UserError
 from trm.halting import TAUGHT, UNROLLED, Rule
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet
-from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
+from trm.puzzles.sudoku import PUZZLES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.text_files import read_json
 
@@ -46,7 +46,7 @@ def model_and_training(params) -> tuple[TRM, dict]:
         training = read_json(about).get("params", {}) if about.exists() else {}
     else:
         model, training = shipped_model(params.puzzle, params.device)
-    seq_len, cells = model.config.seq_len, SHAPES[params.puzzle].cells
+    seq_len, cells = model.config.seq_len, PUZZLES[params.puzzle].shape.cells
     if seq_len != cells:
         what = f"is for {seq_len} cells, and puzzles of {params.puzzle} have {cells}"
         raise UserError(f"the model in {params.model_path} {what}; set the parameter puzzle to its size")
@@ -57,10 +57,10 @@ def check_split(training: dict, params) -> None:
     """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle: UserError where the same
     data are split in another way. Other files, and models of which nothing is known (no `training`), are not checked."""
     names = ("seed", "valid_size", "test_size")
-    if (
-        not {"data_path", *names} <= set(training)
-        or Path(params.data_path).name != Path(str(training["data_path"])).name
-    ):
+    if not {"data_path", *names} <= set(training):
+        return
+    used = Path(str(training["data_path"])).name or training.get("puzzle", params.puzzle)
+    if used != (Path(params.data_path).name or params.puzzle):
         return
     differ = [name for name in names if getattr(params, name) != training[name]]
     # the pack has a fixed test part, of which it is safe to take fewer

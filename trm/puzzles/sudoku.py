@@ -1,6 +1,7 @@
-"""Sudoku: the grid and its rules, the symmetries of puzzles, hashes up to symmetry, an exact solver, and a generator.
+"""Sudoku: the grid and its rules, the symmetries of puzzles, hashes up to symmetry, solvers, and a generator.
 
     python -m trm.puzzles.sudoku 6x6        # makes the pack of 6x6 puzzles that ships, as sudoku_6x6.csv.xz
+    python -m trm.puzzles.sudoku 6x6-hard   # the pack that singles do not solve (minutes)
 
 Puzzles are uint8 arrays (N, T) of digits, row-major, 0 for a blank, T = size * size cells. Grid, symmetries and hashes work
 on whole arrays. The solver works on one puzzle, as exact cover: one Python integer holds all candidates (bit d * T + cell:
@@ -20,8 +21,6 @@ from trm.errors import UserError, show_user_errors_plainly
 
 PAD, BLANK = 0, 1  # token ids; digit d has id d + 1
 PACKS = Path(__file__).parent / "packs"
-# puzzles of each pack, and how many of them, from the first, are the test part; 4x4 has 36 minimal ones up to symmetry
-PACK_SIZES = {"4x4": (36, 12), "6x6": (14_000, 2_000), "9x9": (5_500, 1_000)}
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,25 @@ class Shape:
 
 
 SHAPES = {shape.name: shape for shape in (Shape("4x4", 2, 2), Shape("6x6", 2, 3), Shape("9x9", 3, 3))}
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Minimal puzzles of one shape, in a file that ships."""
+
+    shape: Shape
+    count: int  # puzzles
+    test: int  # how many of them, from the first, are the test part
+    seed: int = 0  # of the generator
+    hard: bool = False  # only puzzles that singles do not solve, without symmetric duplicates of the shape's other pack
+
+
+PUZZLES = {  # what the parameter `puzzle` may be; 4x4 has 36 minimal puzzles up to symmetry
+    "4x4": Pack(SHAPES["4x4"], 36, 12),
+    "6x6": Pack(SHAPES["6x6"], 14_000, 2_000),
+    "6x6-hard": Pack(SHAPES["6x6"], 10_000, 2_000, seed=1, hard=True),
+    "9x9": Pack(SHAPES["9x9"], 5_500, 1_000),
+}
 
 
 def tokens(digits: np.ndarray) -> np.ndarray:
@@ -98,25 +116,23 @@ def line_permutations(lines: int, per_group: int) -> np.ndarray:
 
 
 def random_numbers(shape: Shape) -> int:
-    """How many uniform numbers pick one symmetry: rows, columns, a swap of the two orders, one key per digit."""
+    """How many uniform numbers pick one symmetry: rows, columns, whether to transpose, one key per digit."""
     return 3 + shape.size
 
 
 def symmetries(shape: Shape, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The symmetry that each row of uniform numbers picks: which cell goes where, and the new digits.
 
-    uniform: (B, random_numbers(shape)) floats in [0, 1). All symmetries but the transposed ones have the same probability:
-    the third number swaps the orders of rows and columns, which does not transpose (a change would alter all runs on 9x9).
+    uniform: (B, random_numbers(shape)) floats in [0, 1). All symmetries have the same probability.
     Returns cells (B, T), the old cell of each new one, and relabel (B, size + 1), the new digits.
     """
     size = shape.size
     row_orders, col_orders = line_permutations(size, shape.box_rows), line_permutations(size, shape.box_cols)
     rows = row_orders[(uniform[:, 0] * len(row_orders)).astype(np.intp)]  # (B, size)
     cols = col_orders[(uniform[:, 1] * len(col_orders)).astype(np.intp)]
-    if shape.square:
-        swap = (uniform[:, 2] < 0.5)[:, None]
-        rows, cols = np.where(swap, cols, rows), np.where(swap, rows, cols)
     cells = size * rows[:, :, None] + cols[:, None, :]
+    if shape.square:
+        cells = np.where((uniform[:, 2] < 0.5)[:, None, None], cells.swapaxes(1, 2), cells)
     relabel = np.zeros((len(uniform), size + 1), np.uint8)  # blank stays 0
     relabel[:, 1:] = uniform[:, 3:].argsort(1) + 1
     return cells.reshape(len(uniform), -1), relabel
@@ -325,9 +341,13 @@ class Solver:
         return found, guesses
 
     def grid(self, done: int) -> list[int]:
-        """The T digits of a solution given as candidates."""
-        places = ((cell, digit) for cell in range(self.cells) for digit in range(self.size))
-        return [digit + 1 for cell, digit in places if done >> digit * self.cells + cell & 1]
+        """The T digits that the candidates `done` set; 0 for a cell without one."""
+        grid = [0] * self.cells
+        while done:
+            bit = done.bit_length() - 1
+            done ^= 1 << bit
+            grid[bit % self.cells] = bit // self.cells + 1
+        return grid
 
 
 solver = lru_cache(Solver)  # the solver of a shape, made once
@@ -337,6 +357,18 @@ def solutions(shape: Shape, question, limit: int = 2) -> list[list[int]]:
     """The solutions of a question (T digits, 0 = blank), at most `limit` of them, as lists of T digits."""
     s = solver(shape)
     return [s.grid(done) for done in s.search(s.candidates([int(d) for d in question]), limit)[0]]
+
+
+def solve_by_singles(shape: Shape, question) -> list[int]:
+    """What naked and hidden singles alone fill in a question (T digits, 0 = blank): T digits, cells left blank are 0.
+
+    A naked single is a cell with one candidate, a hidden single a digit with one place in a row, column or box. Where they
+    show that there is no solution, the question comes back.
+    """
+    s = solver(shape)
+    question = [int(d) for d in question]
+    _, done = s.propagate(s.candidates(question), 0)
+    return s.grid(done) if done else question
 
 
 def rating(shape: Shape, question) -> int:
@@ -368,47 +400,55 @@ def generate(shape: Shape, seed: int, index: int) -> tuple[list[int], list[int]]
     return question, answer
 
 
-def pack_lines(shape: Shape, count: int, test: int, seed: int = 0) -> list[str]:
+def pack_lines(puzzle: str, count: int, test: int, seed: int) -> list[str]:
     """The lines of a pack, header first: `count` minimal puzzles in order of their index, no two the same up to
     symmetry (9x9: no two with the same solution grid up to symmetry), the first `test` of them the test part."""
-    kept, start, fresh = {}, 0, 0
+    pack, kept, known, start, fresh = PUZZLES[puzzle], {}, set(), 0, 0
+    shape = pack.shape
+    if pack.hard:
+        from trm.puzzles.dataset import read_csv  # which imports this module
+
+        others = read_csv(PACKS / f"sudoku_{shape.name}.csv.xz").questions
+        known = {form.tobytes() for form in canonical_form(shape, others)}
     while len(kept) < count:
-        if start - fresh > 10_000:
-            raise UserError(f"there seem to be only {len(kept)} minimal {shape.name} puzzles, not {count}")
+        if start - fresh > 20_000:
+            raise UserError(f"there seem to be only {len(kept)} minimal {puzzle} puzzles, not {count}")
         new = [generate(shape, seed, i) for i in range(start, start + max(20, count - len(kept)))]
         start += len(new)
-        questions, answers = (np.array(part, np.uint8) for part in zip(*new))
+        new = [grids for grids in new if not pack.hard or rating(shape, grids[0])]
+        questions, answers = np.array(new, np.uint8).reshape(-1, 2, shape.cells).swapaxes(0, 1)
         keys = grid_fingerprint(shape, answers) if shape.size > 6 else canonical_form(shape, questions)
-        for puzzle, key in zip(new, keys):
-            if kept.setdefault(key.tobytes(), puzzle) is puzzle:
+        for grids, key in zip(new, keys):
+            if key.tobytes() not in known and kept.setdefault(key.tobytes(), grids) is grids:
                 fresh = start
     lines = ["source,question,answer,rating,split"]
-    for i, puzzle in enumerate(list(kept.values())[:count]):
-        question, answer = ("".join(map(str, grid)).replace("0", ".") for grid in puzzle)
+    for i, grids in enumerate(list(kept.values())[:count]):
+        question, answer = ("".join(map(str, grid)).replace("0", ".") for grid in grids)
         split = "test" if i < test else "train"
-        lines.append(f"minimal_{shape.name},{question},{answer},{rating(shape, puzzle[0])},{split}")
+        lines.append(f"minimal_{puzzle},{question},{answer},{rating(shape, grids[0])},{split}")
     return lines
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write one pack."""
     parser = argparse.ArgumentParser(description="Make a pack of Sudoku puzzles with one solution each.")
-    parser.add_argument("puzzle", choices=SHAPES, help="shape of the grid")
+    parser.add_argument("puzzle", choices=PUZZLES, help="pack to make")
     parser.add_argument(
         "--out", type=Path, help="file to write, .csv or .csv.xz (default: the pack's name, in this folder)"
     )
     parser.add_argument("--sizes", type=int, nargs=2, help="puzzles, and how many, from the first, are the test part")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="of the generator (default: the one of the pack that ships)")
     args = parser.parse_args(argv)
-    out = args.out or Path(f"sudoku_{args.puzzle}.csv.xz")
-    count, test = args.sizes or PACK_SIZES[args.puzzle]
-    if count < 1 or not 0 <= test <= count or args.seed < 0:
+    out, pack = args.out or Path(f"sudoku_{args.puzzle}.csv.xz"), PUZZLES[args.puzzle]
+    count, test = args.sizes or (pack.count, pack.test)
+    seed = pack.seed if args.seed is None else args.seed
+    if count < 1 or not 0 <= test <= count or seed < 0:
         raise UserError("--sizes PUZZLES TEST: at least 1 puzzle, 0 to all of them for test; --seed: at least 0")
-    if args.puzzle == "4x4" and count > PACK_SIZES["4x4"][0]:
-        raise UserError(f"--sizes {count} {test}: there are only {PACK_SIZES['4x4'][0]} minimal 4x4 puzzles")
+    if args.puzzle == "4x4" and count > pack.count:
+        raise UserError(f"--sizes {count} {test}: there are only {pack.count} minimal 4x4 puzzles")
     if not out.name.endswith((".csv", ".csv.xz")) or not out.absolute().parent.is_dir():
         raise UserError(f"--out {out.absolute()}: give a .csv or .csv.xz file in a folder that exists")
-    content = "".join(line + "\n" for line in pack_lines(SHAPES[args.puzzle], count, test, args.seed)).encode()
+    content = "".join(line + "\n" for line in pack_lines(args.puzzle, count, test, seed)).encode()
     try:
         out.write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME) if out.suffix == ".xz" else content)
     except OSError as error:

@@ -26,7 +26,7 @@ from trm.puzzles.params import (
     split_arm,
 )
 from trm.puzzles.solve import evaluate
-from trm.puzzles.sudoku import SHAPES
+from trm.puzzles.sudoku import PUZZLES
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
@@ -44,7 +44,7 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
 
 def count_flops(params: TrmTrain) -> dict[str, int]:
     """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
-    shape = SHAPES[params.puzzle]
+    shape = PUZZLES[params.puzzle].shape
     config = TRMConfig.of(params, shape.vocab_size, shape.cells)
     training = training_flops(config, params.batch_size, params.max_steps)
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}

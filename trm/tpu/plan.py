@@ -16,7 +16,7 @@ from trm.halting import UNROLLED
 from trm.layers import inner_width
 from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
 from trm.puzzles.params import TrmTrain
-from trm.puzzles.sudoku import SHAPES
+from trm.puzzles.sudoku import PUZZLES
 
 GIB = 2**30
 FLOAT = 4  # bytes
@@ -50,7 +50,7 @@ def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_millisecond
     utilisation: the assumed share of peak. host_milliseconds: time of a host to trace one layer's application
     (`tests/benchmarks/xla_tracing.py` measures it; a backward pass counts as two); 0 leaves the host out.
     """
-    shape = SHAPES[params.puzzle]
+    shape = PUZZLES[params.puzzle].shape
     c = TRMConfig.of(params, shape.vocab_size, shape.cells)
     parts, rows = params.grad_accumulation, -(-params.batch_size // on.chips)
     full = params.precision == "float32"
@@ -94,7 +94,7 @@ def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
         found["precision float16: a TPU has none"] = {"precision": "bfloat16"}
     if params.activation_checkpointing:
         found["activation_checkpointing: torch has none for XLA"] = {"activation_checkpointing": False}
-    shape = SHAPES[params.puzzle]
+    shape = PUZZLES[params.puzzle].shape
     config = TRMConfig.of(params, shape.vocab_size, shape.cells)
     needed = chip_memory(params, config, on)
     if needed > SPARE * on.memory:
