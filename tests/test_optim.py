@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trm.optim import AdamATan2, learning_rate, make_optimizer
+from trm.optim import SOAP, AdamATan2, learning_rate, make_optimizer
 from trm.puzzles.params import TrmTrain
 
 
@@ -47,8 +47,8 @@ def test_rates():
     assert learning_rate(constant, 109) == 0.1 == learning_rate(constant, constant.warmup_steps)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam_atan2"])
-def test_both_optimizers_descend(name):
+@pytest.mark.parametrize("name", ["adamw", "adam_atan2", "soap"])
+def test_optimizers_descend(name):
     params = TrmTrain.create(dict(optimizer=name, lr=0.05, weight_decay=0.0))
     p = torch.nn.Parameter(torch.tensor([3.0, -3.0]))
     optimizer = make_optimizer([p], params)
@@ -57,3 +57,44 @@ def test_both_optimizers_descend(name):
         p.square().sum().backward()
         optimizer.step()
     assert p.abs().max() < 0.2
+
+
+def test_soap_is_adam_in_the_eigenbasis_of_the_gradients():
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(torch.randn(3, 4, dtype=torch.float64))
+    optimizer = SOAP([p], lr=0.1, betas=(0.9, 0.8), weight_decay=0.5, frequency=10**9)
+    first = torch.randn(3, 4, dtype=torch.float64)
+    rows, cols = torch.linalg.eigh(first @ first.T)[1], torch.linalg.eigh(first.T @ first)[1]
+    expected, m, v = p.detach().clone(), torch.zeros(3, 4).double(), torch.zeros(3, 4).double()
+    for step, grad in enumerate([first, torch.randn(3, 4).double(), torch.randn(3, 4).double()], start=1):
+        p.grad = grad
+        optimizer.step()
+        turned = torch.einsum("ia,ij,jb->ab", rows, grad, cols)
+        m, v = (
+            0.9 * m + 0.1 * turned,
+            0.8 * v + 0.2 * turned**2,
+        )  # in a fixed basis the first moment may be turned at any time
+        update = m / (1 - 0.9**step) / ((v / (1 - 0.8**step)).sqrt() + 1e-8)
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * torch.einsum("ia,ab,jb->ij", rows, update, cols)
+        torch.testing.assert_close(p.detach(), expected)
+
+
+def test_soap_finds_the_eigenbasis_and_needs_few_steps_where_adam_needs_many():
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(8, 8, generator=generator).double())[0] for _ in range(2))
+    scale = torch.logspace(0, -3, 8).double()  # an ill-conditioned quadratic whose axes are not those of the weights
+    left, right = left * scale, right * scale
+    lost = {}
+    for name, kind in {"soap": SOAP, "adam": torch.optim.AdamW}.items():
+        p = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
+        optimizer = kind([p], lr=0.02, betas=(0.9, 0.95), weight_decay=0.0)
+        for _ in range(200):
+            optimizer.zero_grad()
+            loss = (left.T @ (p - 1) @ right).square().sum()
+            loss.backward()
+            optimizer.step()
+        lost[name] = loss.item()
+        if name == "soap":
+            basis = optimizer.state[p]["rows_basis"]
+            torch.testing.assert_close(basis.T @ basis, torch.eye(8, dtype=torch.float64))
+    assert lost["soap"] < 0.1 * lost["adam"]

@@ -61,9 +61,83 @@ class AdamATan2(Optimizer):
         return loss
 
 
+class SOAP(Optimizer):
+    r"""Adam in the eigenbasis of Shampoo's preconditioner (arXiv 2409.11321, algorithm 3).
+
+    For a matrix W (m, n) with gradient G, averages of $G G^\top$ (m, m) and $G^\top G$ (n, n) are kept, and Adam's update is
+    computed in their eigenbases Q_rows and Q_cols: of $Q_{rows}^\top G Q_{cols}$, turned back. The bases are refreshed every
+    `frequency` steps by one step of the power iteration and a QR decomposition. Tensors that are not matrices, and sides
+    larger than `max_side`, take Adam's own update. Of the original, the first step is not skipped here, and the averages
+    decay with beta2 as the second moments do.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.1,
+        frequency: int = 5,
+        max_side: int = 1024,
+        eps: float = 1e-8,
+    ):
+        options = dict(lr=lr, betas=betas, weight_decay=weight_decay, frequency=frequency, max_side=max_side, eps=eps)
+        super().__init__(params, options)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; `closure`, if given, computes the loss again."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state, grad = self.state[p], p.grad
+                turned = grad.dim() == 2 and min(grad.shape) > 1 and max(grad.shape) <= group["max_side"]
+                if not state:
+                    state["step"] = torch.zeros(())  # on the host
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                    for name, square in (("rows", grad @ grad.mT), ("cols", grad.mT @ grad)) if turned else ():
+                        state[name], state[f"{name}_basis"] = square, torch.linalg.eigh(square)[1].contiguous()
+                state["step"] += 1
+                step, average = int(state["step"]), state["exp_avg"].lerp_(grad, 1 - beta1)
+                if turned:
+                    grad, average = (_turn(state, x) for x in (grad, average))
+                square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+                update = average / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+                if turned:
+                    update = state["rows_basis"] @ update @ state["cols_basis"].mT
+                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"] / (1 - beta1**step))
+                if turned:
+                    state["rows"].lerp_(p.grad @ p.grad.mT, 1 - beta2)
+                    state["cols"].lerp_(p.grad.mT @ p.grad, 1 - beta2)
+                    if step % group["frequency"] == 0:
+                        _refresh_bases(state)
+        return loss
+
+
+def _turn(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    return state["rows_basis"].mT @ x @ state["cols_basis"]
+
+
+def _refresh_bases(state: dict[str, Tensor]) -> None:
+    """A step of the power iteration for both bases, their vectors ordered by eigenvalue; the second moments move along."""
+    for axis, name in enumerate(("rows", "cols")):
+        product = state[name] @ state[f"{name}_basis"]
+        order = (state[f"{name}_basis"] * product).sum(0).argsort(descending=True)
+        state["exp_avg_sq"] = state["exp_avg_sq"].index_select(axis, order)
+        state[f"{name}_basis"] = torch.linalg.qr(product[:, order])[0].contiguous()
+
+
 def make_optimizer(parameters: Iterable[Tensor], params: Training) -> Optimizer:
     """The optimizer that `params.optimizer` names, at the peak rate."""
     parameters = list(parameters)
+    if params.optimizer == "soap":
+        return SOAP(parameters, params.lr, (params.beta1, params.beta2), params.weight_decay)
     fused = all(p.device.type in FUSED for p in parameters)
     options = dict(
         lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay, capturable=not fused

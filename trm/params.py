@@ -376,7 +376,7 @@ class Training(Params):
     batch_size: int = Field(48, ge=1, description="examples per optimizer step, over all processes")
     grad_accumulation: int = Field(1, ge=1, description="micro-batches per process")
     max_steps: int = Field(1000, ge=1, description="optimizer steps")
-    optimizer: Literal["adamw", "adam_atan2"] = Field("adamw", description="update rule")
+    optimizer: Literal["adamw", "adam_atan2", "soap"] = Field("adamw", description="update rule")
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
     lr_schedule: Literal["constant", "cosine"] = Field("constant", description="rate after the warm-up")
     lr_min_ratio: float = Field(0.0, ge=0, le=1, description="share of the rate left at the end of a cosine")

@@ -104,6 +104,10 @@ class TrmTrain(SudokuTraining):
     def _xla_is_there(self) -> Self:
         if self.backend == "xla" and importlib.util.find_spec("torch_xla") is None:
             raise MissingHardware("parameter 'backend' = 'xla' needs torch_xla: install requirements-tpu.txt")
+        if self.backend == "xla" and self.optimizer == "soap":
+            raise ValueError(
+                "parameter 'optimizer' = 'soap' does not run on 'backend' = 'xla'; take adamw or adam_atan2"
+            )
         return self
 
 
