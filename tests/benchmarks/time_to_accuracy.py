@@ -27,7 +27,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
+from trm.errors import show_user_errors_plainly
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_PUZZLES, AT_ONCE = 500, 50
@@ -288,26 +288,29 @@ def setting(text: str):
 
 def main() -> None:
     """Measure and print."""
+    show_user_errors_plainly()
     if sys.argv[1:2] == ["--run"]:
         return print(json.dumps(SIDES[sys.argv[2]](json.loads(sys.argv[3]))))
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    others = "-p NAME VALUE and -f FILE.yaml, as often as needed: parameters of chapter 04"
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=others, allow_abbrev=False)
     parser.add_argument("--official", help="checkout of the official code")
     parser.add_argument("--pack", default="6x6", choices=["4x4", "6x6", "9x9"])
     parser.add_argument("--target", type=float, default=0.95, help="share of the test puzzles")
     parser.add_argument("--limit", type=float, default=1200, help="seconds of a run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="file of JSON lines, one per run")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="of chapter 04")
-    parser.add_argument("-f", action="append", default=[], metavar="FILE.yaml", help="parameters of chapter 04")
     parser.add_argument("-o", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="of the official")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--ours-only", action="store_true")
     only.add_argument("--official-only", action="store_true")
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args()
     if not options.ours_only and not Path(options.official or "", "models", "recursive_reasoning", "trm.py").exists():
         parser.error("--official: give a checkout of SamsungSAILMontreal/TinyRecursiveModels, or --ours-only")
-    files = [yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in options.f]
-    given = {name: value for part in (*files, dict(options.p)) for name, value in part.items()}
+    given: dict = {}
+    if rest:
+        from trm.params import from_command_line  # imports torch
+
+        given = from_command_line(rest)
     changes = {name: setting(value) for name, value in options.o}
     shared = {name: getattr(options, name) for name in ("pack", "target", "limit")}
     # which puzzles there are, for both sides
