@@ -31,6 +31,7 @@ CASES = {
     "act": {"halting": "act"},
     "ponder": {"halting": "ponder", "schedule": "linear"},
     "graves": {"halting": "graves"},
+    "houses": {"mixer": "houses", "box": (2, 2), "backprop": "full", "schedule": "linear"},
     "adaptive": {"schedule": "adaptive", "backprop": "full"},
 }
 
@@ -55,12 +56,12 @@ def test_a_training_step_counts_as_torch_counts(name):
     assert counted(lambda: model.loss(batch).loss.backward()) == 4 * step_flops(model.config)
 
 
-@pytest.mark.parametrize("mixer", ["mlp", "attention"])
+@pytest.mark.parametrize("mixer", ["mlp", "attention", "houses"])
 def test_answers_count_as_torch_counts(mixer):
-    model, batch = model_and_batch(mixer=mixer)
+    model, batch = model_and_batch(mixer=mixer, box=(2, 2))
     with torch.no_grad():
         assert counted(lambda: solve(model, batch["inputs"], 5)) == 4 * answer_flops(model.config, 5)
-        assert counted(lambda: model.net(torch.zeros(4, 16, 32))) == 4 * network_flops(model.config)
+        assert counted(lambda: model.net(model.initial_thought(4)[0])) == 4 * network_flops(model.config)
 
 
 @pytest.mark.parametrize(

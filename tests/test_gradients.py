@@ -130,6 +130,7 @@ SYSTEMS = {
     "puzzles": lambda: puzzles(),
     "puzzles, weighted steps": lambda: puzzles(step_schedule="decay", schedule="adaptive", loss_type="stablemax"),
     **{f"puzzles, {kind}": lambda kind=kind: puzzles(halting=kind) for kind in ("act", "ponder", "graves")},
+    "puzzles, houses": lambda: puzzles(mixer="houses", hidden_size=8),
     "puzzles, q_continue": lambda: puzzles(halting="q_continue", step_schedule="ramp", backprop="last"),
     **{f"parser, {arm}": lambda arm=arm: parser(arm=arm) for arm in PARSER_ARMS},
     "parser, adaptive": lambda: parser(deep_supervision=True, schedule="adaptive", controller="recurrent"),

@@ -6,7 +6,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trm.layers import Attention, Block, SwiGLU, inner_width, residual_norm, rotary_table, rotate, truncated_normal_
+from trm.layers import (
+    Attention,
+    Block,
+    HouseBlock,
+    SwiGLU,
+    inner_width,
+    residual_norm,
+    rotary_table,
+    rotate,
+    truncated_normal_,
+)
 
 
 def test_residual_norm_is_rms_norm_of_the_sum_with_its_gradient():
@@ -90,3 +100,26 @@ def test_block_mixes_positions_and_keeps_shapes():
         assert (block(x)[:, 4] != block(changed)[:, 4]).any()
         rms = block(x).detach().square().mean(-1).sqrt().numpy()
         np.testing.assert_allclose(rms, 1, rtol=1e-3)
+
+
+def test_house_block_against_loops_over_cells_and_symbols():
+    torch.manual_seed(0)
+    block = HouseBlock(4, (2, 3), 2.0, 1).double()  # 6x6
+    x = torch.randn(2, 36, 6, 4, dtype=torch.float64)
+    messages, mlp = block.messages, block.mlp
+    expected = torch.empty_like(x)
+    for cell in range(36):
+        row, col = divmod(cell, 6)
+        houses = {
+            "row": [c for c in range(36) if c // 6 == row],
+            "column": [c for c in range(36) if c % 6 == col],
+            "box": [c for c in range(36) if (c // 6 // 2, c % 6 // 3) == (row // 2, col // 3)],
+        }
+        assert all(len(cells) == 6 for cells in houses.values())
+        for symbol in range(6):
+            message = sum(messages[name](x[:, cells, symbol].mean(1)) for name, cells in houses.items())
+            message = message + messages["symbols"](x[:, cell].mean(1))
+            z = x[:, cell, symbol]
+            out = z + mlp(torch.cat((z, message), -1))
+            expected[:, cell, symbol] = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(block(x.flatten(2)), expected.flatten(2))

@@ -41,6 +41,7 @@ def test_numbers_and_lists_where_text_is_meant():
         ({"step_schedule": "adaptive"}, "step_schedule"),
         ({"batch_size": 10, "grad_accumulation": 3}, "must be a multiple of grad_accumulation"),
         ({"mixer": "attention", "hidden_size": 20}, "multiple of 2 * num_heads"),
+        ({"mixer": "houses", "puzzle_tokens": 4}, "puzzle_tokens"),
         ({"lr": 1e-3, "learning_rate": 1e-3}, "'lr' is given twice, as 'lr' and as 'learning_rate'"),
         ({"learning_rate": 1e-3, "lr": 1e-3}, "'lr' is given twice, as 'learning_rate' and as 'lr'"),
         ({1: 2}, "unknown parameter 1"),
@@ -224,7 +225,7 @@ def test_all_parameters_are_described():
     (lr,) = [line for line in lines if line.startswith("lr ")]
     assert lr.split() == ["lr", "float", ">", "0", "<=", "1", "0.004", "peak", "learning", "rate"]
     (mixer,) = [line for line in lines if line.startswith("mixer ")]
-    assert "'mlp' | 'attention'" in mixer
+    assert "'mlp' | 'attention' | 'houses'" in mixer
     (schedule,) = [line for line in lines if line.startswith("schedule ")]
     assert "inverse_u, " in schedule, "a name that is checked is listed"
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trm import halting, supervision
-from trm.layers import Block, Linear, inner_width, truncated_normal_
+from trm.layers import Block, HouseBlock, Linear, inner_width, truncated_normal_
 from trm.losses import exactly_right, sequence_loss
 from trm.params import ModelParams
 from trm.protocol import StepOutput
@@ -28,11 +28,13 @@ class TRMParams(ModelParams):
     """The parameters that define a TRM and how its loss is weighed; the defaults are the book's (`params/04_paper.yaml` has
     the paper's). The schemas of the chapters inherit them."""
 
-    hidden_size: int = Field(64, ge=2, description="width D")
+    hidden_size: int = Field(64, ge=2, description="width D; with mixer houses, for each symbol that a cell may hold")
     num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network")
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLUs")
     inner_multiple: int = Field(8, ge=1, description="inner widths are rounded up to a multiple of it")
-    mixer: Literal["mlp", "attention"] = Field("mlp", description="how positions are mixed")
+    mixer: Literal["mlp", "attention", "houses"] = Field(
+        "mlp", description="how positions are mixed; houses: means over rows, columns, boxes and symbols (Sudoku alone)"
+    )
     num_heads: int = Field(4, ge=1, description="attention heads")
     puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
     H_cycles: int = Field(2, ge=1, description="H-cycles: answers refined in one supervision step")
@@ -63,22 +65,32 @@ class TRMParams(ModelParams):
     activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
 
 
+NEVER = -1e4  # logit of what no cell of an answer holds, within the range of float16
+FIRST_SYMBOL = 2  # of a grid's token ids: after pad and blank
+
+
 class TRMConfig(TRMParams):
     """`TRMParams`, and what the data give. config.json holds it."""
 
     vocab_size: int = Field(11, ge=1, description="token ids V")
     seq_len: int = Field(81, ge=1, description="tokens of a puzzle T")
     depth_stages: list[list[int]] = Field([], description="[first training step, H_cycles, L_cycles], ...")
+    box: tuple[int, int] | None = Field(None, description="rows and columns of a box, for mixer houses")
     num_puzzles: int = Field(1, ge=1, description="sets of puzzle tokens, one for each puzzle id")
     norm_eps: float = Field(1e-5, gt=0, description="epsilon of the norms")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary embedding")
 
     @classmethod
-    def of(cls, params: Any, vocab_size: int, seq_len: int) -> Self:
-        """The configuration in a chapter's parameters, for a vocabulary and a length that the data give."""
+    def of(cls, params: Any, vocab_size: int, seq_len: int, box: tuple[int, int] | None = None) -> Self:
+        """The configuration in a chapter's parameters, for a vocabulary, a length and boxes that the data give."""
         shared = {name: getattr(params, name) for name in TRMParams.model_fields}
         stages = supervision.depth_stages(params.depth_curriculum, params.max_steps)
-        return cls(**shared, vocab_size=vocab_size, seq_len=seq_len, depth_stages=stages)
+        return cls(**shared, vocab_size=vocab_size, seq_len=seq_len, box=box, depth_stages=stages)
+
+    @property
+    def symbols(self) -> int:
+        """How many vectors of `hidden_size` a position has: one, or with mixer houses one for each symbol."""
+        return self.vocab_size - FIRST_SYMBOL if self.mixer == "houses" else 1
 
 
 # The paper's model for Sudoku-Extreme and how it is trained (arXiv 2510.04871).
@@ -113,12 +125,18 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.config = c = config if isinstance(config, TRMConfig) else TRMConfig(**config)
         length = c.puzzle_tokens + c.seq_len
-        self.embed = nn.Parameter(truncated_normal_(torch.empty(c.vocab_size, c.hidden_size), c.hidden_size**-0.5))
+        vectors = c.vocab_size if c.symbols == 1 else 3  # of a symbol: the cell is blank, shows it, shows another
+        self.embed = nn.Parameter(truncated_normal_(torch.empty(vectors, c.hidden_size), c.hidden_size**-0.5))
         if c.puzzle_tokens:
             self.puzzle_embed = nn.Parameter(torch.zeros(c.num_puzzles, c.puzzle_tokens, c.hidden_size))
         shape = c.hidden_size, length, c.mixer, c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta
-        self.net = nn.Sequential(*(Block(*shape) for _ in range(c.num_layers)))
-        self.lm_head = Linear(c.hidden_size, c.vocab_size)
+        if c.mixer == "houses":
+            shape = c.hidden_size, c.box, c.expansion, c.inner_multiple, c.norm_eps
+            shown = torch.arange(c.vocab_size).view(-1, 1) - FIRST_SYMBOL  # (V, 1)
+            vector = torch.where(shown < 0, 0, torch.where(shown == torch.arange(c.symbols), 1, 2))
+            self.register_buffer("shown", vector, persistent=False)  # (V, N) rows of `embed`
+        self.net = nn.Sequential(*((HouseBlock if c.mixer == "houses" else Block)(*shape) for _ in range(c.num_layers)))
+        self.lm_head = Linear(c.hidden_size, c.vocab_size if c.symbols == 1 else 1)
         self.q_head = nn.Linear(c.hidden_size, 2 if c.halting == "q_continue" else 1)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
@@ -131,7 +149,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
     def embed_question(self, inputs: Tensor, puzzle_ids: Tensor | None = None) -> Tensor:
         """Embedded question, scaled by sqrt(D), puzzle tokens first. (B, T) token ids -> (B, P + T, D)."""
-        x = F.embedding(inputs, self.embed)
+        table = self.embed if self.config.symbols == 1 else self.embed[self.shown].flatten(1)  # (V, N * D)
+        x = F.embedding(inputs, table)
         if self.config.puzzle_tokens:
             ids = torch.zeros(len(inputs), dtype=torch.long, device=x.device) if puzzle_ids is None else puzzle_ids
             x = torch.cat((self.puzzle_embed[ids], x), dim=1)
@@ -155,12 +174,18 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
     def output_logits(self, z_H: Tensor) -> Tensor:
         """Logits of the answer. (B, P + T, D) -> (B, T, V)."""
-        return self.lm_head(z_H[:, self.config.puzzle_tokens :])
+        c = self.config
+        if c.symbols == 1:
+            return self.lm_head(z_H[:, c.puzzle_tokens :])
+        logits = self.lm_head(z_H.unflatten(-1, (c.symbols, -1))).squeeze(-1)  # (B, T, N)
+        return F.pad(logits, (FIRST_SYMBOL, 0), value=NEVER)
 
     def q_logits(self, z_H: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of "my answer is right" and of "going on will make it so" (zero for a model that was not taught the
-        latter), read at the first position. (B, P + T, D) -> two of (B,) float32."""
-        q = self.q_head(z_H[:, 0]).float()  # (B, 1 or 2)
+        latter), read at the first position (mixer houses: from the mean of all). (B, P + T, D) -> two of (B,) float32."""
+        c = self.config
+        read = z_H[:, 0] if c.symbols == 1 else z_H.unflatten(-1, (c.symbols, -1)).mean((1, 2))
+        q = self.q_head(read).float()  # (B, 1 or 2)
         return q[:, 0], q[:, 1] if q.shape[1] > 1 else torch.zeros_like(q[:, 0])
 
     def answer_state(self, z_H: Tensor, memory: tuple[Tensor, ...] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -169,9 +194,10 @@ class TRM(nn.Module, PyTorchModelHubMixin):
 
     def initial_thought(self, batch_size: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere, `noise` added to z_H."""
-        shape = (batch_size, self.config.puzzle_tokens + self.config.seq_len, self.config.hidden_size)
-        z_H = self.H_init.expand(shape)
-        return z_H if noise is None else z_H + noise, self.L_init.expand(shape)
+        c = self.config
+        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.symbols * c.hidden_size)
+        z_H, z_L = (init.repeat(c.symbols).expand(shape) for init in (self.H_init, self.L_init))
+        return z_H if noise is None else z_H + noise, z_L
 
     # --- training ---------------------------------------------------------------------------------------------
 
@@ -189,7 +215,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
     def draw_noise(self, seed: list[int], batch_size: int, deviation: float) -> np.ndarray:
         """Normal noise for the first z_H, drawn on the host: (B, P + T, D) float32."""
         c = self.config
-        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.hidden_size)
+        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.symbols * c.hidden_size)
         return deviation * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
     def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
@@ -349,6 +375,13 @@ def network_flops(config: TRMConfig) -> int:
     """One application of the shared network, forward."""
     D, T = config.hidden_size, config.puzzle_tokens + config.seq_len
 
+    if config.mixer == "houses":
+        N, inner = config.symbols, inner_width(D, config.expansion, config.inner_multiple)
+        messages = (
+            2 * (3 * N * N + T) * D * D
+        )  # a mean for each symbol in each of N rows, columns, boxes, and for each cell
+        return config.num_layers * (messages + T * N * 2 * (2 * D * 2 * inner + inner * D))
+
     def swiglu(width: int) -> int:  # gate, up, down
         return 2 * 3 * width * inner_width(width, config.expansion, config.inner_multiple)
 
@@ -363,7 +396,7 @@ def answer_flops(config: TRMConfig, steps: int) -> int:
 
 
 def _read_flops(config: TRMConfig) -> int:
-    return 2 * config.seq_len * config.hidden_size * config.vocab_size
+    return 2 * config.seq_len * config.hidden_size * (config.symbols if config.symbols > 1 else config.vocab_size)
 
 
 def _q_flops(config: TRMConfig) -> int:

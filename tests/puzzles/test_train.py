@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,8 @@ from tests.conftest import ROOT
 from trm.model import applications
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
-from trm.puzzles.solve import evaluate, solve
+from trm.puzzles.solve import evaluate, load_model, solve
+from trm.puzzles.sudoku import digits, random_numbers, tokens, transform, transform_back
 from trm.puzzles.train import count_flops, halting_arm, make_model, step_cost, supervision_arm
 
 
@@ -37,6 +39,29 @@ def test_halting_arms_compute_equally_much():
     annealed = halting_arm(params, "annealed", 2)
     assert annealed.halt_exploration_anneal_steps == annealed.max_steps == 300 and annealed.seed == 2
     assert (q.halting, q.max_steps) == ("q", 300)
+
+
+@pytest.mark.parametrize("puzzle", ["6x6", "9x9"])
+def test_with_mixer_houses_a_symmetry_of_the_puzzle_is_one_of_the_answer(puzzle, tmp_path):
+    data = load(puzzle, valid_size=8, test_size=8)
+    params = TrmTrain.create({"puzzle": puzzle, "mixer": "houses", "hidden_size": 8, "H_cycles": 1})
+    model, shape = make_model(params, data).double(), data.test.shape
+    with torch.no_grad():
+        model.lm_head.weight.normal_()  # far from the start
+    uniform = np.random.default_rng(0).random((8, random_numbers(shape)))
+    uniform[:, 2] = 0.9  # not transposed: rows and columns have weights of their own
+    turned = transform(shape, data.test.questions[:, None], uniform)[:, 0]
+
+    def answers(questions):
+        return digits(solve(model, torch.from_numpy(tokens(questions)), 2).predictions[:, -1].numpy())
+
+    plain, moved = answers(data.test.questions), answers(turned)
+    assert (transform_back(shape, moved[:, None], uniform)[:, 0] == plain).all()
+    assert (plain > 0).all() and len(np.unique(plain)) == shape.size
+    model.float().save_pretrained(tmp_path / "model")
+    kept = load_model(tmp_path / "model")
+    question = torch.from_numpy(tokens(data.test.questions))
+    assert torch.equal(solve(kept, question, 2).predictions, solve(model.eval(), question, 2).predictions)
 
 
 def test_memory_grows_with_backprop_and_shrinks_with_checkpointing():

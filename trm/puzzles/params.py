@@ -8,8 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
 from trm.halting import UNROLLED
-from trm.model import TRMParams
+from trm.model import TRMConfig, TRMParams
 from trm.params import MissingHardware, RecursiveTraining, arm_names, checked_weights, known_schedule, world_size
+from trm.puzzles.sudoku import PUZZLES
 
 ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
@@ -68,9 +69,16 @@ class SudokuTraining(RecursiveTraining, TRMParams):
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             what = f"must be a multiple of 2 * num_heads = {2 * self.num_heads}"
             raise ValueError(f"parameter 'hidden_size' = {self.hidden_size} {what}")
+        if self.mixer == "houses" and self.puzzle_tokens:
+            raise ValueError("parameter 'puzzle_tokens' must be 0 with mixer 'houses', which has cells alone")
         if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self
+
+    def trm_config(self) -> TRMConfig:
+        """The configuration of the model for the puzzles that `puzzle` names."""
+        shape = PUZZLES[self.puzzle].shape
+        return TRMConfig.of(self, shape.vocab_size, shape.cells, (shape.box_rows, shape.box_cols))
 
     def _curriculum_cycles(self) -> list[int]:
         try:

@@ -10,7 +10,7 @@ import torch
 
 from trm.arms import ArmResult, scaled, train_arm
 from trm.halting import UNROLLED
-from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
+from trm.model import TRM, answer_flops, applications, training_flops
 from trm.params import arm_names
 from trm.progress import Progress
 from trm.puzzles.dataset import PuzzleBatches, Splits
@@ -26,7 +26,6 @@ from trm.puzzles.params import (
     split_arm,
 )
 from trm.puzzles.solve import evaluate
-from trm.puzzles.sudoku import PUZZLES
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
@@ -39,13 +38,12 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
     """The TRM that `params` describe, for the puzzles in `data`; its initial weights depend on `params.seed` alone."""
     torch.manual_seed(params.seed)
     kind = UnrolledTRM if params.halting in UNROLLED else TRM
-    return kind(TRMConfig.of(params, data.train.shape.vocab_size, data.train.shape.cells))
+    return kind(params.trm_config())
 
 
 def count_flops(params: TrmTrain) -> dict[str, int]:
     """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
-    shape = PUZZLES[params.puzzle].shape
-    config = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    config = params.trm_config()
     training = training_flops(config, params.batch_size, params.max_steps)
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
 

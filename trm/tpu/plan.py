@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from trm.errors import UserError
 from trm.halting import UNROLLED
 from trm.layers import inner_width
 from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
 from trm.puzzles.params import TrmTrain
-from trm.puzzles.sudoku import PUZZLES
 
 GIB = 2**30
 FLOAT = 4  # bytes
@@ -50,8 +50,7 @@ def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_millisecond
     utilisation: the assumed share of peak. host_milliseconds: time of a host to trace one layer's application
     (`tests/benchmarks/xla_tracing.py` measures it; a backward pass counts as two); 0 leaves the host out.
     """
-    shape = PUZZLES[params.puzzle].shape
-    c = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    c = _config(params)
     parts, rows = params.grad_accumulation, -(-params.batch_size // on.chips)
     full = params.precision == "float32"
     applied = parts * _steps(c) * applications(c.H_cycles, c.L_cycles, c.backprop)
@@ -73,7 +72,7 @@ def plan(params: TrmTrain, on: Slice, utilisation: float = 0.4, host_millisecond
         "flops_per_step": flops,  # all chips
         "memory_gib": chip_memory(params, c, on) / GIB,  # per chip
         "allreduce_bytes": allreduce,  # gradients, float32, per chip and step
-        "host_bytes": params.batch_size * (2 * shape.cells + 1) * 8,  # tokens in and out, and a draw, int64 each
+        "host_bytes": params.batch_size * (2 * c.seq_len + 1) * 8,  # tokens in and out, and a draw, int64 each
         "intensity": flops / on.chips / traffic,  # FLOPs per byte between a chip and its memory
         **{f"{name}_seconds": seconds for name, seconds in bounds.items()},  # compute: at peak
         "bound": max(bounds, key=bounds.get),  # what takes longest
@@ -94,8 +93,7 @@ def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
         found["precision float16: a TPU has none"] = {"precision": "bfloat16"}
     if params.activation_checkpointing:
         found["activation_checkpointing: torch has none for XLA"] = {"activation_checkpointing": False}
-    shape = PUZZLES[params.puzzle].shape
-    config = TRMConfig.of(params, shape.vocab_size, shape.cells)
+    config = _config(params)
     needed = chip_memory(params, config, on)
     if needed > SPARE * on.memory:
         fix: dict[str, Any] = {}
@@ -105,6 +103,12 @@ def faults(params: TrmTrain, on: Slice) -> dict[str, dict[str, Any]]:
                 fix = {"grad_accumulation": parts}  # the fewest parts that do
         found[f"memory: {needed / GIB:.0f} GiB on a chip of {on.memory / GIB:.0f}"] = fix
     return found
+
+
+def _config(params: TrmTrain) -> TRMConfig:
+    if params.mixer == "houses":
+        raise UserError("parameter 'mixer' = 'houses': memory and traffic are counted for mlp and attention alone")
+    return params.trm_config()
 
 
 def count_parameters(config: TRMConfig) -> int:
