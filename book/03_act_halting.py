@@ -22,7 +22,7 @@
 # %% tags=["parameters"]
 model_path = ""  # folder of a trained model; empty: the one that ships for the puzzle
 puzzle = "6x6"  # size of the puzzles
-data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
+data_path = ""  # file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship
 tolerance = 0.003  # accuracy that a halting rule may lose against all steps
 eval_steps = 16  # supervision steps that rules are compared with
 more_steps = 64  # most supervision steps at test time

@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 seed = 0  # one seed for everything random
 puzzle = "6x6"  # size of the puzzles
-data_path = ""  # file or folder of puzzles, or hub:<dataset>; empty: those that ship
+data_path = ""  # file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship
 hidden_size = 64  # width D
 mixer = "mlp"  # how positions are mixed
 H_cycles = 2  # answers refined in one supervision step

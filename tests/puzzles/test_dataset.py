@@ -175,6 +175,45 @@ def test_lines_are_counted_across_pieces(tmp_path, monkeypatch):
         read_csv(write(tmp_path, HEADER, *[LINE] * 3, f"a,{'.' * 36},{'1' * 36},0"))
 
 
+def test_several_files_are_split_each_by_itself_and_share_no_grid(tmp_path):
+    pack = load("9x9", valid_size=1, test_size=60).test
+    one, two = np.arange(0, 40), np.arange(20, 60)  # twenty grids stand in both
+    paths = [
+        str(write(tmp_path, HEADER, *lines(pack.questions[rows], pack.answers[rows]), name=name))
+        for name, rows in (("one, two.csv", one), ("three.csv", two))
+    ]
+    alone = [load("9x9", path, valid_size=5, test_size=8) for path in paths]
+    assert len(alone[0].test) == 8  # a comma in a name is no separator
+    paths[0] = str(write(tmp_path, HEADER, *lines(pack.questions[one], pack.answers[one]), name="one.csv"))
+    both = load("9x9", f"{paths[0]}, {paths[1]},{paths[1]}", valid_size=5, test_size=8)
+
+    def keys(puzzles):
+        return [q.tobytes() for q in puzzles.questions]
+
+    assert keys(both.test) == keys(alone[0].test) + keys(alone[1].test)
+    assert keys(both.valid) == keys(alone[0].valid) + keys(alone[1].valid)
+    held_out = {a.tobytes() for part in (both.test, both.valid) for a in part.answers}
+    of_one, of_two = (
+        [a for a in answers if a.tobytes() not in held_out] for answers in (pack.answers[one], pack.answers[two])
+    )
+    assert len(both.train) == len(of_one) + 2 * len(of_two)
+    assert not {a.tobytes() for a in both.train.answers} & held_out
+
+
+def test_revealed_clues_are_answers_and_their_number_is_uniform():
+    train = load("6x6", valid_size=8, test_size=8).train
+    plain, revealing = PuzzleBatches(train, 3000, 1), PuzzleBatches(train, 3000, 1, reveal_clues=5)
+    old, new = plain(0), revealing(0)
+    assert (old["labels"] == new["labels"]).all()
+    changed = old["inputs"] != new["inputs"]
+    assert (old["inputs"][changed] == 1).all() and (new["inputs"][changed] == new["labels"][changed]).all()
+    counts = np.bincount(changed.sum(1), minlength=6)
+    assert len(counts) == 6 and (abs(counts - 500) < 5 * np.sqrt(500)).all()
+    assert (new["inputs"] == revealing(0)["inputs"]).all()
+    share = changed.sum(0) / (old["inputs"] == 1).sum(0)  # every blank cell has the same chance
+    assert abs(share - share.mean()).max() < 5 * np.sqrt(share.mean() / 2000)
+
+
 def test_groups_of_a_file_hold_across_files(tmp_path):
     def numbered(*groups):
         return [HEADER + ",grid_group"] + [f"{LINE},{group}" for group in groups]

@@ -93,6 +93,11 @@ def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
     check_split(hard, Halting())  # another pack
     with pytest.raises(UserError, match="trained on a part of these puzzles"):
         check_split(hard, Halting.create({"puzzle": "6x6-hard"}))
+    both = training | {"data_path": "one.csv, sub folder/two.csv"}
+    check_split(both, Halting.create({"seed": 1, "data_path": "three.csv"}))
+    for path in ("one.csv", "/elsewhere/two.csv", "three.csv, two.csv"):
+        with pytest.raises(UserError, match="trained on a part of these puzzles"):
+            check_split(both, Halting.create({"seed": 1, "data_path": path}))
     check_split({}, Halting.create({"seed": 1}))  # nothing is known of its training
 
 

@@ -116,8 +116,7 @@ def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
     parts = [part for part in parts if len(part)]
     if not parts:
         raise PuzzleFileError(f"{name}: no puzzles after the header")
-    columns = {field: [getattr(part, field) for part in parts] for field in FIELDS}
-    return PuzzleSet(shape, **{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
+    return _concatenated(parts)
 
 
 def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> PuzzleSet:
@@ -192,7 +191,13 @@ def load(
         test_size: so many of the test puzzles, the same for every seed; 0: all, where the test part is given.
 
     No group (see `PuzzleSet.groups`) stands on two sides: training puzzles that share one with a test puzzle are left out.
+    Several paths with commas between them: each is split by itself, and the parts are joined; a path that stands there twice
+    gives its training puzzles twice.
     """
+    if "," in data_path and not Path(data_path).exists():
+        paths = [path.strip() for path in data_path.split(",")]
+        split = {path: load(puzzle, path, train_size, valid_size, test_size, seed) for path in dict.fromkeys(paths)}
+        return _joined_splits([split[path] for path in paths], list(split.values()))
     if puzzle not in PUZZLES:
         raise PuzzleFileError(f"no puzzle {puzzle!r}; there are {', '.join(PUZZLES)}")
     if min(train_size, valid_size, test_size) < 0:
@@ -235,6 +240,23 @@ def load(
     if train_size:
         train = train.subset(np.random.default_rng([seed, 3]).permutation(len(train))[:train_size])
     return Splits(train, valid, test, int(duplicates.sum()))
+
+
+def _joined_splits(with_repeats: list[Splits], each: list[Splits]) -> Splits:
+    """Training parts of `with_repeats`, validation and test parts of `each`; by the answers, whatever numbers files give."""
+    train, valid, test = (
+        _concatenated([replace(getattr(splits, part), given_groups=None) for splits in chosen])
+        for part, chosen in (("train", with_repeats), ("valid", each), ("test", each))
+    )
+    held_out = np.isin(train.groups, np.concatenate((valid.groups, test.groups)))
+    return Splits(train.subset(~held_out), valid, test, sum(s.dropped for s in each) + int(held_out.sum()))
+
+
+def _concatenated(parts: list[PuzzleSet]) -> PuzzleSet:
+    columns = {field: [getattr(part, field) for part in parts] for field in FIELDS}
+    return PuzzleSet(
+        parts[0].shape, **{k: None if any(x is None for x in v) else np.concatenate(v) for k, v in columns.items()}
+    )
 
 
 def _take(puzzles: PuzzleSet, size: int, rng, name: str, where: str) -> tuple[PuzzleSet, PuzzleSet]:
@@ -295,12 +317,13 @@ class PuzzleBatches:
 
     A pure function of (seed, step): a resumed run needs no more than its step. Puzzles are drawn with replacement, each
     under a symmetry: with `num_aug` 0 a fresh random one, else one of the puzzle itself and `num_aug` variants fixed by
-    (seed, puzzle's row, variant).
+    (seed, puzzle's row, variant). Of the blank cells of each a random number, at most `reveal_clues`, is filled in.
     """
 
-    def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0):
+    def __init__(self, puzzles: PuzzleSet, batch_size: int, seed: int = 0, num_aug: int = 0, reveal_clues: int = 0):
         if not len(puzzles):
             raise UserError("no puzzles to make batches of")
+        self.reveal_clues = reveal_clues
         self.puzzles, self.batch_size, self.seed, self.num_aug = puzzles, batch_size, seed, num_aug
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
@@ -316,4 +339,9 @@ class PuzzleBatches:
             bits = sudoku.hash_columns([self.seed], rows[:, None], variant, np.arange(numbers))  # (B, numbers)
             turned = transform(shape, grids, (bits >> np.uint64(11)) / 2.0**53)
             grids = np.where(variant[:, :, None] == 0, grids, turned)
-        return {"inputs": tokens(grids[:, 0]), "labels": tokens(grids[:, 1])}
+        question, answer = grids[:, 0], grids[:, 1]
+        if self.reveal_clues:
+            given = rng.integers(0, self.reveal_clues + 1, (self.batch_size, 1))
+            order = np.where(question == 0, rng.random(question.shape), 1.0).argsort(1).argsort(1)  # blank cells first
+            question = np.where(order < given, answer, question)
+        return {"inputs": tokens(question), "labels": tokens(answer)}

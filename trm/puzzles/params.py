@@ -44,12 +44,17 @@ class SudokuTraining(RecursiveTraining, TRMParams):
     puzzle: Literal["4x4", "6x6", "6x6-hard", "9x9"] = Field(
         "6x6", description="size of the puzzles; 6x6-hard: those that naked and hidden singles do not solve"
     )
-    data_path: str = Field("", description="file or folder of puzzles, or hub:<dataset>; empty: those that ship")
+    data_path: str = Field(
+        "", description="file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship"
+    )
     train_size: int = Field(0, ge=0, description="training puzzles; 0: all")
     valid_size: int = Field(128, ge=1, description="validation puzzles, for the learning curve")
     test_size: int = Field(1000, ge=1, description="test puzzles")
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
+    reveal_clues: int = Field(
+        0, ge=0, description="training: at most so many answers given as clues, a random number for each puzzle"
+    )
     depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
 
     @field_validator("schedule", "step_schedule")

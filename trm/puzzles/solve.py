@@ -59,8 +59,12 @@ def check_split(training: dict, params) -> None:
     names = ("seed", "valid_size", "test_size")
     if not {"data_path", *names} <= set(training):
         return
-    used = Path(str(training["data_path"])).name or training.get("puzzle", params.puzzle)
-    if used != (Path(params.data_path).name or params.puzzle):
+
+    def lists(data_path: str, puzzle: str) -> set[str]:
+        return {Path(path.strip()).name or puzzle for path in str(data_path).split(",")}
+
+    used = lists(training["data_path"], training.get("puzzle", params.puzzle))
+    if not used & lists(params.data_path, params.puzzle):
         return
     differ = [name for name in names if getattr(params, name) != training[name]]
     # the pack has a fixed test part, of which it is safe to take fewer

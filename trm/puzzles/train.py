@@ -52,7 +52,7 @@ def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Pro
     """A trainer of `model` on the training part, evaluated on the validation part."""
     xla = params.backend == "xla"  # requires torch_xla
     kind = importlib.import_module("trm.tpu.xla").XLATrainer if xla else Trainer
-    batches = PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug)
+    batches = PuzzleBatches(data.train, params.batch_size, params.seed, params.num_aug, params.reveal_clues)
 
     def test(averaged: TRM) -> dict[str, float]:
         return evaluate(averaged, data.valid, params.eval_steps).metrics("valid")
