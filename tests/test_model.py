@@ -215,3 +215,28 @@ def test_exploration_anneals_and_noise_is_drawn_on_the_host():
     with_noise = model.refill(state, batch() | {"noise": torch.from_numpy(noise[:5])})
     torch.testing.assert_close(with_noise.z_H[:2], model.H_init.expand(2, 6, 12) + torch.from_numpy(noise[:2]))
     assert (with_noise.z_H[2:] == state.z_H[2:]).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"puzzle_tokens": 2}, {"mixer": "houses", "box": (2, 3), "seq_len": 36}], ids=str
+)
+def test_input_noise_belongs_to_the_question_until_it_is_replaced(options):
+    model = make(input_noise=2.0, **options)
+    c = model.config
+    b = {name: torch.randint(1, 8, (5, c.seq_len)) for name in ("inputs", "labels")}
+    shape = (5, c.puzzle_tokens + c.seq_len, c.symbols)
+    drawn = [torch.from_numpy(model.host_draws(0, step, 5)["noise"]) for step in (0, 1)]
+    assert drawn[0].shape == shape and drawn[0].std() == pytest.approx(2.0, rel=0.4)
+    first = model.loss(b | {"noise": drawn[0]}).state
+    assert torch.equal(first.noise, drawn[0])
+    halted = replace(first, halted=torch.tensor([True, False, False, False, True]))
+    second = model.loss(b | {"noise": drawn[1]}, halted).state
+    assert torch.equal(second.noise[1:4], drawn[0][1:4]) and torch.equal(second.noise[[0, 4]], drawn[1][[0, 4]])
+    x = model.embed_question(b["inputs"], noise=drawn[0])
+    plain = model.embed_question(b["inputs"])
+    same = model.embed_question(b["inputs"], noise=model.plain_noise.expand(shape))
+    torch.testing.assert_close(plain, same)
+    added = (x - plain).unflatten(-1, (c.symbols, -1)) / c.hidden_size**0.5
+    expected = (drawn[0] - model.plain_noise).unsqueeze(-1) * model.noise_embed
+    torch.testing.assert_close(added, expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(model.initial_thought(5, drawn[0])[0], model.initial_thought(5)[0])

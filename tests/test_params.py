@@ -42,6 +42,7 @@ def test_numbers_and_lists_where_text_is_meant():
         ({"batch_size": 10, "grad_accumulation": 3}, "must be a multiple of grad_accumulation"),
         ({"mixer": "attention", "hidden_size": 20}, "multiple of 2 * num_heads"),
         ({"mixer": "houses", "puzzle_tokens": 4}, "puzzle_tokens"),
+        ({"initial_noise": 0.1, "input_noise": 0.1}, "one of the two"),
         ({"lr": 1e-3, "learning_rate": 1e-3}, "'lr' is given twice, as 'lr' and as 'learning_rate'"),
         ({"learning_rate": 1e-3, "lr": 1e-3}, "'lr' is given twice, as 'learning_rate' and as 'lr'"),
         ({1: 2}, "unknown parameter 1"),

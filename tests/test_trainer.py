@@ -133,7 +133,9 @@ def test_kill_9_at_any_moment_then_resume_ends_with_the_same_numbers(tmp_path, d
     assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "soap", "mixer": "houses", "hidden_size": 8}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "soap", "mixer": "houses", "hidden_size": 8, "input_noise": 1.0}], ids=str
+)
 def test_time_limit_pauses_and_resume_ends_with_the_same_numbers(tmp_path, data, options):
     trainer_for(tmp_path / "whole", data, **options).fit()
     paused = trainer_for(tmp_path / "paused", data, time_limit=1e-9, **options)

@@ -50,6 +50,12 @@ class TRMParams(ModelParams):
     ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
     every_step_weight: float = Field(1.0, ge=0, description="weight of every step's loss in act, ponder, graves")
     initial_noise: float = Field(0.0, ge=0, description="std of the noise added to the initial z_H")
+    input_noise: float = Field(
+        0.0,
+        ge=0,
+        description="std of a random number for each position (mixer houses: cell and symbol) of a question, added "
+        "to it through a learned vector, the same in all steps: what restarts differ by",
+    )
     loss_type: Literal["softmax", "stablemax"] = Field("softmax", description="cross-entropy of the answer")
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
     schedule: str = Field("linear", description="per-cycle loss weights", examples=supervision.schedule_names())
@@ -113,6 +119,9 @@ class TRMState:
     steps: Tensor  # (B,) supervision steps taken
     halted: Tensor  # (B,) bool: the row takes a new question at the next step
     train_step: int  # optimizer steps taken, for the curriculum
+    noise: Tensor | None = (
+        None  # (B, P + T, N) of the question, with `input_noise`; N = 1, or with mixer houses the symbols
+    )
 
 
 class TRM(nn.Module, PyTorchModelHubMixin):
@@ -142,18 +151,27 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
         self.register_buffer("H_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
+        if c.input_noise:
+            self.noise_embed = nn.Parameter(truncated_normal_(torch.empty(c.hidden_size), c.hidden_size**-0.5))
+            self.register_buffer("plain_noise", c.input_noise * torch.randn(length, c.symbols))  # where none is drawn
         step_weights = supervision.step_weights(c.step_schedule, c.halt_max_steps, c.step_weight)
         self.register_buffer("step_weights", torch.tensor(step_weights), persistent=False)  # on the device, for no wait
 
     # --- one supervision step ---------------------------------------------------------------------------------
 
-    def embed_question(self, inputs: Tensor, puzzle_ids: Tensor | None = None) -> Tensor:
-        """Embedded question, scaled by sqrt(D), puzzle tokens first. (B, T) token ids -> (B, P + T, D)."""
+    def embed_question(self, inputs: Tensor, puzzle_ids: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Embedded question, scaled by sqrt(D), puzzle tokens first. (B, T) token ids -> (B, P + T, D).
+
+        noise: (B, P + T, N), with `input_noise`; None: the same for every question, kept with the weights.
+        """
         table = self.embed if self.config.symbols == 1 else self.embed[self.shown].flatten(1)  # (V, N * D)
         x = F.embedding(inputs, table)
         if self.config.puzzle_tokens:
             ids = torch.zeros(len(inputs), dtype=torch.long, device=x.device) if puzzle_ids is None else puzzle_ids
             x = torch.cat((self.puzzle_embed[ids], x), dim=1)
+        if self.config.input_noise:
+            noise = self.plain_noise if noise is None else noise
+            x = x + (noise.unsqueeze(-1) * self.noise_embed).flatten(-2)
         return math.sqrt(self.config.hidden_size) * x
 
     def think(
@@ -193,29 +211,32 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         return z_H, memory
 
     def initial_thought(self, batch_size: int, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere, `noise` added to z_H."""
+        """z_H and z_L before the first step, (B, P + T, D) each: one constant vector everywhere, `noise` added to z_H (it is
+        added to the question instead with `input_noise`)."""
         c = self.config
         shape = (batch_size, c.puzzle_tokens + c.seq_len, c.symbols * c.hidden_size)
         z_H, z_L = (init.repeat(c.symbols).expand(shape) for init in (self.H_init, self.L_init))
-        return z_H if noise is None else z_H + noise, z_L
+        return z_H if noise is None or c.input_noise else z_H + noise, z_L
 
     # --- training ---------------------------------------------------------------------------------------------
 
     def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
         """What is random in a training step, drawn on the host: min_halt_steps (B,), the exploration of halting, and, with
-        `initial_noise`, noise (B, P + T, D) for the rows that begin a new question."""
+        `initial_noise` or `input_noise`, noise for the rows that begin a new question (`draw_noise`)."""
         c = self.config
         ends = c.halt_exploration_prob, c.halt_exploration_end
         prob = halting.exploration_prob(train_step, *ends, c.halt_exploration_anneal_steps)
         draws = {"min_halt_steps": halting.exploration_steps(seed, train_step, batch_size, c.halt_max_steps, prob)}
-        if c.initial_noise:
-            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size, c.initial_noise)
+        if deviation := c.initial_noise or c.input_noise:
+            draws["noise"] = self.draw_noise([seed, train_step, 0x2015E], batch_size, deviation)
         return draws
 
     def draw_noise(self, seed: list[int], batch_size: int, deviation: float) -> np.ndarray:
-        """Normal noise for the first z_H, drawn on the host: (B, P + T, D) float32."""
+        """Normal noise, drawn on the host, float32: for the first z_H, (B, P + T, D), or with `input_noise` for the question,
+        (B, P + T, N)."""
         c = self.config
-        shape = (batch_size, c.puzzle_tokens + c.seq_len, c.symbols * c.hidden_size)
+        numbers = c.symbols * (1 if c.input_noise else c.hidden_size)
+        shape = (batch_size, c.puzzle_tokens + c.seq_len, numbers)
         return deviation * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
     def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
@@ -224,13 +245,19 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         z_H, z_L = self.initial_thought(batch_size)
         blank = torch.zeros(batch_size, T, dtype=torch.long, device=device)
         zeros = torch.zeros(batch_size, dtype=torch.long, device=device)
-        return TRMState(z_H, z_L, blank, blank, zeros, zeros, torch.ones_like(zeros, dtype=torch.bool), train_step)
+        noise = z_H.new_zeros(*z_H.shape[:2], self.config.symbols) if self.config.input_noise else None
+        halted = torch.ones_like(zeros, dtype=torch.bool)
+        return TRMState(z_H, z_L, blank, blank, zeros, zeros, halted, train_step, noise)
 
     def refill(self, state: TRMState, batch: dict[str, Tensor]) -> TRMState:
         """Rows that have halted take the new question and a fresh state; the others go on. Shapes never change."""
         new = state.halted
         rows = new.view(-1, 1)
-        z_H, z_L = self.initial_thought(len(new), batch.get("noise"))
+        noise = batch.get("noise")
+        z_H, z_L = self.initial_thought(len(new), noise)
+        if self.config.input_noise:
+            noise = self.plain_noise if noise is None else noise
+            state = replace(state, noise=torch.where(rows.unsqueeze(-1), noise, state.noise))
         ids = batch.get("puzzle_ids", state.puzzle_ids)
         return replace(
             state,
@@ -260,7 +287,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)
         steps = state.steps + 1
         depth = self.depth(state.train_step)
-        x = self.embed_question(state.inputs, state.puzzle_ids)
+        x = self.embed_question(state.inputs, state.puzzle_ids, state.noise)
         answers, z_L = self.think(x, state.z_H, state.z_L, depth)
         if detail:
             for z_H in answers:

@@ -1,6 +1,7 @@
 """Restarts: several attempts at a puzzle from different starts, and which of their answers to take.
 
-A start differs by a symmetry (the puzzle is transformed, the answer transformed back) or by noise on the initial z_H.
+A start differs by a symmetry (the puzzle is transformed, the answer transformed back) or by noise, on the initial z_H or,
+with `input_noise`, on the question. With mixer houses symmetries change nothing, so there it is noise.
 """
 
 from dataclasses import dataclass
@@ -100,17 +101,21 @@ class RetryResult:
     by_try: list[tuple[float, float]]  # after each try: (share of valid answers, mean steps so far)
 
 
-def retry_until_valid(model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0) -> RetryResult:
-    """Try each puzzle from other symmetries until an answer (after any step) satisfies its constraints, at most `tries`
-    times. No solution is used. A puzzle that is never solved keeps the answer of its first attempt.
+def retry_until_valid(
+    model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0, noise: float = 0.0
+) -> RetryResult:
+    """Try each puzzle from other starts until an answer (after any step) satisfies its constraints, at most `tries` times:
+    from other symmetries, or with `noise` of that std. No solution is used. A puzzle that is never solved keeps the answer
+    of its first attempt.
     """
+    start = "noise" if noise else "symmetry"
     answers, spent = np.zeros_like(puzzles.answers), np.zeros(len(puzzles), np.int64)
     valid, by_try = np.zeros(len(puzzles), bool), []
     for number in range(tries):
         left = np.flatnonzero(~valid)
         if len(left):
             some, rule = puzzles.subset(left), Rule("is_valid", 1.0)
-            out, given = _attempt_once(model, some, number, rule, steps, "symmetry", seed, noise=0.0)
+            out, given = _attempt_once(model, some, number, rule, steps, start, seed, noise)
             valid[left] = out.signals["is_valid"].cpu().numpy() > 0  # a symmetry keeps the constraints
             spent[left] += out.steps.cpu().numpy()
             kept = valid[left] | (number == 0)

@@ -139,8 +139,9 @@ def compute_curve(
     try of `steps` steps, low and high (its 95 % interval). kind: steps, symmetry or noise."""
     exact = evaluate(model, puzzles, more_steps).exact
     found = [("steps", "", 1, depth, exact[:, depth - 1]) for depth in sorted({*_doublings(more_steps), steps})]
+    noise = model.config.initial_noise or model.config.input_noise or 1.0
     for kind in STARTS:
-        attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise=model.config.initial_noise or 1.0)
+        attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise)
         for tries in _doublings(restarts):
             some = attempts.first(tries)
             for selection in SELECTIONS:

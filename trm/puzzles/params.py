@@ -76,6 +76,8 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             raise ValueError(f"parameter 'hidden_size' = {self.hidden_size} {what}")
         if self.mixer == "houses" and self.puzzle_tokens:
             raise ValueError("parameter 'puzzle_tokens' must be 0 with mixer 'houses', which has cells alone")
+        if self.initial_noise and self.input_noise:
+            raise ValueError("parameters 'initial_noise' and 'input_noise': give one of the two")
         if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self

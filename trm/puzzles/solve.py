@@ -116,7 +116,7 @@ class ActiveBatch:
         z_H, z_L = model.initial_thought(len(inputs), noise)
         zeros = torch.zeros(len(inputs), device=inputs.device)
         memory = tuple(torch.zeros_like(t) for t in model.answer_state(z_H, ())[1])
-        x = model.embed_question(inputs, puzzle_ids)
+        x = model.embed_question(inputs, puzzle_ids, noise)
         return cls(inputs, x, z_H, z_L, torch.full_like(inputs, -1), zeros, zeros, zeros, zeros, memory)
 
     def select(self, rows: Tensor) -> "ActiveBatch":
@@ -188,8 +188,9 @@ def solve_until(
 ) -> Solved:
     """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
-    noise: (B, P + T, D), added to the first z_H (`TRM.draw_noise`). At most `batch_size` examples are at work at a time. The
-    answers are those that `solve` gives at the step where the rule stops, up to rounding. The rule "is_valid" requires `check`.
+    noise: of `TRM.draw_noise`. At most `batch_size` examples are at work at a time. The
+    answers are those that `solve` gives at the step where the rule stops, up to rounding. The
+    rule "is_valid" requires `check`.
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:

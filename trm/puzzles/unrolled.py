@@ -36,7 +36,7 @@ class UnrolledTRM(TRM):
         """
         c = self.config
         state = self.refill(self.initial_state(len(batch["inputs"])) if state is None else state, batch)
-        x = self.embed_question(state.inputs, state.puzzle_ids)
+        x = self.embed_question(state.inputs, state.puzzle_ids, state.noise)
         z_H, z_L = state.z_H, state.z_L
         losses, halt_logits, states, rights, by_cycle = [], [], [], [], []
         for _ in range(c.halt_max_steps):
