@@ -106,7 +106,7 @@ def test_house_block_against_loops_over_cells_and_symbols():
     torch.manual_seed(0)
     block = HouseBlock(4, (2, 3), 2.0, 1).double()  # 6x6
     x = torch.randn(2, 36, 6, 4, dtype=torch.float64)
-    messages, mlp = block.messages, block.mlp
+    weights = block.gate_up_proj.weight.view(-1, 5, 4)
     expected = torch.empty_like(x)
     for cell in range(36):
         row, col = divmod(cell, 6)
@@ -117,9 +117,9 @@ def test_house_block_against_loops_over_cells_and_symbols():
         }
         assert all(len(cells) == 6 for cells in houses.values())
         for symbol in range(6):
-            message = sum(messages[name](x[:, cells, symbol].mean(1)) for name, cells in houses.items())
-            message = message + messages["symbols"](x[:, cell].mean(1))
             z = x[:, cell, symbol]
-            out = z + mlp(torch.cat((z, message), -1))
+            seen = [z, *(x[:, cells, symbol].mean(1) for cells in houses.values()), x[:, cell].mean(1)]
+            gate, up = sum(v @ weights[:, i].T for i, v in enumerate(seen)).chunk(2, -1)
+            out = z + block.down_proj(torch.nn.functional.silu(gate) * up)
             expected[:, cell, symbol] = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(block(x.flatten(2)), expected.flatten(2))

@@ -69,12 +69,12 @@ def inner_width(width: int, expansion: float, multiple: int) -> int:
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)), arXiv 2002.05202. (..., width) -> (..., out), which is width unless it is given."""
+    """down(silu(gate(x)) * up(x)), arXiv 2002.05202. (..., width) -> (..., width)."""
 
-    def __init__(self, width: int, inner: int, out: int | None = None):
+    def __init__(self, width: int, inner: int):
         super().__init__()
         self.gate_up_proj = Linear(width, 2 * inner)
-        self.down_proj = Linear(inner, out or width)
+        self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # (..., inner) each
@@ -236,23 +236,28 @@ class HouseBlock(nn.Module):
     """A block for grids of symbols whose rows, columns and boxes hold each symbol once (Sudoku). (B, T, N * D) -> the same.
 
     The state has a vector of D numbers for every pair of a cell and a symbol, T = N * N cells and N symbols, and the same
-    weights for all pairs: exchanging two symbols, two rows of a band or two bands exchanges the answers (SE-RRM). A pair gets a
-    message, the sum of four linear maps of means: over its symbol in the cell's row, column and box, and over the symbols
-    of its cell. Then, as in `Block`, a SwiGLU (of state and message) and a residual norm.
+    weights for all pairs: exchanging two symbols, two rows of a band or two bands exchanges the answers (SE-RRM). A pair sees
+    its own vector and four means: of its symbol over the cell's row, column and box, and of its cell over the symbols. A
+    SwiGLU of these five and a residual norm give its new vector.
     """
 
-    HOUSES = {"row": (3, 4), "column": (1, 2), "box": (2, 4), "symbols": (5,)}  # axes of the mean, see `forward`
+    MEANS = {"row": (3, 4), "column": (1, 2), "box": (2, 4), "symbols": (5,)}  # axes, see `forward`
 
     def __init__(self, width: int, box: tuple[int, int], expansion: float, inner_multiple: int, norm_eps: float = 1e-5):
         super().__init__()
         self.width, self.box, self.norm_eps = width, tuple(box), norm_eps
-        self.messages = nn.ModuleDict({house: Linear(width, width) for house in self.HOUSES})
-        self.mlp = SwiGLU(2 * width, inner_width(width, expansion, inner_multiple), width)
+        inner = inner_width(width, expansion, inner_multiple)
+        self.gate_up_proj = Linear((1 + len(self.MEANS)) * width, 2 * inner)
+        self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, cols = self.box
         z = x.view(
             len(x), cols, rows, rows, cols, rows * cols, self.width
         )  # band, row in it, stack, column in it, symbol
-        message = sum(linear(z.mean(self.HOUSES[house], keepdim=True)) for house, linear in self.messages.items())
-        return residual_norm(z, self.mlp(torch.cat((z, message), -1)), self.norm_eps).view_as(x)
+        own, *others = self.gate_up_proj.weight.split(self.width, dim=1)
+        h = F.linear(z, own)
+        for weight, axes in zip(others, self.MEANS.values()):
+            h = h + F.linear(z.mean(axes, keepdim=True), weight)  # a product for each house, not for each pair in it
+        gate, up = h.chunk(2, dim=-1)
+        return residual_norm(z, self.down_proj(F.silu(gate) * up), self.norm_eps).view_as(x)

@@ -404,10 +404,10 @@ def network_flops(config: TRMConfig) -> int:
 
     if config.mixer == "houses":
         N, inner = config.symbols, inner_width(D, config.expansion, config.inner_multiple)
-        messages = (
-            2 * (3 * N * N + T) * D * D
-        )  # a mean for each symbol in each of N rows, columns, boxes, and for each cell
-        return config.num_layers * (messages + T * N * 2 * (2 * D * 2 * inner + inner * D))
+        products = (
+            T * N + 3 * N * N + T
+        )  # for each pair, each symbol in each of N rows, columns and boxes, and each cell
+        return config.num_layers * 2 * (products * D * 2 * inner + T * N * inner * D)
 
     def swiglu(width: int) -> int:  # gate, up, down
         return 2 * 3 * width * inner_width(width, config.expansion, config.inner_multiple)
