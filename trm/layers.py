@@ -237,11 +237,14 @@ class HouseBlock(nn.Module):
 
     The state has a vector of D numbers for every pair of a cell and a symbol, T = N * N cells and N symbols, and the same
     weights for all pairs: exchanging two symbols, two rows of a band or two bands exchanges the answers (SE-RRM). A pair sees
-    its own vector and four means: of its symbol over the cell's row, column and box, and of its cell over the symbols. A
-    SwiGLU of these five and a residual norm give its new vector.
+    its own vector and six means: of its symbol over the cell's row, column and box and over the parts that the box has in
+    common with row and column, and of its cell over the symbols. A SwiGLU of these seven and a residual norm give its new
+    vector.
     """
 
-    MEANS = {"row": (3, 4), "column": (1, 2), "box": (2, 4), "symbols": (5,)}  # axes, see `forward`
+    MEANS = {  # axes, see `forward`
+        "row": (3, 4), "column": (1, 2), "box": (2, 4), "row in box": (4,), "column in box": (2,), "symbols": (5,)
+    }  # fmt: skip
 
     def __init__(self, width: int, box: tuple[int, int], expansion: float, inner_multiple: int, norm_eps: float = 1e-5):
         super().__init__()

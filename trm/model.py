@@ -404,9 +404,11 @@ def network_flops(config: TRMConfig) -> int:
 
     if config.mixer == "houses":
         N, inner = config.symbols, inner_width(D, config.expansion, config.inner_multiple)
-        products = (
-            T * N + 3 * N * N + T
-        )  # for each pair, each symbol in each of N rows, columns and boxes, and each cell
+        rows, cols = config.box
+        means = (
+            3 * N * N + T * (rows + cols) + T
+        )  # for each symbol in each row, column, box, their common parts; for each cell
+        products = T * N + means
         return config.num_layers * 2 * (products * D * 2 * inner + T * N * inner * D)
 
     def swiglu(width: int) -> int:  # gate, up, down

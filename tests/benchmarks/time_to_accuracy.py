@@ -294,7 +294,7 @@ def main() -> None:
     others = "-p NAME VALUE and -f FILE.yaml, as often as needed: parameters of chapter 04"
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=others, allow_abbrev=False)
     parser.add_argument("--official", help="checkout of the official code")
-    parser.add_argument("--pack", default="6x6", choices=["4x4", "6x6", "9x9"])
+    parser.add_argument("--pack", default="6x6", choices=["4x4", "6x6", "6x6-hard", "9x9"])
     parser.add_argument("--target", type=float, default=0.95, help="share of the test puzzles")
     parser.add_argument("--limit", type=float, default=1200, help="seconds of a run")
     parser.add_argument("--seeds", type=int, default=3)
