@@ -106,7 +106,7 @@ def test_house_block_against_loops_over_cells_and_symbols():
     torch.manual_seed(0)
     block = HouseBlock(4, (2, 3), 2.0, 1).double()  # 6x6
     x = torch.randn(2, 36, 6, 4, dtype=torch.float64)
-    weights = block.gate_up_proj.weight.view(-1, 7, 4)
+    weights = block.gate_up_proj.weight.view(-1, 11, 4)
     expected = torch.empty_like(x)
     for cell in range(36):
         row, col = divmod(cell, 6)
@@ -115,12 +115,14 @@ def test_house_block_against_loops_over_cells_and_symbols():
             "column": [c for c in range(36) if c % 6 == col],
             "box": [c for c in range(36) if (c // 6 // 2, c % 6 // 3) == (row // 2, col // 3)],
         }
-        houses["row in box"] = [c for c in houses["box"] if c in houses["row"]]
-        houses["column in box"] = [c for c in houses["box"] if c in houses["column"]]
-        assert [len(cells) for cells in houses.values()] == [6, 6, 6, 3, 2]
+        assert all(len(cells) == 6 for cells in houses.values())
+        common = [[c for c in houses["box"] if c in houses[name]] for name in ("row", "column")]
+        assert [len(cells) for cells in common] == [3, 2]
         for symbol in range(6):
             z = x[:, cell, symbol]
-            seen = [z, *(x[:, cells, symbol].mean(1) for cells in houses.values()), x[:, cell].mean(1)]
+            among = [*(x[:, cells, symbol] for cells in houses.values()), x[:, cell]]
+            seen = [z, *(v.mean(1) for v in among), *(x[:, cells, symbol].mean(1) for cells in common)]
+            seen += [v.max(1).values for v in among]
             gate, up = sum(v @ weights[:, i].T for i, v in enumerate(seen)).chunk(2, -1)
             out = z + block.down_proj(torch.nn.functional.silu(gate) * up)
             expected[:, cell, symbol] = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt()

@@ -237,20 +237,18 @@ class HouseBlock(nn.Module):
 
     The state has a vector of D numbers for every pair of a cell and a symbol, T = N * N cells and N symbols, and the same
     weights for all pairs: exchanging two symbols, two rows of a band or two bands exchanges the answers (SE-RRM). A pair sees
-    its own vector and six means: of its symbol over the cell's row, column and box and over the parts that the box has in
-    common with row and column, and of its cell over the symbols. A SwiGLU of these seven and a residual norm give its new
-    vector.
+    its own vector, means and largest values: of its symbol over the cell's row, column and box, of its cell over the symbols;
+    and means over what the box has in common with row and column. A SwiGLU of these and a residual norm give its new vector.
     """
 
-    MEANS = {  # axes, see `forward`
-        "row": (3, 4), "column": (1, 2), "box": (2, 4), "row in box": (4,), "column in box": (2,), "symbols": (5,)
-    }  # fmt: skip
+    HOUSES = {"row": (3, 4), "column": (1, 2), "box": (2, 4), "symbols": (5,)}  # axes, see `forward`
+    COMMON = {"row in box": (4,), "column in box": (2,)}
 
     def __init__(self, width: int, box: tuple[int, int], expansion: float, inner_multiple: int, norm_eps: float = 1e-5):
         super().__init__()
         self.width, self.box, self.norm_eps = width, tuple(box), norm_eps
         inner = inner_width(width, expansion, inner_multiple)
-        self.gate_up_proj = Linear((1 + len(self.MEANS)) * width, 2 * inner)
+        self.gate_up_proj = Linear((1 + 2 * len(self.HOUSES) + len(self.COMMON)) * width, 2 * inner)
         self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -258,9 +256,11 @@ class HouseBlock(nn.Module):
         z = x.view(
             len(x), cols, rows, rows, cols, rows * cols, self.width
         )  # band, row in it, stack, column in it, symbol
-        own, *others = self.gate_up_proj.weight.split(self.width, dim=1)
-        h = F.linear(z, own)
-        for weight, axes in zip(others, self.MEANS.values()):
-            h = h + F.linear(z.mean(axes, keepdim=True), weight)  # a product for each house, not for each pair in it
+        seen = [z, *(z.mean(axes, keepdim=True) for axes in (self.HOUSES | self.COMMON).values())]
+        seen += [z.amax(axes, keepdim=True) for axes in self.HOUSES.values()]
+        weights = self.gate_up_proj.weight.split(self.width, dim=1)
+        h = sum(
+            F.linear(part, weight) for part, weight in zip(seen, weights)
+        )  # a product for each house, not for each pair
         gate, up = h.chunk(2, dim=-1)
         return residual_norm(z, self.down_proj(F.silu(gate) * up), self.norm_eps).view_as(x)

@@ -404,11 +404,9 @@ def network_flops(config: TRMConfig) -> int:
 
     if config.mixer == "houses":
         N, inner = config.symbols, inner_width(D, config.expansion, config.inner_multiple)
-        rows, cols = config.box
-        means = (
-            3 * N * N + T * (rows + cols) + T
-        )  # for each symbol in each row, column, box, their common parts; for each cell
-        products = T * N + means
+        # of each symbol, in rows, columns and boxes; of each cell; and of what boxes have in common with rows and columns
+        houses, common = 3 * N * N + T, T * sum(config.box)
+        products = T * N + 2 * houses + common  # of the houses means and largest values
         return config.num_layers * 2 * (products * D * 2 * inner + T * N * inner * D)
 
     def swiglu(width: int) -> int:  # gate, up, down
