@@ -64,6 +64,11 @@ def test_with_mixer_houses_a_symmetry_of_the_puzzle_is_one_of_the_answer(puzzle,
     assert torch.equal(solve(kept, question, 2).predictions, solve(model.eval(), question, 2).predictions)
 
 
+def test_the_model_is_for_the_puzzles_that_were_loaded():
+    model = make_model(TrmTrain(), load("4x4", valid_size=2, test_size=2))  # 6x6 in the parameters
+    assert (model.config.seq_len, model.config.vocab_size) == (16, 6)
+
+
 def test_memory_grows_with_backprop_and_shrinks_with_checkpointing():
     data = load("6x6", valid_size=8, test_size=8)
     batch = {k: torch.from_numpy(v) for k, v in PuzzleBatches(data.train, 16)(0).items()}

@@ -10,7 +10,7 @@ from trm import supervision
 from trm.halting import UNROLLED
 from trm.model import TRMConfig, TRMParams
 from trm.params import MissingHardware, RecursiveTraining, arm_names, checked_weights, known_schedule, world_size
-from trm.puzzles.sudoku import PUZZLES
+from trm.puzzles.sudoku import PUZZLES, Shape
 
 ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`
@@ -82,9 +82,9 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self
 
-    def trm_config(self) -> TRMConfig:
-        """The configuration of the model for the puzzles that `puzzle` names."""
-        shape = PUZZLES[self.puzzle].shape
+    def trm_config(self, shape: Shape | None = None) -> TRMConfig:
+        """The configuration of the model for puzzles of `shape`: that of those that `puzzle` names."""
+        shape = shape or PUZZLES[self.puzzle].shape
         return TRMConfig.of(self, shape.vocab_size, shape.cells, (shape.box_rows, shape.box_cols))
 
     def _curriculum_cycles(self) -> list[int]:

@@ -38,7 +38,7 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
     """The TRM that `params` describe, for the puzzles in `data`; its initial weights depend on `params.seed` alone."""
     torch.manual_seed(params.seed)
     kind = UnrolledTRM if params.halting in UNROLLED else TRM
-    return kind(params.trm_config())
+    return kind(params.trm_config(data.train.shape))
 
 
 def count_flops(params: TrmTrain) -> dict[str, int]:
