@@ -22,7 +22,7 @@ base: {puzzle: 4x4, valid_size: 2, test_size: 2, hidden_size: 16, batch_size: 8,
        eval_interval: 5000, log_interval: 10, checkpoint_interval: 20, max_steps: 40}
 scales: {smoke: {}}
 """
-SHORT, LONG, BROKEN = "short: {}", "long: {max_steps: 1500}", "broken: {data_path: /nowhere/puzzles.csv}"
+SHORT, LONG, BROKEN = "short: {}", "long: {max_steps: 4000}", "broken: {data_path: /nowhere/puzzles.csv}"
 PATIENCE = 240  # seconds; machines differ
 pytestmark = pytest.mark.slow
 
@@ -116,7 +116,7 @@ def test_kernel_worker_and_sweep_are_killed_and_nothing_is_lost_or_repeated(tmp_
     assert code == 0, said
     assert "2 runs: 1 done before, 1 to do" in said
     assert (short / "metrics.json").stat().st_mtime_ns == first_done
-    assert steps_of(long) == list(range(10, 1501, 10))  # every step once, in order
+    assert steps_of(long) == list(range(10, 4001, 10))  # every step once, in order
     assert "resumed at step" in (long / "run.ipynb").read_text()
     assert not (long / "running.lock").exists()
 
@@ -137,7 +137,7 @@ def test_a_failure_is_named_and_the_others_go_on_and_ctrl_c_says_so(tmp_path):
     code, said = finish(tmp_path, file)
     assert code == 1 and "1 done" in said and "1 failed" in said
     assert finish(tmp_path, file, "--fail-fast")[0] == 1
-    assert steps_of(run_of(tmp_path, "long")) == list(range(10, 1501, 10))
+    assert steps_of(run_of(tmp_path, "long")) == list(range(10, 4001, 10))
 
 
 def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path):
