@@ -235,12 +235,12 @@ def test_two_processes_have_the_gradient_of_one(two_processes, tmp_path):
     for system in SYSTEMS:
         whole = measured(system, tmp_path, 1)
         for parts in (1, 2):
-            assert_equal(whole, torch.load(two_processes / f"{system}-{parts}.pt"))
+            assert_equal(whole, torch.load(two_processes / f"{system}-{parts}.pt", weights_only=True))
 
 
 @pytest.mark.slow
 def test_each_process_has_random_numbers_of_its_own_after_a_resume_too(two_processes):
-    one, two = torch.load(two_processes / "draws.pt")
+    one, two = torch.load(two_processes / "draws.pt", weights_only=True)
     assert len({*one.tolist(), *two.tolist()}) == 8
     assert torch.equal(one[2:4], one[4:]) and torch.equal(two[2:4], two[4:])
 

@@ -98,3 +98,18 @@ def test_soap_finds_the_eigenbasis_and_needs_few_steps_where_adam_needs_many():
             basis = optimizer.state[p]["rows_basis"]
             torch.testing.assert_close(basis.T @ basis, torch.eye(8, dtype=torch.float64))
     assert lost["soap"] < 0.1 * lost["adam"]
+
+
+def test_soap_is_adam_for_vectors_and_large_matrices():
+    torch.manual_seed(0)
+    for shape in ((4,), (3, 5), (1, 3), (2, 2, 2)):
+        start = torch.randn(shape, dtype=torch.float64)
+        pair = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+        options = dict(lr=0.1, betas=(0.9, 0.8), weight_decay=0.5)
+        optimizers = SOAP([pair[0]], max_side=4, **options), torch.optim.AdamW([pair[1]], **options)
+        for _ in range(3):
+            gradient = torch.randn(shape, dtype=torch.float64)
+            for p, optimizer in zip(pair, optimizers):
+                p.grad = gradient.clone()
+                optimizer.step()
+        torch.testing.assert_close(pair[0].detach(), pair[1].detach())

@@ -253,14 +253,12 @@ class HouseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, cols = self.box
-        z = x.view(
-            len(x), cols, rows, rows, cols, rows * cols, self.width
-        )  # band, row in it, stack, column in it, symbol
+        # axes: example, band, row in it, stack, column in it, symbol, vector
+        z = x.view(len(x), cols, rows, rows, cols, rows * cols, self.width)
         seen = [z, *(z.mean(axes, keepdim=True) for axes in (self.HOUSES | self.COMMON).values())]
         seen += [z.amax(axes, keepdim=True) for axes in self.HOUSES.values()]
         weights = self.gate_up_proj.weight.split(self.width, dim=1)
-        h = sum(
-            F.linear(part, weight) for part, weight in zip(seen, weights)
-        )  # a product for each house, not for each pair
+        # one product for each house, not for each of its pairs; the sum spreads it over them
+        h = sum(F.linear(part, weight) for part, weight in zip(seen, weights))
         gate, up = h.chunk(2, dim=-1)
         return residual_norm(z, self.down_proj(F.silu(gate) * up), self.norm_eps).view_as(x)

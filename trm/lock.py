@@ -64,7 +64,7 @@ def check(folder: Path, marker: str = MARKER) -> None:
 
 
 def is_held(folder: Path, marker: str = MARKER) -> bool:
-    """Whether a process has sent a heartbeat in `folder` lately, and is no zombie."""
+    """Whether a process has sent a heartbeat in `folder` lately, and is not a zombie."""
     with contextlib.suppress(OSError):
         if time.time() - (folder / marker).stat().st_mtime > 4 * HEARTBEAT:
             return False

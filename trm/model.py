@@ -119,9 +119,7 @@ class TRMState:
     steps: Tensor  # (B,) supervision steps taken
     halted: Tensor  # (B,) bool: the row takes a new question at the next step
     train_step: int  # optimizer steps taken, for the curriculum
-    noise: Tensor | None = (
-        None  # (B, P + T, N) of the question, with `input_noise`; N = 1, or with mixer houses the symbols
-    )
+    noise: Tensor | None = None  # (B, P + T, N) of the question, with `input_noise`; N: `TRMConfig.symbols`
 
 
 class TRM(nn.Module, PyTorchModelHubMixin):

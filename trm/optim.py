@@ -13,7 +13,34 @@ from trm.params import Training
 FUSED = ("cpu", "cuda")  # device types with a fused AdamW; elsewhere its step counter lives on the device
 
 
-class AdamATan2(Optimizer):
+class _WithMoments(Optimizer):
+    """What the optimizers below share: a step counter and two moments of each tensor, and the loop over the tensors."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; `closure`, if given, computes the loss again."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.zeros((), device=p.device if group["capturable"] else "cpu")
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] += 1
+                state["exp_avg"].lerp_(p.grad, 1 - group["betas"][0])
+                self._update(p, state, group)
+        return loss
+
+    def _update(self, p: Tensor, state: dict[str, Tensor], group: dict) -> None:
+        raise NotImplementedError
+
+
+class AdamATan2(_WithMoments):
     r"""Adam with atan2 in place of a division and its epsilon (arXiv 2407.05872), as in the kernel that HRM and TRM install:
 
     $p \leftarrow (1 - \mathrm{lr} \cdot \mathrm{weight\_decay})\, p$, then $p \leftarrow p - \frac{\mathrm{lr}}{1 - \beta_1^t}
@@ -32,43 +59,27 @@ class AdamATan2(Optimizer):
         defaults = dict(lr=lr, betas=betas, weight_decay=weight_decay, capturable=capturable)
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One update; `closure`, if given, computes the loss again."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            params = [p for p in group["params"] if p.grad is not None]
-            for p in params:
-                state = self.state[p]
-                if not state:
-                    state["step"] = torch.zeros((), device=p.device if group["capturable"] else "cpu")
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-                state["step"] += 1
-                state["exp_avg"].lerp_(p.grad, 1 - beta1)
-                state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-                step = state["step"] if group["capturable"] else state["step"].item()  # never waits for the device
-                root_v = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_()
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                update, size = torch.atan2(state["exp_avg"], root_v), group["lr"] / (1 - beta1**step)
-                if isinstance(size, Tensor):
-                    p.sub_(update * size)
-                else:
-                    p.sub_(update, alpha=size)
-        return loss
+    def _update(self, p: Tensor, state: dict[str, Tensor], group: dict) -> None:
+        beta1, beta2 = group["betas"]
+        state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+        step = state["step"] if group["capturable"] else state["step"].item()  # never waits for the device
+        root_v = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_()
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        update, size = torch.atan2(state["exp_avg"], root_v), group["lr"] / (1 - beta1**step)
+        if isinstance(size, Tensor):
+            p.sub_(update * size)
+        else:
+            p.sub_(update, alpha=size)
 
 
-class SOAP(Optimizer):
+class SOAP(_WithMoments):
     r"""Adam in the eigenbasis of Shampoo's preconditioner (arXiv 2409.11321, algorithm 3).
 
     For a matrix W (m, n) with gradient G, averages of $G G^\top$ (m, m) and $G^\top G$ (n, n) are kept, and Adam's update is
     computed in their eigenbases Q_rows and Q_cols: of $Q_{rows}^\top G Q_{cols}$, turned back. The bases are refreshed every
-    `frequency` steps by one step of the power iteration and a QR decomposition. Tensors that are not matrices, and sides
-    larger than `max_side`, take Adam's own update. Of the original, the first step is not skipped here, and the averages
-    decay with beta2 as the second moments do.
+    `frequency` steps by one step of the power iteration and a QR decomposition. Tensors that are not matrices, and those with
+    a side larger than `max_side`, take Adam's own update. Of the original, the first step is not skipped here, and the
+    averages decay with beta2 as the second moments do.
     """
 
     def __init__(
@@ -82,42 +93,33 @@ class SOAP(Optimizer):
         eps: float = 1e-8,
     ):
         options = dict(lr=lr, betas=betas, weight_decay=weight_decay, frequency=frequency, max_side=max_side, eps=eps)
-        super().__init__(params, options)
+        super().__init__(params, options | {"capturable": False})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One update; `closure`, if given, computes the loss again."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state, grad = self.state[p], p.grad
-                turned = grad.dim() == 2 and min(grad.shape) > 1 and max(grad.shape) <= group["max_side"]
-                if not state:
-                    state["step"] = torch.zeros(())  # on the host
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-                    for name, square in (("rows", grad @ grad.mT), ("cols", grad.mT @ grad)) if turned else ():
-                        state[name], state[f"{name}_basis"] = square, torch.linalg.eigh(square)[1].contiguous()
-                state["step"] += 1
-                step, average = int(state["step"]), state["exp_avg"].lerp_(grad, 1 - beta1)
-                if turned:
-                    grad, average = (_turn(state, x) for x in (grad, average))
-                square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-                update = average / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-                if turned:
-                    update = state["rows_basis"] @ update @ state["cols_basis"].mT
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"] / (1 - beta1**step))
-                if turned:
-                    state["rows"].lerp_(p.grad @ p.grad.mT, 1 - beta2)
-                    state["cols"].lerp_(p.grad.mT @ p.grad, 1 - beta2)
-                    if step % group["frequency"] == 0:
-                        _refresh_bases(state)
-        return loss
+    def _update(self, p: Tensor, state: dict[str, Tensor], group: dict) -> None:
+        (beta1, beta2), step, grad = group["betas"], int(state["step"]), p.grad
+        turned = grad.dim() == 2 and min(grad.shape) > 1 and max(grad.shape) <= group["max_side"]
+        if not turned:
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.sub_(_adam(state, grad, state["exp_avg"], group), alpha=group["lr"] / (1 - beta1**step))
+            return
+        squares = {"rows": grad @ grad.mT, "cols": grad.mT @ grad}
+        if step == 1:
+            for name, square in squares.items():
+                state[name], state[f"{name}_basis"] = square.clone(), torch.linalg.eigh(square)[1].contiguous()
+        update = _adam(state, _turn(state, grad), _turn(state, state["exp_avg"]), group)
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.sub_(state["rows_basis"] @ update @ state["cols_basis"].mT, alpha=group["lr"] / (1 - beta1**step))
+        for name, square in squares.items():
+            state[name].lerp_(square, 1 - beta2)
+        if step % group["frequency"] == 0:
+            _refresh_bases(state)
+
+
+def _adam(state: dict[str, Tensor], grad: Tensor, average: Tensor, group: dict) -> Tensor:
+    """Adam's update, without the rate and the correction of `average`; `grad` enters the second moments."""
+    beta2 = group["betas"][1]
+    square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    return average / (square / (1 - beta2 ** int(state["step"]))).sqrt_().add_(group["eps"])
 
 
 def _turn(state: dict[str, Tensor], x: Tensor) -> Tensor:

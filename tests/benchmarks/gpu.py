@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trm.model import TRM, TRMConfig, step_flops
+from trm.model import TRM, step_flops
 from trm.params import read_yaml
 from trm.puzzles.dataset import PuzzleBatches, Splits, load
 from trm.puzzles.params import TrmTrain
@@ -108,7 +108,7 @@ def agreement(bench: Bench) -> dict:
     found = {}
     for name, changes in {"mlp": {}, "attention": {"mixer": "attention"}, "full": {"backprop": "full"}}.items():
         params, states, worst = bench.params(**changes), [None, None], {"loss": 0.0, "gradients": 0.0}
-        config = TRMConfig.of(params, *((6, 16) if bench.tiny else (11, 81)))
+        config = params.trm_config()
         torch.manual_seed(0)
         models = [TRM(config), TRM(config)]
         models[1].load_state_dict(models[0].state_dict())

@@ -12,7 +12,7 @@ os.environ.setdefault("PJRT_DEVICE", "CPU")
 import torch
 import torch_xla
 
-from trm.model import TRM, TRMConfig, applications
+from trm.model import TRM, applications
 from trm.optim import EMA, make_optimizer
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     steps = parser.parse_args().steps
     params = TrmTrain.create(read_yaml(ROOT / "params" / "04_paper.yaml") | {"batch_size": 8})
-    config = TRMConfig.of(params, 11, 81)
+    config = params.trm_config()
     model = TRM(config).to(torch_xla.device())
     optimizer, average = make_optimizer(model.parameters(), params), EMA(model, params.ema_decay)
     tokens = torch.ones(8, 81, dtype=torch.long).to(torch_xla.device())

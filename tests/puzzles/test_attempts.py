@@ -56,6 +56,12 @@ def test_retries_stop_at_the_first_valid_answer(model, puzzles):
     assert (out.steps[~at_once] >= 6).all() and out.steps.max() <= 18
 
 
+def test_retries_from_noise_begin_with_the_plain_start(model, puzzles):
+    plain, noisy = (retry_until_valid(model, puzzles, tries=3, steps=4, noise=noise) for noise in (0.0, 2.0))
+    assert noisy.by_try[0] == plain.by_try[0] and noisy.by_try[1:] != plain.by_try[1:]
+    assert (noisy.is_valid == is_solution(puzzles.shape, puzzles.questions, noisy.answers)).all()
+
+
 def test_what_is_not_there_is_said():
     puzzles = load("6x6", test_size=2).test
     model = TRM(TRMConfig(hidden_size=16, vocab_size=8, seq_len=36))

@@ -10,6 +10,7 @@ import torch
 
 from tests.conftest import ROOT
 from trm.model import applications
+from trm.params import read_yaml
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
 from trm.puzzles.solve import evaluate, load_model, solve
@@ -62,6 +63,21 @@ def test_with_mixer_houses_a_symmetry_of_the_puzzle_is_one_of_the_answer(puzzle,
     kept = load_model(tmp_path / "model")
     question = torch.from_numpy(tokens(data.test.questions))
     assert torch.equal(solve(kept, question, 2).predictions, solve(model.eval(), question, 2).predictions)
+
+
+def test_recipes_and_the_sweep_of_mixers_compute_what_they_say():
+    def flops(values):
+        return count_flops(TrmTrain.create(values))["flops/training"]
+
+    for name, share in (("04_fast", 0.43), ("04_houses", 0.09)):
+        assert flops(read_yaml(ROOT / "params" / f"{name}.yaml")) / flops({}) == pytest.approx(share, abs=0.005)
+    sweep = read_yaml(ROOT / "params" / "sweeps" / "mixers_rates.yaml")
+    found = [flops(sweep["base"] | case) for case in sweep["cases"].values()]
+    assert (
+        len(found) == 3
+        and max(found) == pytest.approx(min(found), rel=1e-3)
+        and max(found) == pytest.approx(2.2e12, rel=0.02)
+    )
 
 
 def test_the_model_is_for_the_puzzles_that_were_loaded():

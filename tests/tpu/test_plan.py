@@ -23,7 +23,7 @@ def paper(**changes) -> TrmTrain:
 
 
 def config(**changes) -> TRMConfig:
-    return TRMConfig.of(paper(**changes), SHAPE.vocab_size, SHAPE.cells)
+    return paper(**changes).trm_config()
 
 
 def test_slices_are_what_is_published():

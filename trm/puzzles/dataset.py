@@ -194,8 +194,7 @@ def load(
     Several paths with commas between them: each is split by itself, and the parts are joined; a path that stands there twice
     gives its training puzzles twice.
     """
-    if "," in data_path and not Path(data_path).exists():
-        paths = [path.strip() for path in data_path.split(",")]
+    if len(paths := list_paths(data_path)) > 1:
         split = {path: load(puzzle, path, train_size, valid_size, test_size, seed) for path in dict.fromkeys(paths)}
         return _joined_splits([split[path] for path in paths], list(split.values()))
     if puzzle not in PUZZLES:
@@ -240,6 +239,11 @@ def load(
     if train_size:
         train = train.subset(np.random.default_rng([seed, 3]).permutation(len(train))[:train_size])
     return Splits(train, valid, test, int(duplicates.sum()))
+
+
+def list_paths(data_path: str) -> list[str]:
+    """The paths in a `data_path`: what stands between its commas, or itself where a file is really called so."""
+    return [data_path] if Path(data_path).exists() else [path.strip() for path in data_path.split(",")]
 
 
 def _joined_splits(with_repeats: list[Splits], each: list[Splits]) -> Splits:
@@ -302,12 +306,12 @@ def _from_hub(name: str) -> tuple[PuzzleSet, PuzzleSet]:
 def solver_baselines(puzzles: PuzzleSet) -> dict[str, float]:
     """What the solvers do with these puzzles: accuracies of naked and hidden singles alone, as those of a model (a puzzle
     is solved if it is filled as its answer; of blank cells the share is counted), and CPU seconds per puzzle of both."""
-    seconds, filled = {}, []
-    for name, solve in (("exact", partial(sudoku.solutions, limit=1)), ("singles", sudoku.solve_by_singles)):
+    seconds, filled = {}, {}
+    for name, solve in {"exact": partial(sudoku.solutions, limit=1), "singles": sudoku.solve_by_singles}.items():
         start = time.process_time()
-        filled = [solve(puzzles.shape, question) for question in puzzles.questions]
+        filled[name] = [solve(puzzles.shape, question) for question in puzzles.questions]
         seconds[f"{name}/seconds_per_puzzle"] = (time.process_time() - start) / len(puzzles)
-    right = np.array(filled) == puzzles.answers
+    right = np.array(filled["singles"]) == puzzles.answers
     cells = right[puzzles.questions == 0].mean()
     return {"singles/exact_accuracy": float(right.all(1).mean()), "singles/cell_accuracy": float(cells), **seconds}
 

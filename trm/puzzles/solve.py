@@ -17,7 +17,7 @@ from trm.checkpoint import PRETRAINED, load_pretrained, model_folder
 from trm.errors import UserError
 from trm.halting import TAUGHT, UNROLLED, Rule
 from trm.model import TRM
-from trm.puzzles.dataset import PuzzleSet
+from trm.puzzles.dataset import PuzzleSet, list_paths
 from trm.puzzles.sudoku import PUZZLES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.text_files import read_json
@@ -59,12 +59,8 @@ def check_split(training: dict, params) -> None:
     names = ("seed", "valid_size", "test_size")
     if not {"data_path", *names} <= set(training):
         return
-
-    def lists(data_path: str, puzzle: str) -> set[str]:
-        return {Path(path.strip()).name or puzzle for path in str(data_path).split(",")}
-
-    used = lists(training["data_path"], training.get("puzzle", params.puzzle))
-    if not used & lists(params.data_path, params.puzzle):
+    used = {Path(path).name or training.get("puzzle", params.puzzle) for path in list_paths(str(training["data_path"]))}
+    if not used & {Path(path).name or params.puzzle for path in list_paths(params.data_path)}:
         return
     differ = [name for name in names if getattr(params, name) != training[name]]
     # the pack has a fixed test part, of which it is safe to take fewer
@@ -188,9 +184,8 @@ def solve_until(
 ) -> Solved:
     """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
-    noise: of `TRM.draw_noise`. At most `batch_size` examples are at work at a time. The
-    answers are those that `solve` gives at the step where the rule stops, up to rounding. The
-    rule "is_valid" requires `check`.
+    noise: of `TRM.draw_noise`. At most `batch_size` examples are at work at a time. The answers are those that `solve` gives
+    at the step where the rule stops, up to rounding. The rule "is_valid" requires `check`.
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
