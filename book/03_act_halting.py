@@ -204,8 +204,10 @@ pd.DataFrame(measures).T.rename_axis("step").round(3)
 # puzzle itself. The oracle takes a correct one whenever there is one.
 
 # %%
+by_noise = study.choose_noise(params, model, data.valid)
+noise = by_noise["noise"].iloc[0]
 some = data.test.subset(np.arange(min(params.restart_size, len(data.test))))
-effort = (params.eval_steps, params.more_steps, params.restarts)
+effort = (params.eval_steps, params.more_steps, params.restarts, noise)
 trained = study.compute_curve(model, some, label, params.seed, *effort)
 figure = figures.compute_curves(trained)
 run.save_figure(figure, "more_compute")
@@ -216,9 +218,12 @@ run.save_figure(figure, "more_compute")
 # %%
 from trm.puzzles.attempts import retry_until_valid
 
+if params.noises:
+    print(f"noise chosen on validation puzzles: std {noise:g}\n{by_noise.round(3)}")
+asked = data.test.subset(np.arange(min(params.retry_size or len(data.test), len(data.test))))
 started = time.perf_counter()
-retried = retry_until_valid(model, data.test, params.restarts, 2 * params.eval_steps, seed=params.seed)
-seconds["retry"] = time.perf_counter() - started
+retried = retry_until_valid(model, asked, params.restarts, params.retry_steps, params.seed, noise)
+seconds["retry"] = (time.perf_counter() - started) * len(data.test) / len(asked)
 tried = range(1, params.restarts + 1)
 by_try = pd.DataFrame(retried.by_try, columns=["puzzles solved", "mean steps per puzzle"], index=tried)
 by_try.rename_axis("attempts at most").loc[[n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= params.restarts]].round(4)
@@ -275,7 +280,8 @@ if rows:
 from trm import stats
 from trm.progress import say
 
-summary = study.summary_row(label, model, test, data.test.answers, rule, chosen["entropy"], seconds, retried)
+summary = study.summary_row(label, model, test, asked.answers, rule, chosen["entropy"], seconds, retried)
+summary |= {"retry_puzzles": len(asked), "retry_steps": params.retry_steps, "retry_noise": noise}
 measured = {"curves": curves, "summary": pd.DataFrame([summary]), "longer": pd.concat([trained, *early])}
 if rows:
     measured["arms"] = arms_table

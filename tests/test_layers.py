@@ -121,8 +121,8 @@ def test_house_block_against_loops_over_cells_and_symbols():
         for symbol in range(6):
             z = x[:, cell, symbol]
             among = [*(x[:, cells, symbol] for cells in houses.values()), x[:, cell]]
-            seen = [z, *(v.mean(1) for v in among), *(x[:, cells, symbol].mean(1) for cells in common)]
-            seen += [v.max(1).values for v in among]
+            seen = [z, *(f(v) for v in among for f in (lambda v: v.mean(1), lambda v: v.max(1).values))]
+            seen += [x[:, cells, symbol].mean(1) for cells in common]
             gate, up = sum(v @ weights[:, i].T for i, v in enumerate(seen)).chunk(2, -1)
             out = z + block.down_proj(torch.nn.functional.silu(gate) * up)
             expected[:, cell, symbol] = out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt()

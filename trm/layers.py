@@ -241,24 +241,37 @@ class HouseBlock(nn.Module):
     and means over what the box has in common with row and column. A SwiGLU of these and a residual norm give its new vector.
     """
 
-    HOUSES = {"row": (3, 4), "column": (1, 2), "box": (2, 4), "symbols": (5,)}  # axes, see `forward`
-    COMMON = {"row in box": (4,), "column in box": (2,)}
+    SEEN = (
+        1,
+        2,
+        2,
+        2,
+        2,
+        1,
+        1,
+    )  # vectors: own; of row, column, box, symbols; of the box's part of the row, of the column
 
     def __init__(self, width: int, box: tuple[int, int], expansion: float, inner_multiple: int, norm_eps: float = 1e-5):
         super().__init__()
         self.width, self.box, self.norm_eps = width, tuple(box), norm_eps
         inner = inner_width(width, expansion, inner_multiple)
-        self.gate_up_proj = Linear((1 + 2 * len(self.HOUSES) + len(self.COMMON)) * width, 2 * inner)
+        self.gate_up_proj = Linear(sum(self.SEEN) * width, 2 * inner)
         self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, cols = self.box
         # axes: example, band, row in it, stack, column in it, symbol, vector
         z = x.view(len(x), cols, rows, rows, cols, rows * cols, self.width)
-        seen = [z, *(z.mean(axes, keepdim=True) for axes in (self.HOUSES | self.COMMON).values())]
-        seen += [z.amax(axes, keepdim=True) for axes in self.HOUSES.values()]
-        weights = self.gate_up_proj.weight.split(self.width, dim=1)
-        # one product for each house, not for each of its pairs; the sum spreads it over them
-        h = sum(F.linear(part, weight) for part, weight in zip(seen, weights))
+        in_row, top_in_row, in_column = z.mean(4, True), z.amax(4, True), z.mean(2, True)
+        row = in_row.mean(3, True), top_in_row.amax(3, True)
+        column = in_column.mean(1, True), z.amax((1, 2), True)
+        box = in_row.mean(2, True), top_in_row.amax(2, True)
+        seen = (z,), row, column, box, (z.mean(5, True), z.amax(5, True)), (in_row,), (in_column,)
+        # a product for each house, not for each of its pairs: the sum spreads it over them, the smallest first
+        weights = self.gate_up_proj.weight.split([n * self.width for n in self.SEEN], dim=1)
+        own, row, column, box, symbols, in_row, in_column = (
+            F.linear(torch.cat(part, -1), weight) for part, weight in zip(seen, weights)
+        )
+        h = own + (row + (box + in_row)) + (column + in_column) + symbols
         gate, up = h.chunk(2, dim=-1)
         return residual_norm(z, self.down_proj(F.silu(gate) * up), self.norm_eps).view_as(x)

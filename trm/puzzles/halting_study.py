@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from trm.arms import ArmResult
 from trm.halting import SIGNALS, Rule
 from trm.model import TRM
-from trm.puzzles.attempts import SELECTIONS, STARTS, RetryResult, attempt
+from trm.puzzles.attempts import SELECTIONS, STARTS, RetryResult, attempt, retry_until_valid
 from trm.puzzles.dataset import PuzzleSet, Splits
 from trm.puzzles.params import Halting
 from trm.puzzles.solve import Evaluation, evaluate, load_model
@@ -132,14 +132,32 @@ def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float
     return row
 
 
+def choose_noise(params: Halting, model: TRM, valid: PuzzleSet) -> pd.DataFrame:
+    """`retry_until_valid` with each of `noises` on at most `restart_size` validation puzzles, best first: columns noise, valid
+    (share), steps (mean). A single row of noise 0 (restarts from other symmetries) where there are none."""
+    stds = [float(word) for word in params.noises.split(",") if word.strip()]
+    some = valid.subset(np.arange(min(params.restart_size, len(valid))))
+    tried = [retry_until_valid(model, some, min(params.restarts, 8), params.retry_steps, params.seed, s) for s in stds]
+    rows = [(std, *result.by_try[-1]) for std, result in zip(stds, tried)] or [(0.0, np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=["noise", "valid", "steps"])
+    return table.sort_values("valid", ascending=False, kind="stable", ignore_index=True)
+
+
 def compute_curve(
-    model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int, more_steps: int, restarts: int
+    model: TRM,
+    puzzles: PuzzleSet,
+    label: str,
+    seed: int,
+    steps: int,
+    more_steps: int,
+    restarts: int,
+    noise: float = 0.0,
 ) -> pd.DataFrame:
     """Accuracy against compute (supervision steps per puzzle) of more steps and of more attempts, one row each; gain over one
-    try of `steps` steps, low and high (its 95 % interval). kind: steps, symmetry or noise."""
+    try of `steps` steps, low and high (its 95 % interval). kind: steps, symmetry or noise (its std; 0: as in training)."""
     exact = evaluate(model, puzzles, more_steps).exact
     found = [("steps", "", 1, depth, exact[:, depth - 1]) for depth in sorted({*_doublings(more_steps), steps})]
-    noise = model.config.initial_noise or model.config.input_noise or 1.0
+    noise = noise or model.config.initial_noise or model.config.input_noise or 1.0
     for kind in STARTS:
         attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise)
         for tries in _doublings(restarts):

@@ -174,6 +174,14 @@ class Halting(SudokuTraining):
     more_steps: int = Field(64, ge=1, description="most supervision steps at test time")
     restarts: int = Field(16, ge=1, description="restarts: attempts per puzzle")
     restart_size: int = Field(120, ge=1, description="test puzzles for more steps and for restarts")
+    retry_size: int = Field(0, ge=0, description="test puzzles for restarts until the answer is valid; 0: all")
+    retry_steps: int = Field(32, ge=1, description="most supervision steps of an attempt in restarts until it is valid")
+    noises: str = Field(
+        "",
+        pattern=r"^[\d. ,]*$",
+        description="stds of noise for restarts until valid, one chosen on validation; empty: other symmetries",
+        examples=["10, 20, 40"],
+    )
     early_steps: int = Field(250, ge=0, description="optimizer steps of a briefly trained model; 0: none")
     arms: str = Field("q, act", description="halting methods to train; empty: none", examples=[*HALTING_ARMS])
     num_seeds: int = Field(1, ge=1, description="seeds of each arm and of the briefly trained model")

@@ -153,6 +153,13 @@ class ActiveBatch:
         return new, logits, signals
 
 
+def at_once(model: TRM) -> int:
+    """How many examples to work on at a time: on a CPU as many as keep their states in its cache."""
+    c = model.config
+    in_cache = 2**19 // (c.seq_len * c.symbols * c.hidden_size)
+    return 512 if model.embed.device.type != "cpu" else max(in_cache, 16)
+
+
 @torch.no_grad()
 def solve(
     model: TRM, inputs: Tensor, steps: int | None = None, puzzle_ids: Tensor | None = None, check: Check | None = None
@@ -180,12 +187,12 @@ def solve_until(
     puzzle_ids: Tensor | None = None,
     noise: Tensor | None = None,
     check: Check | None = None,
-    batch_size: int = 512,
+    batch_size: int = 0,
 ) -> Solved:
     """Think about each example until `rule` stops it, for at most `max_steps`; arguments as for `solve`.
 
-    noise: of `TRM.draw_noise`. At most `batch_size` examples are at work at a time. The answers are those that `solve` gives
-    at the step where the rule stops, up to rounding. The rule "is_valid" requires `check`.
+    noise: of `TRM.draw_noise`. At most `batch_size` examples are at work at a time (0: `at_once`). The answers are those that
+    `solve` gives at the step where the rule stops, up to rounding. The rule "is_valid" requires `check`.
     """
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
@@ -197,7 +204,8 @@ def solve_until(
         ids, extra = (None if t is None else t[rows] for t in (puzzle_ids, noise))
         return ActiveBatch.begin(model, inputs[rows], ids, extra)
 
-    rows, waiting = torch.arange(len(inputs), device=inputs.device).tensor_split([batch_size])
+    size = batch_size or at_once(model)
+    rows, waiting = torch.arange(len(inputs), device=inputs.device).tensor_split([size])
     batch, done, parts = begin(rows), [], []
     while len(rows):
         batch, logits, signals = batch.step(model, check)
@@ -208,7 +216,7 @@ def solve_until(
         parts.append((logits[stop], batch.steps[stop].long(), {name: value[stop] for name, value in signals.items()}))
         batch, rows = batch.select(~stop), rows[~stop]
         if len(waiting):
-            fresh, waiting = waiting.tensor_split([batch_size - len(rows)])
+            fresh, waiting = waiting.tensor_split([size - len(rows)])
             batch, rows = batch.concat(begin(fresh)), torch.cat((rows, fresh))
     order = torch.cat(done).argsort()
     logits, steps, signals = zip(*parts)
@@ -273,9 +281,9 @@ def validity_check(shape: Shape) -> Check:
     return check
 
 
-def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 512) -> Evaluation:
+def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 0) -> Evaluation:
     """Answers of `model` to all `puzzles` after each of `steps` supervision steps (0: as many as in training)."""
-    batches = torch.from_numpy(tokens(puzzles.questions)).to(model.embed.device).split(batch_size)
+    batches = torch.from_numpy(tokens(puzzles.questions)).to(model.embed.device).split(batch_size or at_once(model))
     parts = [solve(model, batch, steps or None, check=validity_check(puzzles.shape)) for batch in batches]
     predictions = torch.cat([part.predictions for part in parts]).cpu().numpy()
     signals = {n: torch.cat([part.signals[n] for part in parts]).cpu().numpy() for n in parts[0].signals}
