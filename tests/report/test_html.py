@@ -86,6 +86,7 @@ def lay_out(root):
     (root / "book" / "figures" / "step_by_step.png").write_bytes(base64.b64decode(PIXEL))
     for path in (ROOT / "book" / "conf.py", *(ROOT / "book").glob("*.md")):
         shutil.copy(path, root / "book")
+    shutil.copytree(ROOT / "book" / "manual", root / "book" / "manual")
     for chapter in CHAPTERS:
         text = SOURCE.format(number=chapter[:2], title=chapter[3:].replace("_", " "))
         (root / "book" / f"{chapter}.py").write_text(text, encoding="utf-8")
@@ -122,6 +123,7 @@ def test_a_page_shows_what_was_executed(built):
     assert html.count("<math") == 2 and "<mfrac>" in html and 'display="block"' in html
     order = re.findall(r'toctree-l1"><a[^>]*href="(\d\d)', (built / "index.html").read_text(encoding="utf-8"))
     assert order[-3:] == ["03", "04", "10"]
+    assert all((built / "manual" / f"{page.stem}.html").exists() for page in (ROOT / "book" / "manual").glob("*.md"))
     assert "stablemax" in (built / "searchindex.js").read_text(encoding="utf-8")
 
 

@@ -227,13 +227,14 @@ class Book:
     def _stage(self, executed: dict[str, Executed]) -> list[str]:
         """Lay the sources of all pages where Sphinx looks for them; the titles of the chapters."""
         source, titles = self.work / "source", []
-        (source / "figures").mkdir(parents=True, exist_ok=True)
+        for folder in ("figures", "manual"):
+            (source / folder).mkdir(parents=True, exist_ok=True)
         for chapter in self.chapters:
             made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter))
             titles.append(made.cells[0].source.partition("\n")[0])
             _put(source / f"{chapter}.ipynb", nbformat.writes(made))
-        for path in self.book.glob("*.md"):
-            _put(source / path.name, path.read_text(encoding="utf-8"))
+        for path in (*self.book.glob("*.md"), *self.book.glob("manual/*.md")):
+            _put(source / path.relative_to(self.book), path.read_text(encoding="utf-8"))
         for figure in (self.book / "figures").glob("*"):
             shutil.copy2(figure, source / "figures")
         return titles
