@@ -1,6 +1,7 @@
 """Halting rules on evaluations small enough to count by hand, and what is loaded for them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -9,8 +10,10 @@ from trm.errors import UserError
 from trm.halting import Rule
 from trm.model import TRM, TRMConfig
 from trm.puzzles import halting_study as study
+from trm.puzzles.attempts import RetryResult
+from trm.puzzles.dataset import load
 from trm.puzzles.params import Halting
-from trm.puzzles.solve import Evaluation, check_split, load_model, model_and_training, shipped_model
+from trm.puzzles.solve import Evaluation, load_model, load_unseen, model_and_training, shipped_model
 
 
 def made(right_from, q):
@@ -83,22 +86,52 @@ def test_paired_gain_by_hand():
 def test_a_shipped_model_is_not_tested_on_what_it_was_trained_on():
     model, training = shipped_model("6x6")
     assert sum(p.numel() for p in model.parameters()) == 23169
-    check_split(training, Halting())
-    check_split(training, Halting.create({"test_size": 50}))
-    for change in ({"seed": 1}, {"valid_size": 128}):
-        with pytest.raises(UserError, match="trained on a part of these puzzles"):
-            check_split(training, Halting.create(change))
-    check_split(training, Halting.create({"seed": 1, "data_path": "mine.csv"}))
+    data = load_unseen(training, Halting())
+    assert (len(data.valid), len(data.test)) == (1000, 2000)
+    some = load_unseen(training, Halting.create({"seed": 1, "valid_size": 10, "test_size": 20}))
+    for part, size in (("valid", 10), ("test", 20)):  # of the same split, whatever the seed
+        questions, chosen = (getattr(d, part).questions for d in (data, some))
+        assert len(chosen) == size and (chosen[:, None] == questions).all(-1).any(1).all()
+        assert (chosen[-1] == questions[-1]).all(), "from first to last"
+    with pytest.raises(
+        UserError, match="a part of these puzzles; give valid_size at most 1000 and test_size at most 2000"
+    ):
+        load_unseen(training, Halting.create({"valid_size": 1001}))
     hard = {"puzzle": "6x6-hard", "data_path": "", "seed": 1, "valid_size": 9, "test_size": 9}
-    check_split(hard, Halting())  # another pack
-    with pytest.raises(UserError, match="trained on a part of these puzzles"):
-        check_split(hard, Halting.create({"puzzle": "6x6-hard"}))
-    both = training | {"data_path": "one.csv, sub folder/two.csv"}
-    check_split(both, Halting.create({"seed": 1, "data_path": "three.csv"}))
-    for path in ("one.csv", "/elsewhere/two.csv", "three.csv, two.csv"):
-        with pytest.raises(UserError, match="trained on a part of these puzzles"):
-            check_split(both, Halting.create({"seed": 1, "data_path": path}))
-    check_split({}, Halting.create({"seed": 1}))  # nothing is known of its training
+    other = load_unseen(hard, Halting())  # another pack, another split
+    assert (len(other.valid), len(other.test)) == (1000, 2000) and (other.valid.questions == data.valid.questions).all()
+    assert (load_unseen({}, Halting()).test.questions == data.test.questions).all()  # nothing is known of its training
+
+
+def test_a_list_that_is_one_of_those_trained_on_is_split_as_it_was_then(tmp_path):
+    pack = load("9x9", valid_size=1, test_size=60).test
+    paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    for i, path in enumerate(paths):
+        rows = [("".join(map(str, q)), "".join(map(str, a))) for q, a in zip(pack.questions[i::2], pack.answers[i::2])]
+        pd.DataFrame(rows, columns=["question", "answer"]).to_csv(path, index=False)
+    training = {"data_path": "elsewhere/a.csv, elsewhere/b.csv", "seed": 3, "valid_size": 4, "test_size": 6}
+    trained = load("9x9", ", ".join(paths), valid_size=4, test_size=6, seed=3).train.questions
+    for path in paths:
+        found = load_unseen(training, Halting.create(dict(puzzle="9x9", data_path=path, valid_size=3, test_size=5)))
+        for part in (found.valid, found.test):
+            assert not (part.questions[:, None] == trained).all(-1).any()
+    with pytest.raises(UserError, match="valid_size at most 4 and test_size at most 6"):
+        load_unseen(training, Halting.create(dict(puzzle="9x9", data_path=paths[1], valid_size=3, test_size=7)))
+
+
+def test_the_noise_that_restarts_need_is_chosen_on_the_validation_puzzles(monkeypatch):
+    solved = {0.5: 0.2, 1.0: 0.6, 2.0: 0.6}
+    asked = []
+
+    def retry(model, puzzles, tries, steps, seed, noise):
+        asked.append((len(puzzles), tries, steps))
+        return RetryResult(None, None, None, [(0.0, 1.0), (solved[noise], 9.0)])
+
+    monkeypatch.setattr(study, "retry_until_valid", retry)
+    valid = load("6x6", valid_size=5, test_size=5).valid
+    found = study.choose_noise(Halting(noises="0.5, 1,2", restarts=3, retry_steps=7), None, valid)
+    assert found["noise"].tolist() == [1.0, 2.0, 0.5] and asked == [(5, 3, 7)] * 3
+    assert study.choose_noise(Halting(), None, valid)["noise"].tolist() == [0.0], "from other symmetries"
 
 
 def test_a_model_that_does_not_fit_or_is_not_there_is_said(tmp_path):

@@ -133,11 +133,10 @@ def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float
 
 
 def choose_noise(params: Halting, model: TRM, valid: PuzzleSet) -> pd.DataFrame:
-    """`retry_until_valid` with each of `noises` on at most `restart_size` validation puzzles, best first: columns noise, valid
+    """`retry_until_valid` with each of `noises` on the validation puzzles, at most 8 times, best first: columns noise, valid
     (share), steps (mean). A single row of noise 0 (restarts from other symmetries) where there are none."""
     stds = [float(word) for word in params.noises.split(",") if word.strip()]
-    some = valid.subset(np.arange(min(params.restart_size, len(valid))))
-    tried = [retry_until_valid(model, some, min(params.restarts, 8), params.retry_steps, params.seed, s) for s in stds]
+    tried = [retry_until_valid(model, valid, min(params.restarts, 8), params.retry_steps, params.seed, s) for s in stds]
     rows = [(std, *result.by_try[-1]) for std, result in zip(stds, tried)] or [(0.0, np.nan, np.nan)]
     table = pd.DataFrame(rows, columns=["noise", "valid", "steps"])
     return table.sort_values("valid", ascending=False, kind="stable", ignore_index=True)
@@ -154,11 +153,12 @@ def compute_curve(
     noise: float = 0.0,
 ) -> pd.DataFrame:
     """Accuracy against compute (supervision steps per puzzle) of more steps and of more attempts, one row each; gain over one
-    try of `steps` steps, low and high (its 95 % interval). kind: steps, symmetry or noise (its std; 0: as in training)."""
+    try of `steps` steps, low and high (its 95 % interval). kind: steps, noise and, without `noise` (a std), symmetry."""
     exact = evaluate(model, puzzles, more_steps).exact
     found = [("steps", "", 1, depth, exact[:, depth - 1]) for depth in sorted({*_doublings(more_steps), steps})]
+    kinds = ("noise",) if noise else STARTS
     noise = noise or model.config.initial_noise or model.config.input_noise or 1.0
-    for kind in STARTS:
+    for kind in kinds:
         attempts = attempt(model, puzzles, restarts, steps, kind, seed, noise)
         for tries in _doublings(restarts):
             some = attempts.first(tries)

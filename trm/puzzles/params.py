@@ -174,7 +174,6 @@ class Halting(SudokuTraining):
     more_steps: int = Field(64, ge=1, description="most supervision steps at test time")
     restarts: int = Field(16, ge=1, description="restarts: attempts per puzzle")
     restart_size: int = Field(120, ge=1, description="test puzzles for more steps and for restarts")
-    retry_size: int = Field(0, ge=0, description="test puzzles for restarts until the answer is valid; 0: all")
     retry_steps: int = Field(32, ge=1, description="most supervision steps of an attempt in restarts until it is valid")
     noises: str = Field(
         "",

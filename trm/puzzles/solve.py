@@ -5,7 +5,7 @@ batch, and a waiting one takes its place, so that time goes with the mean number
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from trm.checkpoint import PRETRAINED, load_pretrained, model_folder
 from trm.errors import UserError
 from trm.halting import TAUGHT, UNROLLED, Rule
 from trm.model import TRM
-from trm.puzzles.dataset import PuzzleSet, list_paths
+from trm.puzzles.dataset import PuzzleSet, Splits, list_paths, load
 from trm.puzzles.sudoku import PUZZLES, Shape, digits, is_solution, tokens
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.text_files import read_json
@@ -53,21 +53,23 @@ def model_and_training(params) -> tuple[TRM, dict]:
     return model, training
 
 
-def check_split(training: dict, params) -> None:
-    """Make sure that no puzzle on which a model was trained is used as a test or validation puzzle: UserError where the same
-    data are split in another way. Other files, and models of which nothing is known (no `training`), are not checked."""
+def load_unseen(training: dict, params) -> Splits:
+    """The puzzles of `params`; those on which the model was trained (see `model_and_training`) are split as they were then, so
+    that it has seen none of the validation and test puzzles, of which `valid_size` and `test_size` are taken, evenly spaced.
+    UserError if there are not so many. Other files, and those of a model of which nothing is known, are split by `params`."""
     names = ("seed", "valid_size", "test_size")
-    if not {"data_path", *names} <= set(training):
-        return
-    used = {Path(path).name or training.get("puzzle", params.puzzle) for path in list_paths(str(training["data_path"]))}
-    if not used & {Path(path).name or params.puzzle for path in list_paths(params.data_path)}:
-        return
-    differ = [name for name in names if getattr(params, name) != training[name]]
-    # the pack has a fixed test part, of which it is safe to take fewer
-    fewer = differ == ["test_size"] and not params.data_path and params.test_size <= training["test_size"]
-    if differ and not fewer:
-        right = ", ".join(f"{name} {training[name]}" for name in differ)
-        raise UserError(f"the model was trained on a part of these puzzles; give {right}, or another model_path")
+    asked = {name: getattr(params, name) for name in names}
+    used = {
+        Path(path).name or training.get("puzzle", params.puzzle) for path in list_paths(training.get("data_path", ""))
+    }
+    same = used & {Path(path).name or params.puzzle for path in list_paths(params.data_path)}
+    split = {name: training[name] for name in names} if same and {*names, "data_path"} <= set(training) else asked
+    data = load(params.puzzle, params.data_path, params.train_size, **split)
+    if len(data.valid) < params.valid_size or len(data.test) < params.test_size:
+        left = f"valid_size at most {len(data.valid)} and test_size at most {len(data.test)}"
+        raise UserError(f"the model was trained on a part of these puzzles; give {left}, or another model_path")
+    rows = {n: np.linspace(0, len(getattr(data, n)) - 1, asked[f"{n}_size"]).astype(int) for n in ("valid", "test")}
+    return replace(data, **{part: getattr(data, part).subset(some) for part, some in rows.items()})
 
 
 Check = Callable[[Tensor, Tensor], Tensor]  # (questions (B, T), answers (B, T)) -> (B,) bool
