@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from trm.halting import Rule
 from trm.model import applications
 from trm.params import read_yaml
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
-from trm.puzzles.solve import evaluate, load_model, solve
+from trm.puzzles.solve import evaluate, load_model, solve, solve_until
 from trm.puzzles.sudoku import digits, random_numbers, tokens, transform, transform_back
-from trm.puzzles.train import count_flops, halting_arm, make_model, step_cost, supervision_arm
+from trm.puzzles.train import count_flops, halting_arm, learning_speed, make_model, step_cost, supervision_arm
 
 
 def test_arms_compute_equally_much():
@@ -106,6 +107,26 @@ def test_evaluation_counts_blank_cells_only():
     assert result.metrics("test")["test/cell_accuracy"] == pytest.approx(expected)
     assert result.metrics("test")["test/mean_steps"] == 3  # never sure at the start
     assert result.exact.shape == (8, 3)
+    with torch.no_grad():
+        last = solve_until(model, torch.from_numpy(tokens(data.test.questions)), Rule("fixed", 3), 3)
+    chosen = last.logits.softmax(-1).gather(-1, torch.from_numpy(tokens(data.test.answers))[..., None])[..., 0]
+    assert result.metrics("test")["test/loss"] == pytest.approx(
+        -chosen.log()[torch.from_numpy(blank)].mean().item(), rel=1e-5
+    )
+
+
+def test_when_a_level_is_reached_is_read_off_straight_lines():
+    records = [{"step": 10, "valid/exact_accuracy": 0.4}, {"step": 15}, {"step": 20, "valid/exact_accuracy": 0.6}]
+    records += [{"step": 30, "valid/exact_accuracy": 0.5}, {"step": 40, "valid/exact_accuracy": 0.9}]
+    found, params = learning_speed(records, TrmTrain()), TrmTrain()
+    assert (found["steps_to_50"], found["steps_to_90"], found["steps_to_95"]) == (
+        pytest.approx(15),
+        pytest.approx(40),
+        None,
+    )
+    share = count_flops(params)["flops/training"] * 15 / params.max_steps
+    assert found["flops/to_50"] == pytest.approx(share) and found["flops/to_95"] is None
+    assert learning_speed([{"step": 5, "valid/exact_accuracy": 0.5}], params)["steps_to_50"] == 5
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from trm import halting
 from trm.checkpoint import PRETRAINED, load_pretrained, model_folder
 from trm.errors import UserError
 from trm.halting import TAUGHT, UNROLLED, Rule
+from trm.losses import IGNORE_INDEX, sequence_loss
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet, Splits, list_paths, load
 from trm.puzzles.sudoku import PUZZLES, Shape, digits, is_solution, tokens
@@ -164,16 +165,24 @@ def at_once(model: TRM) -> int:
 
 @torch.no_grad()
 def solve(
-    model: TRM, inputs: Tensor, steps: int | None = None, puzzle_ids: Tensor | None = None, check: Check | None = None
+    model: TRM,
+    inputs: Tensor,
+    steps: int | None = None,
+    puzzle_ids: Tensor | None = None,
+    check: Check | None = None,
+    labels: Tensor | None = None,
 ) -> Thoughts:
     """Think for `steps` supervision steps (default: `halt_max_steps` of training) and keep the answer after each.
 
-    inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens. check: makes the signal "is_valid".
+    inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens. check: makes the signal "is_valid". labels:
+    (B, T), make the signal "loss", the mean cross-entropy of the answer, of the kind that the model was trained with.
     """
     batch = ActiveBatch.begin(model, inputs, puzzle_ids, None)
     predictions, signals = [], []
     for _ in range(steps or model.config.halt_max_steps):
-        batch, _, now = batch.step(model, check)
+        batch, logits, now = batch.step(model, check)
+        if labels is not None:
+            now["loss"] = sequence_loss(logits, labels, model.config.loss_type)
         predictions.append(batch.predictions)
         signals.append(now)
     by_name = {name: torch.stack([now[name] for now in signals], 1) for name in signals[0]}
@@ -234,7 +243,7 @@ class Evaluation:
     predictions: np.ndarray  # (N, S, T) token ids
     blank: np.ndarray  # (N, T) cells to fill in
     correct: np.ndarray  # (N, S, T) bool
-    signals: dict[str, np.ndarray]  # name in `halting.SIGNALS` -> (N, S)
+    signals: dict[str, np.ndarray]  # name in `halting.SIGNALS`, or "loss" (nats per blank cell) -> (N, S)
     taught: Rule = TAUGHT["q"]  # the rule by which the model was taught to stop
 
     @property
@@ -266,8 +275,10 @@ class Evaluation:
         return float(self.exact_after(steps).mean()), float(steps.mean())
 
     def metrics(self, part: str) -> dict[str, float]:
-        """Accuracies after the last step; mean_steps until the model stops as it was taught, and its accuracy there."""
+        """Accuracies and loss (cross-entropy per blank cell) after the last step; mean_steps until the model stops as it was
+        taught, and its accuracy there."""
         last = {"exact_accuracy": float(self.exact_by_step[-1]), "cell_accuracy": float(self.cells_by_step[-1])}
+        last["loss"] = float(np.average(self.signals["loss"][:, -1], weights=self.blank.sum(1)))
         halted, mean_steps = self.halted(self.taught)
         found = last | {"mean_steps": mean_steps, "halted_exact_accuracy": halted}
         return {f"{part}/{name}": value for name, value in found.items()}
@@ -285,8 +296,11 @@ def validity_check(shape: Shape) -> Check:
 
 def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 0) -> Evaluation:
     """Answers of `model` to all `puzzles` after each of `steps` supervision steps (0: as many as in training)."""
-    batches = torch.from_numpy(tokens(puzzles.questions)).to(model.embed.device).split(batch_size or at_once(model))
-    parts = [solve(model, batch, steps or None, check=validity_check(puzzles.shape)) for batch in batches]
+    labels = np.where(puzzles.questions == 0, tokens(puzzles.answers), IGNORE_INDEX)
+    inputs, labels = (torch.from_numpy(t).to(model.embed.device) for t in (tokens(puzzles.questions), labels))
+    batches = zip(*(t.split(batch_size or at_once(model)) for t in (inputs, labels)))
+    check = validity_check(puzzles.shape)
+    parts = [solve(model, batch, steps or None, check=check, labels=wanted) for batch, wanted in batches]
     predictions = torch.cat([part.predictions for part in parts]).cpu().numpy()
     signals = {n: torch.cat([part.signals[n] for part in parts]).cpu().numpy() for n in parts[0].signals}
     signals["random"] = np.random.default_rng(len(puzzles)).random(predictions.shape[:2], np.float32)

@@ -31,6 +31,10 @@ from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
 from trm.trainer import Trainer
 
+TESTED = (
+    "test/exact_accuracy", "test/cell_accuracy", "test/loss", "train/seconds", "train/steps", "flops/training",
+    "steps_to_50", "steps_to_90", "steps_to_95", "flops/to_90",
+)  # fmt: skip
 SCALED = ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval")
 
 
@@ -46,6 +50,23 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
     config = params.trm_config()
     training = training_flops(config, params.batch_size, params.max_steps)
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
+
+
+def learning_speed(history: list[dict], params: TrmTrain) -> dict[str, float | None]:
+    """Optimizer steps until 50, 90 and 95 % of the validation puzzles are solved for the first time (straight lines between
+    evaluations, from 0 at step 0), and training FLOPs until then; None where it never happens."""
+    seen = [(r["step"], r["valid/exact_accuracy"]) for r in history if "valid/exact_accuracy" in r]
+    found: dict[str, float | None] = {}
+    for percent in (50, 90, 95):
+        steps, level, before = None, percent / 100, (0, 0.0)
+        for step, accuracy in seen:
+            if accuracy >= level:
+                steps = before[0] + (step - before[0]) * (level - before[1]) / (accuracy - before[1])
+                break
+            before = step, accuracy
+        flops = None if steps is None else training_flops(params.trm_config(), params.batch_size, round(steps))
+        found |= {f"steps_to_{percent}": steps, f"flops/to_{percent}": flops}
+    return found
 
 
 def make_trainer(model: TRM, params: TrmTrain, run: Run, data: Splits, show: Progress | None = None) -> Trainer:
@@ -107,7 +128,8 @@ def train_and_test(
     def test(trainer: Trainer) -> dict[str, float]:
         with trainer.ema.averaged() as averaged:
             trainer.run.save_model(averaged, "model")
-            return evaluate(averaged, data.test, params.eval_steps).metrics("test")
+            found = evaluate(averaged, data.test, params.eval_steps).metrics("test")
+            return found | count_flops(params) | learning_speed(trainer.run.history(), params)
 
     return train_arm(
         run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within, draw
@@ -132,12 +154,12 @@ def train_arms(
 
 
 def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
-    """One row per arm, seed and evaluation: validation accuracies, means of the training records since the last one, network
-    applications per example so far (`compute`), and in every row the test accuracies of the arm and seed."""
+    """One row per arm, seed and evaluation: accuracies and loss on validation, means of the training records since the last
+    one, network applications per example so far (`compute`), and in every row `TESTED` of the arm and seed."""
     rows = []
     for result in results:
         cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
-        tested = {k: result.metrics[k] for k in ("test/exact_accuracy", "test/cell_accuracy", "train/seconds")}
+        tested = {k: result.metrics[k] for k in TESTED}
         since: list[dict] = []
         for record in result.history:
             if "valid/exact_accuracy" not in record:
@@ -147,7 +169,9 @@ def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
             names = [k for k in since[-1] if k.startswith(("train/deep_", "train/gradients"))] if since else []
             for name in ["train/supervised_loss", "train/grad_norm", *names]:
                 row[name] = float(np.mean([r[name] for r in since])) if since else None
-            rows.append(row | {k: record[k] for k in ("valid/exact_accuracy", "valid/cell_accuracy")} | tested)
+            rows.append(
+                row | {f"valid/{k}": record[f"valid/{k}"] for k in ("exact_accuracy", "cell_accuracy", "loss")} | tested
+            )
             since = []
     return pd.DataFrame(rows)
 
