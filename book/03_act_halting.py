@@ -367,6 +367,11 @@ until the answer is valid, at most {params.restarts}, solve {summary["accuracy_r
 six, clues, hardest = (full_summary.loc[name] for name in ("6x6", "17-clue", "forum-hardest"))
 
 
+def named(row):
+    """The rule of a row of the summary in words."""
+    return f"the rule on the {figures.RULES[row['rule']]['label']}"
+
+
 def interval(low, high):
     return f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
 
@@ -377,7 +382,8 @@ def stopping(row):
     over = 100 * (row["accuracy_rule"] - row["accuracy_fixed_depth_same_steps"])
     return (
         f"{row['accuracy_rule']:.1%} instead of {row['accuracy_fixed']:.1%} ({loss:+.1f} points, "
-        f"{interval(row['loss_low'], row['loss_high'])}) in {row['mean_steps_rule']:.2f} steps on average instead of 16, "
+        f"{interval(row['loss_low'], row['loss_high'])}) in {row['mean_steps_rule']:.2f} steps on average instead of "
+        f"{row['fixed_steps']}, "
         f"{row['speedup_rule']:.1f} times faster by the clock. Fixed depth at as many steps solves "
         f"{row['accuracy_fixed_depth_same_steps']:.1%}: the rule gains {over:+.1f} points "
         f"({interval(row['over_fixed_low'], row['over_fixed_high'])}); the permutation control solves "
@@ -389,27 +395,54 @@ say(f"""
 **A rule knows when to stop, where the model solves the puzzles.** On *6x6* the entropy of the answer is the cheapest
 rule and solves {stopping(six)}. The shallowest fixed depth that is as accurate takes
 {six["shallowest_fixed_depth"]:.0f} steps, so that a smaller fixed depth alone saves a factor of
-{16 / six["shallowest_fixed_depth"]:.1f}: the rest is the rule. On *17-clue* puzzles the halting head solves
-{stopping(clues)}; no shallower fixed depth is as accurate. On *forum-hardest*, where the model solves next to nothing,
-a rule gains nothing: {stopping(hardest)}. All intervals are over the test puzzles of one model.
+{16 / six["shallowest_fixed_depth"]:.1f}: the rest is the rule. On *17-clue* puzzles {named(clues)} solves
+{stopping(clues)}. On *forum-hardest* {named(hardest)} solves {stopping(hardest)}. All intervals are over the test puzzles
+of one model.
 
 **Entropy halting is {six["speedup_entropy"]:.1f} (6x6) and {clues["speedup_entropy"]:.1f} (17-clue) times faster** than
 16 steps, at {six["accuracy_entropy"]:.1%} against {six["accuracy_fixed"]:.1%} and {clues["accuracy_entropy"]:.1%}
 against {clues["accuracy_fixed"]:.1%}; Pointer-over-Heads claims a factor of 2 to 3. On *forum-hardest* it is
-{hardest["speedup_entropy"]:.1f} times faster at a loss.
+{hardest["speedup_entropy"]:.1f} times faster, at {hardest["accuracy_entropy"]:.1%} against {hardest["accuracy_fixed"]:.1%}.
+""")
 
-**Restarts with a rule check solve almost all.** Until an answer is valid, at most 16 attempts:
-{six["accuracy_retry"]:.2%} of the 6x6 puzzles in {six["mean_steps_retry"]:.1f} steps on average
-({six["seconds_retry_over_fixed"]:.1f} times the time of 16 fixed steps), and {clues["accuracy_retry"]:.2%} of the
-17-clue puzzles in {clues["mean_steps_retry"]:.1f} ({clues["seconds_retry_over_fixed"]:.1f} times). With at most 8
-attempts {hardest["accuracy_retry"]:.1%} of the hardest, in {hardest["mean_steps_retry"]:.0f} steps
-({hardest["seconds_retry_over_fixed"]:.0f} times).
+# %%
+from trm.model import answer_flops
+from trm.puzzles.solve import shipped_model
 
-**Restarts bring more than steps.** 64 steps instead of 16 are significant on 17-clue puzzles only (+2.3 points). 16
-attempts from other symmetries bring +12.3 points on 17-clue puzzles by agreement and +12.7 by confidence, which is as
-much as the rule check brings. The briefly trained model gains +17.7 by agreement and +45.7 by the rule check; its
-confidence does not find the correct answers (+0.2, not significant), and noise changes nothing: symmetries make
-attempts differ.
+flops = {"6x6": answer_flops(shipped_model("6x6")[0].config, 1)}
+flops |= dict.fromkeys(full_summary.index[full_summary.index != "6x6"], answer_flops(shipped_model("9x9")[0].config, 1))
+
+
+def restarted(name):
+    """A row of the summary in words: restarts until the answer is valid."""
+    row = full_summary.loc[name]
+    return (
+        f"{row['accuracy_retry']:.2%} of the {row['puzzles']:,} {name} puzzles with at most {row['attempts_retry']} attempts "
+        f"of {row['retry_steps']} steps ({row['mean_steps_retry']:.1f} steps and "
+        f"{row['mean_steps_retry'] * flops[name] / 1e9:.2g} GFLOPs on average)"
+    )
+
+
+most_steps = longer.groupby("label")["steps"].max()
+
+
+def gained(name, kind, selection):
+    """A gain of test-time compute in words."""
+    found = gains[name, kind, selection]
+    return f"{100 * found['gain']:+.1f} points ({interval(found['low'], found['high'])})"
+
+
+say(f"""
+**Restarts with a rule check solve almost all.** Until an answer is valid: {"; ".join(map(restarted, full_summary.index))}.
+
+**Restarts bring more than steps.** More steps alone bring {gained("17-clue", "steps", "")} on 17-clue puzzles
+({most_steps["17-clue"]} instead of {clues["fixed_steps"]}) and {gained("forum-hardest", "steps", "")} on forum-hardest
+({most_steps["forum-hardest"]} instead of {hardest["fixed_steps"]}); attempts bring
+{gained("17-clue", "noise", "agreement")} and {gained("forum-hardest", "noise", "agreement")} by agreement, and
+{gained("17-clue", "noise", "rule check")} and {gained("forum-hardest", "noise", "rule check")} by the rule check. The
+briefly trained 6x6 model gains {gained("6x6 early", "symmetry", "agreement")} by agreement of its answers to symmetries,
+{gained("6x6 early", "symmetry", "rule check")} by the rule check and {gained("6x6 early", "noise", "rule check")} by the rule
+check of its answers from a noisy `z_H`: there noise changes nothing, and symmetries make attempts differ.
 """)
 
 # %%
@@ -436,7 +469,7 @@ step, not a trade-off; costs from 0.005 to 0.05 were not tried.
 """)
 
 # %%
-attempts_of = trained[trained["kind"] == "symmetry"]
+attempts_of = trained[trained["kind"] == ("noise" if noise else "symmetry")]
 by_agreement = attempts_of[attempts_of["selection"] == "agreement"].iloc[-1]
 metrics = {
     "halting/speedup": summary["speedup_rule"],

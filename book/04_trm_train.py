@@ -90,7 +90,7 @@ run.save_figure(figure, "puzzles")
 # %%
 import inspect
 
-from trm.puzzles.train import count_flops, make_model, make_trainer
+from trm.puzzles.train import count_flops, learning_speed, make_model, make_trainer
 from trm.recursion import recurse
 
 source = inspect.getsource(recurse)
@@ -218,7 +218,9 @@ from trm.progress import say
 from trm.puzzles.dataset import solver_baselines
 from trm.run import ROOT
 
-mixers = stats.read_table(ROOT / "book" / "results" / "04_mixers.csv", ["puzzle", "mixer", "seed", "test/exact_accuracy"])
+mixers = stats.read_table(
+    ROOT / "book" / "results" / "04_mixers.csv", ["puzzle", "mixer", "seed", "test/exact_accuracy"]
+)
 by_pack = {}
 for pack, rows in mixers.groupby("puzzle"):
     by_pack[pack] = stats.compare_all(rows, "test/exact_accuracy", "mlp", key="mixer")
@@ -244,7 +246,7 @@ they ask what recursion does; the structure is about Sudoku, and is of no use fo
 
 # %%
 sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
-metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params)}
+metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params), **learning_speed(history, params)}
 say(f"""
 A model of **{parameters:,} parameters**, trained for **{metrics["train/seconds"]:.0f} s** ({metrics["train/steps"]}
 steps of {params.batch_size} puzzles, {metrics["flops/training"]:.1e} FLOPs), solves
