@@ -121,8 +121,8 @@ NUMBERS = [
     (
         "README.md",
         "of forum-hardest {:.1f} % in {:.0f} steps and {:.1f} % with up to {:.0f} tries of {:.0f} steps",
-        lambda: [halting("forum-hardest")[n] * s for n, s in
-                 (("accuracy_fixed", 100), ("fixed_steps", 1), ("accuracy_retry", 100), ("attempts_retry", 1), ("retry_steps", 1))],
+        lambda: [halting("forum-hardest")[n] * (100 if n.startswith("accuracy") else 1) for n in
+                 ("accuracy_fixed", "fixed_steps", "accuracy_retry", "attempts_retry", "retry_steps")],
     ),
     ("README.md", "those it was trained on, {:.1f} % in 16 steps", lambda: [100 * halting("9x9 pack")["accuracy_fixed"]]),
     ("README.md", "trains {:,.0f} parameters", lambda: [halting("6x6")["parameters"]]),

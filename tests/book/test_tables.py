@@ -33,6 +33,20 @@ def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
     )
 
 
+def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():
+    table = pandas.read_csv(ROOT / "book" / "results" / "04_mixers.csv")
+    mixers = ("mlp", "attention", "houses")
+    wanted = {("6x6-hard", m, s) for m in mixers for s in range(5)} | {("9x9", m, s) for m in mixers for s in range(3)}
+    assert set(zip(table["puzzle"], table["mixer"], table["seed"])) == wanted and len(table) == len(wanted)
+    flops = table.groupby("puzzle")["flops/training"]
+    assert (flops.max() / flops.min() < 1.001).all() and flops.max()["9x9"] == pytest.approx(8.0e12, rel=0.01)
+    rates = pandas.read_csv(ROOT / "book" / "results" / "04_mixers_rates.csv")
+    for mixer, tried in rates.groupby("mixer"):  # the best on validation is the one that was taken
+        best = tried.loc[tried["valid/exact_accuracy"].idxmax()] if tried["valid/exact_accuracy"].any() else None
+        used = table[table["mixer"] == mixer][["lr", "weight_decay"]].drop_duplicates()
+        assert len(used) == 1 and (best is None or tuple(used.iloc[0]) == (best["lr"], best["weight_decay"]))
+
+
 def test_the_committed_ablation_holds_three_seeds_of_every_arm_at_equal_compute():
     sweep = read_yaml(ROOT / "params" / "sweeps" / "poh_ablation.yaml")
     table = pandas.read_csv(ROOT / "book" / "results" / "05_ablation.csv")

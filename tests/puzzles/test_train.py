@@ -72,13 +72,13 @@ def test_recipes_and_the_sweep_of_mixers_compute_what_they_say():
 
     for name, share in (("04_fast", 0.43), ("04_houses", 0.09)):
         assert flops(read_yaml(ROOT / "params" / f"{name}.yaml")) / flops({}) == pytest.approx(share, abs=0.005)
-    sweep = read_yaml(ROOT / "params" / "sweeps" / "mixers_rates.yaml")
-    found = [flops(sweep["base"] | case) for case in sweep["cases"].values()]
-    assert (
-        len(found) == 3
-        and max(found) == pytest.approx(min(found), rel=1e-3)
-        and max(found) == pytest.approx(2.2e12, rel=0.02)
-    )
+    for name, count in (("mixers_rates", 3), ("mixers", 6)):
+        sweep = read_yaml(ROOT / "params" / "sweeps" / f"{name}.yaml")
+        cases = [sweep["base"] | {k: v for k, v in case.items() if k != "seeds"} for case in sweep["cases"].values()]
+        found = {pack: [flops(case) for case in cases if case["puzzle"] == pack] for pack in ("6x6-hard", "9x9")}
+        assert sum(map(len, found.values())) == count
+        for pack, wanted in (("6x6-hard", 2.18e12), ("9x9", 8.0e12)):
+            assert found[pack] == pytest.approx([wanted] * len(found[pack]), rel=2e-3)
 
 
 def test_the_model_is_for_the_puzzles_that_were_loaded():
@@ -124,6 +124,7 @@ def test_when_a_level_is_reached_is_read_off_straight_lines():
         pytest.approx(40),
         None,
     )
+    assert found["valid/exact_accuracy"] == 0.9 and learning_speed([], params)["valid/exact_accuracy"] is None
     share = count_flops(params)["flops/training"] * 15 / params.max_steps
     assert found["flops/to_50"] == pytest.approx(share) and found["flops/to_95"] is None
     assert learning_speed([{"step": 5, "valid/exact_accuracy": 0.5}], params)["steps_to_50"] == 5

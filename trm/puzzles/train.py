@@ -54,9 +54,12 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
 
 def learning_speed(history: list[dict], params: TrmTrain) -> dict[str, float | None]:
     """Optimizer steps until 50, 90 and 95 % of the validation puzzles are solved for the first time (straight lines between
-    evaluations, from 0 at step 0), and training FLOPs until then; None where it never happens."""
-    seen = [(r["step"], r["valid/exact_accuracy"]) for r in history if "valid/exact_accuracy" in r]
-    found: dict[str, float | None] = {}
+    evaluations, from 0 at step 0), and training FLOPs until then, None where it never happens; the last validation."""
+    evaluations = [record for record in history if "valid/exact_accuracy" in record]
+    seen = [(record["step"], record["valid/exact_accuracy"]) for record in evaluations]
+    found: dict[str, float | None] = {
+        name: evaluations[-1].get(name) if evaluations else None for name in ("valid/exact_accuracy", "valid/loss")
+    }
     for percent in (50, 90, 95):
         steps, level, before = None, percent / 100, (0, 0.0)
         for step, accuracy in seen:
