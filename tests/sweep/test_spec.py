@@ -111,6 +111,10 @@ def test_a_file_stands_for_itself_alone(tmp_path):
     (tmp_path / "p").mkdir()
     with pytest.raises(SweepError, match="have one name, exp01"):
         find([str(tmp_path / "exp01.yaml"), str(written(tmp_path / "p", text, "exp01.yaml"))])
+    written(tmp_path, text + "\ncases: {exp01: {}, b: {}}", "other.yaml")
+    [(sweep, cases)] = find(["exp01"], folder=tmp_path)
+    assert sweep.name == "exp01" and cases == ["exp01"]  # nor the case of another sweep
+    assert [sweep.name for sweep, _ in find(["b"], folder=tmp_path)] == ["other"]
 
 
 @pytest.mark.parametrize(

@@ -248,8 +248,9 @@ def find(names: list[str], pattern: str = "", folder: Path | None = None) -> lis
     chosen: dict[str, list[str]] = {name: [] for name in sweeps}
     for name in names:
         hits = {sweep.name: sweep.cases_of(name) for sweep in sweeps.values()}
-        if name in files:  # that file, and not a group of its name
-            hits = {files[name].name: list(files[name].cases)}
+        whole = files[name] if name in files else sweeps.get(name)
+        if whole:  # and not a group or a case of its name
+            hits = {whole.name: list(whole.cases)}
         if not any(hits.values()):
             known = [*sweeps, *(group for sweep in sweeps.values() for group in sweep.groups)]
             raise SweepError(f"no sweep, group or configuration {name!r}; sweeps and groups are {', '.join(known)}")
