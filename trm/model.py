@@ -235,7 +235,7 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         c = self.config
         numbers = c.symbols * (1 if c.input_noise else c.hidden_size)
         shape = (batch_size, c.puzzle_tokens + c.seq_len, numbers)
-        return deviation * np.random.default_rng(seed).standard_normal(shape, np.float32)
+        return float(deviation) * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
     def initial_state(self, batch_size: int, train_step: int = 0) -> TRMState:
         """A state in which every row is waiting for its first question."""
