@@ -224,7 +224,7 @@ started = time.perf_counter()
 retried = retry_until_valid(model, data.test, params.restarts, params.retry_steps, params.seed, noise)
 seconds["retry"] = time.perf_counter() - started
 tried = range(1, params.restarts + 1)
-by_try = pd.DataFrame(retried.by_try, columns=["puzzles solved", "mean steps per puzzle"], index=tried)
+by_try = pd.DataFrame(retried.by_try, columns=["valid answers", "mean steps per puzzle"], index=tried)
 by_try.rename_axis("attempts at most").loc[[n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= params.restarts]].round(4)
 
 # %% [markdown]
