@@ -178,26 +178,30 @@ SELECTIONS = {
 }  # fmt: skip
 
 
+STARTED = {"symmetry": "other symmetries", "noise": "noise"}
+
+
 def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECTIONS)) -> Figure:
-    """Puzzles solved against test-time compute, one row of panels per start (symmetry, noise), one column per label.
+    """Puzzles solved against test-time compute, one row of panels per start that was tried, one column per label.
 
     Lines are means over the seeds. table: rows of `trm.puzzles.halting_study.compute_curve`.
     """
     labels = list(table["label"].unique())
-    size = (3.4 * len(labels) + 2, 6.4)
-    figure, axes = plt.subplots(2, len(labels), figsize=size, squeeze=False, sharex=True, sharey="col")
+    starts = {kind: name for kind, name in STARTED.items() if kind in set(table["kind"])}
+    size = (3.4 * len(labels) + 2, 3.2 * len(starts))
+    figure, axes = plt.subplots(len(starts), len(labels), figsize=size, squeeze=False, sharex=True, sharey="col")
     means = table.fillna({"selection": ""}).groupby(["label", "kind", "selection", "compute"])["accuracy"].mean()
     for column, label in zip(axes.T, labels):
         column[0].set_title(label)
-        for ax, start in zip(column, ("symmetry", "noise")):
+        for ax, start in zip(column, starts):
             ax.plot(means[label, "steps", ""], "x--", color=RED, label="more steps")
-            for selection in selections:
+            for selection in (s for s in selections if (label, start, s) in means.index):
                 style = {"color": SELECTIONS[selection], "linestyle": ":" if selection == "oracle" else "-"}
                 ax.plot(means[label, start, selection], marker="o", markersize=4, label=selection, **style)
             _log_steps(ax, table["compute"].max())
-    for ax, start in zip(axes[:, 0], ("other symmetries", "noise on z_H")):
+    for ax, start in zip(axes[:, 0], starts.values()):
         ax.set_ylabel(f"puzzles solved,\nattempts from {start}")
-    axes[0, -1].legend(**BESIDE)
+    axes[0, -1].legend(*axes[-1, 0].get_legend_handles_labels(), **BESIDE)
     return tidy(figure)
 
 
