@@ -418,7 +418,7 @@ def restarted(name):
     row = full_summary.loc[name]
     return (
         f"{row['accuracy_retry']:.2%} of the {row['puzzles']:,} {name} puzzles with at most {row['attempts_retry']} attempts "
-        f"of {row['retry_steps']} steps ({row['mean_steps_retry']:.1f} steps and "
+        f"of {row['retry_steps']:.0f} steps ({row['mean_steps_retry']:.1f} steps and "
         f"{row['mean_steps_retry'] * flops[name] / 1e9:.2g} GFLOPs on average)"
     )
 
