@@ -116,7 +116,8 @@ RULES = {
 def _log_steps(ax: Axes, largest: float) -> None:
     """A logarithmic axis of supervision steps, with the numbers written out."""
     ax.set_xscale("log")
-    ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [4**i for i in range(10) if 4**i <= largest * 1.5]
+    base = 4 if largest <= 512 else 8
+    ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [base**i for i in range(10) if base**i <= largest * 1.5]
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
     ax.tick_params(axis="x", labelsize=8)
