@@ -198,24 +198,6 @@ def thought(puzzle, step):
 explore(thought, puzzle=(0, len(data.test) - 1, chosen), step=(1, params.eval_steps, 1))
 
 # %% [markdown]
-# ## What this run found
-
-# %%
-from trm.progress import say
-
-sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
-metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params), **learning_speed(history, params)}
-say(f"""
-A model of **{parameters:,} parameters**, trained for **{metrics["train/seconds"]:.0f} s** ({metrics["train/steps"]}
-steps of {params.batch_size} puzzles, {metrics["flops/training"]:.1e} FLOPs), solves
-**{metrics["test/exact_accuracy"]:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles; its blank-cell accuracy
-is **{metrics["test/cell_accuracy"]:.1%}**. After one supervision step it solves {test.exact_by_step[0]:.1%}; after
-{params.eval_steps}, {test.exact_by_step[-1]:.1%}. Stopped by its halting head, it takes
-{metrics["test/mean_steps"]:.1f} steps on average and solves {metrics["test/halted_exact_accuracy"]:.1%}.
-""")
-run.finish(metrics, complete=not trainer.paused)
-
-# %% [markdown]
 # ## What does structure buy?
 #
 # The network above is generic: `mlp` mixes all positions by a learned matrix and knows neither rows nor boxes; `attention`
@@ -233,6 +215,7 @@ run.finish(metrics, complete=not trainer.paused)
 import pandas as pd
 
 from trm import stats
+from trm.progress import say
 from trm.puzzles.dataset import solver_baselines
 from trm.run import ROOT
 
@@ -263,3 +246,19 @@ On 6x6-hard, where singles solve nothing, `houses` solves {hard["houses"]:.1%}, 
 belong together (its positions are those of one long row); on 9x9 the other two still improve where they end. The chapters
 keep the generic network because they ask what recursion does; this structure is about Sudoku, and is of no use for a maze.
 """)
+
+# %% [markdown]
+# ## What this run found
+
+# %%
+sizes = {"train/puzzles": len(data.train), "test/puzzles": len(data.test), "model/parameters": parameters}
+metrics = {**measured, **test.metrics("test"), **sizes, **count_flops(params), **learning_speed(history, params)}
+say(f"""
+A model of **{parameters:,} parameters**, trained for **{metrics["train/seconds"]:.0f} s** ({metrics["train/steps"]}
+steps of {params.batch_size} puzzles, {metrics["flops/training"]:.1e} FLOPs), solves
+**{metrics["test/exact_accuracy"]:.1%}** of {len(data.test):,} unseen {params.puzzle} puzzles; its blank-cell accuracy
+is **{metrics["test/cell_accuracy"]:.1%}**. After one supervision step it solves {test.exact_by_step[0]:.1%}; after
+{params.eval_steps}, {test.exact_by_step[-1]:.1%}. Stopped by its halting head, it takes
+{metrics["test/mean_steps"]:.1f} steps on average and solves {metrics["test/halted_exact_accuracy"]:.1%}.
+""")
+run.finish(metrics, complete=not trainer.paused)

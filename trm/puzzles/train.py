@@ -52,23 +52,21 @@ def count_flops(params: TrmTrain) -> dict[str, int]:
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
 
 
-def learning_speed(history: list[dict], params: TrmTrain) -> dict[str, float | None]:
+def learning_speed(history: list[dict], params: TrmTrain) -> dict[str, float]:
     """Optimizer steps until 50, 90 and 95 % of the validation puzzles are solved for the first time (straight lines between
-    evaluations, from 0 at step 0), and training FLOPs until then, None where it never happens; the last validation."""
+    evaluations, from 0 at step 0), and training FLOPs until then, for the levels that are reached; the last validation."""
     evaluations = [record for record in history if "valid/exact_accuracy" in record]
-    seen = [(record["step"], record["valid/exact_accuracy"]) for record in evaluations]
-    found: dict[str, float | None] = {
-        name: evaluations[-1].get(name) if evaluations else None for name in ("valid/exact_accuracy", "valid/loss")
-    }
+    found = {name: evaluations[-1][name] for name in ("valid/exact_accuracy", "valid/loss") if evaluations}
     for percent in (50, 90, 95):
-        steps, level, before = None, percent / 100, (0, 0.0)
-        for step, accuracy in seen:
+        level, before = percent / 100, (0, 0.0)
+        for record in evaluations:
+            step, accuracy = record["step"], record["valid/exact_accuracy"]
             if accuracy >= level:
                 steps = before[0] + (step - before[0]) * (level - before[1]) / (accuracy - before[1])
+                flops = training_flops(params.trm_config(), params.batch_size, round(steps))
+                found |= {f"steps_to_{percent}": steps, f"flops/to_{percent}": flops}
                 break
             before = step, accuracy
-        flops = None if steps is None else training_flops(params.trm_config(), params.batch_size, round(steps))
-        found |= {f"steps_to_{percent}": steps, f"flops/to_{percent}": flops}
     return found
 
 
@@ -162,7 +160,7 @@ def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
     rows = []
     for result in results:
         cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
-        tested = {k: result.metrics[k] for k in TESTED}
+        tested = {k: result.metrics.get(k) for k in TESTED}
         since: list[dict] = []
         for record in result.history:
             if "valid/exact_accuracy" not in record:
