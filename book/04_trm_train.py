@@ -230,7 +230,7 @@ for pack, rows in mixers.groupby("puzzle"):
 pd.concat(by_pack).round(3)
 
 # %% [markdown]
-# Two that are no networks, on 200 test puzzles each: naked and hidden singles alone, and an exact solver (which solves all).
+# For comparison, two solvers on 200 test puzzles each: naked and hidden singles alone, and an exact one (which solves all).
 
 # %%
 solvers = {pack: solver_baselines(load(pack, test_size=200).test) for pack in ("6x6", "6x6-hard", "9x9")}
@@ -244,7 +244,7 @@ On 6x6-hard, where singles solve nothing, `houses` solves {hard["houses"]:.1%}, 
 {hard["attention"]:.1%} of the test puzzles ({effect.say()} over `mlp`); on 9x9, with 8.0e12 FLOPs,
 {large["houses"]:.1%}, {large["mlp"]:.1%} and {large["attention"]:.1%}. Attention has yet to learn at this budget which cells
 belong together (its positions are those of one long row); on 9x9 the other two still improve where they end. The chapters
-keep the generic network because they ask what recursion does; this structure is about Sudoku, and is of no use for a maze.
+keep the generic network because they ask what recursion does; this structure is about Sudoku alone.
 """)
 
 # %% [markdown]

@@ -161,7 +161,7 @@ pd.DataFrame(pairs, columns=["before", "after", "right now"])
 # ## The full comparison
 #
 # Three algorithms and two controls, three seeds each, as many answers for each, one learning rate (5e-5), one core. (Minutes
-# are by the clock, and five of the fifteen runs shared their core: they compare no algorithms.) The tables are committed;
+# are by the clock, and five of the fifteen runs shared their core: they do not compare algorithms.) The tables are committed;
 # these commands make them again:
 #
 #     python -m trm.sweep run grpo --scale laptop --jobs 2

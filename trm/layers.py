@@ -241,15 +241,8 @@ class HouseBlock(nn.Module):
     and means over what the box has in common with row and column. A SwiGLU of these and a residual norm give its new vector.
     """
 
-    SEEN = (
-        1,
-        2,
-        2,
-        2,
-        2,
-        1,
-        1,
-    )  # vectors: own; of row, column, box, symbols; of the box's part of the row, of the column
+    # how many vectors: own; of row, column, box, symbols; of the box's part of the row, of the column
+    SEEN = (1, 2, 2, 2, 2, 1, 1)
 
     def __init__(self, width: int, box: tuple[int, int], expansion: float, inner_multiple: int, norm_eps: float = 1e-5):
         super().__init__()

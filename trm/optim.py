@@ -14,7 +14,8 @@ FUSED = ("cpu", "cuda")  # device types with a fused AdamW; elsewhere its step c
 
 
 class _WithMoments(Optimizer):
-    """What the optimizers below share: a step counter and two moments of each tensor, and the loop over the tensors."""
+    """What the optimizers below share: a step counter and two moments of each tensor, and the loop over the tensors, whose
+    update is their `_update(tensor, its state, its group)`."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -35,9 +36,6 @@ class _WithMoments(Optimizer):
                 state["exp_avg"].lerp_(p.grad, 1 - group["betas"][0])
                 self._update(p, state, group)
         return loss
-
-    def _update(self, p: Tensor, state: dict[str, Tensor], group: dict) -> None:
-        raise NotImplementedError
 
 
 class AdamATan2(_WithMoments):

@@ -125,6 +125,16 @@ NUMBERS = [
                  ("accuracy_fixed", "fixed_steps", "accuracy_retry", "attempts_retry", "retry_steps")],
     ),
     ("README.md", "those it was trained on, {:.1f} % in 16 steps", lambda: [100 * halting("9x9 pack")["accuracy_fixed"]]),
+    *(
+        (
+            "trm/pretrained/sudoku_9x9/README.md",
+            "| {:,.0f} | {:.1f} % in {:.0f} steps | {:.1f} % with at most {:.0f} attempts of {:.0f} steps, {:.0f} on average |",
+            lambda label=label: [halting(label)[n] * (100 if n.startswith("accuracy") else 1) for n in
+                                 ("puzzles", "accuracy_fixed", "fixed_steps", "accuracy_retry", "attempts_retry",
+                                  "retry_steps", "mean_steps_retry")],
+        )
+        for label in ("forum-hardest", "17-clue", "9x9 pack")
+    ),
     ("README.md", "trains {:,.0f} parameters", lambda: [halting("6x6")["parameters"]]),
     ("README.md", "9x9 model ({:,.0f} parameters", lambda: [halting("17-clue")["parameters"]]),
     (

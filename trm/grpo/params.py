@@ -74,7 +74,7 @@ class Grpo(Training):
             product = f"group_size * grad_accumulation * processes = {parts}"
             raise ValueError(f"parameter 'batch_size' = {self.batch_size} must be a multiple of {product}")
         if self.policy == "latents" and self.latent_gradient == "density" and self.kl_coef:
-            raise ValueError(f"parameter 'kl_coef' = {self.kl_coef}: a KL per latent is no KL per token; give 0")
+            raise ValueError(f"parameter 'kl_coef' = {self.kl_coef}: a KL per latent is not one per token; give 0")
         if low > high:
             raise ValueError(f"parameter 'min_steps' = {low} must not exceed max_problem_steps = {high}")
         for name in ("log_interval", "eval_interval", "checkpoint_interval"):  # where a run may stop and go on later

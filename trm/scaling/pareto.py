@@ -1,7 +1,7 @@
 """Pareto: which configurations are worth their cost, and how sure that is with a few seeds.
 
-A point is *dominated* if another is no worse in cost and error and better in one; the front is what no other point dominates.
-Copies are on the front together or not at all.
+A point is *dominated* if another is at least as good in cost and error and better in one; the front is what no other point
+dominates. Copies are on the front together or not at all.
 """
 
 import numpy as np
