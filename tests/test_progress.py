@@ -1,6 +1,7 @@
 """What a reader sees of a training: in a notebook, in a terminal, in a log; and the finding as plain text."""
 
 import io
+import time
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -55,7 +56,8 @@ def test_a_notebook_shows_one_line_and_one_curve_that_makes_way(monkeypatch, sho
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch, shown):
     kernel(monkeypatch, True)
     monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
-    show, drawn = Progress(400, lambda history: drawn.append(0) or plt.figure()), []
+    # a drawing that takes 0.05 s: the next is due after 2.5 s, which the records do not take
+    show, drawn = Progress(400, lambda history: drawn.append(time.sleep(0.05)) or plt.figure()), []
     for record in records(400):
         show(record)
     assert len(drawn) == 1, "the next one is due when fifty times as long has passed"
