@@ -49,6 +49,15 @@ def test_a_run_ends_at_its_limit():
     assert not row["reached"] and 20 <= row["seconds"] < 20.2 and row["evaluations"][-1][1] == row["steps"]
 
 
+def test_a_training_that_ends_between_two_evaluations_is_evaluated():
+    clock = Clock()
+    watch = race.Watch(0.95, 100, clock)
+    for step, last in ((1, False), (2, True)):
+        clock.now += 0.1
+        watch.look(step, lambda part: part.stop - part.start, 100, last)
+    assert watch.evaluations == [(0.2, 2, 1.0)] and watch.over
+
+
 def test_an_evaluation_ends_where_the_target_is_out_of_reach():
     seen = []
 

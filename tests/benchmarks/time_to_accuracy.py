@@ -43,20 +43,21 @@ TRAINING = {"lr": 3e-3, "weight_decay": 0.01, "warmup_steps": 0, "ema": 0.999, "
 
 class Watch:
     """The clock of one run, and when it evaluates: when 5 % more time has passed than at the end of the last evaluation (at
-    least a second) and all evaluations together have taken at most `EVALUATING` of the time; and at the limit."""
+    least a second) and all evaluations together have taken at most `EVALUATING` of the time; at the limit; and where training
+    ends before it."""
 
     def __init__(self, target: float, limit: float, clock: Callable[[], float] = time.perf_counter):
         self.target, self.limit, self.clock, self.started = target, limit, clock, clock()
         self.due, self.evaluating, self.over = 1.0, 0.0, False
         self.evaluations: list[tuple[float, int, float]] = []  # (seconds at its end, optimizer steps, accuracy)
 
-    def look(self, step: int, right: Callable[[slice], int], size: int) -> None:
+    def look(self, step: int, right: Callable[[slice], int], size: int, last: bool = False) -> None:
         """After an optimizer step: evaluate, if it is time to. The run is `over` at the target and at the limit.
 
-        right: how many of a slice of the `size` test puzzles are solved.
+        right: how many of a slice of the `size` test puzzles are solved; last: evaluate in any case.
         """
         begun = self.clock() - self.started
-        if begun < min(self.due, self.limit):
+        if begun < min(self.due, self.limit) and not last:
             return
         found = self._accuracy(right, size)
         ended = self.clock() - self.started
@@ -118,6 +119,8 @@ def run_ours(job: dict) -> dict:
 
         trainer._train_step, trainer._no_more_gain = step_and_look, lambda: watch.over
         trainer.fit()
+        if not watch.over:
+            watch.look(trainer.step, right, len(data.test), last=True)
         run.release()
         return watch.row()
 
