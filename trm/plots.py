@@ -66,7 +66,7 @@ def _colours(names: Sequence[str]) -> dict[str, tuple]:
     return {name: plt.cm.turbo(0.05 + 0.9 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
 
 
-def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") -> Figure:
+def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> Figure:
     """Learning curves of arms: mean over the seeds, a band of one standard deviation where there are several."""
     names = list(table["arm"].unique())
     colours = _colours(names)
@@ -78,7 +78,7 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "compute") ->
             ax.fill_between(
                 group.index, group["mean"] - group["std"], group["mean"] + group["std"], color=colours[name], alpha=0.12
             )
-    ax.set(xlabel="network applications an example (a backward pass counts as two)", ylabel=label, ylim=(-0.02, 1.02))
+    ax.set(xlabel="training FLOPs", ylabel=label, ylim=(-0.02, 1.02))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return tidy(figure)
 

@@ -13,11 +13,23 @@ from trm.tpu.plan import SLICES
 from trm.tpu.suites import suite_plans
 
 
-def test_the_committed_comparison_holds_every_arm_and_three_seeds():
+def test_the_committed_comparison_holds_every_arm_and_ten_seeds_at_equal_flops():
     table = pandas.read_csv(ROOT / "book" / "results" / "02_deep_supervision.csv")
-    wanted = arm_names(read_yaml(ROOT / "params" / "02_full.yaml")["arms"])
-    assert set(zip(table["arm"], table["seed"])) == {(arm, seed) for arm in wanted for seed in range(3)}
-    assert table.groupby(["arm", "seed"])["compute"].max().nunique() == 1, "equal compute"
+    sweep = read_yaml(ROOT / "params" / "sweeps" / "deep_supervision.yaml")
+    arms = {case["arms"]: case["lr"] for case in sweep["cases"].values()}
+    wanted = {(arm, H, seed) for arm in arms for H in (2, 3) for seed in range(10)}
+    assert set(zip(table["arm"], table["H_cycles"], table["seed"])) == wanted and len(table) == len(wanted)
+    assert table["flops/training"].max() / table["flops/training"].min() < 1.01
+    assert (table["lr"] == table["arm"].map(arms)).all() and set(table["puzzle"]) == {"6x6"}
+    rates = pandas.read_csv(ROOT / "book" / "results" / "02_deep_supervision_rates.csv")
+    best = rates.loc[rates.groupby("arm")["valid/exact_accuracy"].idxmax()]  # chosen on validation, by another seed
+    assert dict(zip(best["arm"], best["lr"])) == arms and not set(rates["seed"]) & set(table["seed"])
+    control = pandas.read_csv(ROOT / "book" / "results" / "02_deep_supervision_control.csv")
+    assert set(zip(control["arm"], control["seed"])) == {
+        (a, s) for a in ("linear", "constant", "decay") for s in range(10)
+    }
+    assert (control["lr"] == control["arm"].map(arms)).all()
+    assert control["flops/training"].max() / table["flops/training"].min() < 1.01
 
 
 def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():

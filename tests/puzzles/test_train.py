@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from trm.errors import UserError
 from trm.halting import Rule
 from trm.model import applications
 from trm.params import read_yaml
@@ -19,13 +20,20 @@ from trm.puzzles.sudoku import digits, random_numbers, tokens, transform, transf
 from trm.puzzles.train import count_flops, halting_arm, learning_speed, make_model, step_cost, supervision_arm
 
 
-def test_arms_compute_equally_much():
-    params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2})
-    full, last = (supervision_arm(params, arm, 1) for arm in ("linear", "none/last"))
-    assert full.max_steps * applications(3, 2, "full") == last.max_steps * applications(3, 2, "last")
+def test_arms_take_equal_flops():
+    params = DeepSupervision.create({"max_steps": 300, "H_cycles": 3, "L_cycles": 2, "curriculum_end_step": 150})
+    arms = ("none", "linear", "exponential:0.25", "none/last", "linear/per_cycle", "curriculum")
+    own = {arm: supervision_arm(params, arm, 1) for arm in arms}
+    deeper = [supervision_arm(params.model_copy(update={"H_cycles": H}), "linear", 1) for H in (2, 6)]
+    flops = [count_flops(p)["flops/training"] for p in (*own.values(), *deeper)]
+    assert max(flops) < 1.01 * min(flops) and own["none"].max_steps == 300 < own["none/last"].max_steps
+    last, weighted, curriculum = (own[arm] for arm in ("none/last", "exponential:0.25", "curriculum"))
     assert (last.schedule, last.backprop, last.seed) == ("none", "last", 1)
-    curriculum = supervision_arm(params, "curriculum", 0)
-    assert curriculum.curriculum_enabled and curriculum.schedule == "linear"
+    assert (weighted.schedule, weighted.supervision_weight, weighted.backprop) == ("exponential", 0.25, "full")
+    assert curriculum.curriculum_enabled and curriculum.schedule == "linear" and own["linear"].supervision_weight == 0.5
+    for arm in ("linear:high", "linear:-1/last"):
+        with pytest.raises(UserError, match="after the colon stands a supervision_weight"):
+            DeepSupervision.create({"arms": arm})
 
 
 def test_halting_arms_compute_equally_much():

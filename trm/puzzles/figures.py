@@ -86,7 +86,7 @@ def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
 
 def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
     """Loss and gradient norm at each H-cycle at the end of training, one line per arm (mean over the seeds)."""
-    last = table.groupby(["arm", "seed"], sort=False).last().groupby("arm", sort=False).mean()
+    last = table.groupby(["arm", "seed"], sort=False).last().groupby("arm", sort=False).mean(numeric_only=True)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     templates = ("train/deep_supervision/step_{}_loss", "train/gradients/step_{}_grad_norm_mean")
     labels = ("training loss (nats per cell)", "gradient norm of one example")

@@ -27,13 +27,16 @@ HALTING_ARMS = {
     "ponder": {"halting": "ponder", "ponder_coef": 0.01},
     "graves": {"halting": "graves"},
 }
+USUAL_H = 3  # H-cycles of arm none in chapter 02, whose FLOPs all arms take
 CURRICULUM = "curriculum"  # an arm of chapter 02: the linear schedule with the supervision curriculum
 
 
-def split_arm(arm: str) -> tuple[str, str]:
-    """(schedule, backprop) of an arm; backprop is "full" where the arm does not say."""
+def split_arm(arm: str) -> tuple[str, str, str]:
+    """(schedule, weight, backprop) of an arm "schedule:weight/backprop"; where it does not say, the weight is empty and
+    backprop "full"."""
     schedule, _, backprop = arm.partition("/")
-    return schedule.strip(), backprop.strip() or "full"
+    schedule, _, weight = schedule.partition(":")
+    return schedule.strip(), weight.strip(), backprop.strip() or "full"
 
 
 class SudokuTraining(RecursiveTraining, TRMParams):
@@ -129,16 +132,15 @@ class TrmTrain(SudokuTraining):
 class DeepSupervision(SudokuTraining):
     """Chapter 02: compare schedules. The arms to train, and the parameters of chapter 04 that they share."""
 
-    arms: str = Field("none, linear, uniform, none/last", description="schedule or schedule/backprop of each arm")
+    arms: str = Field("none/last, none, linear", description="schedule:weight/backprop of each arm")
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
-    table: str = Field("", description="file for the results, such as book/results/02_deep_supervision.csv")
-
-    H_cycles: int = Field(3, ge=1, description="answers refined in one supervision step")
+    H_cycles: int = Field(USUAL_H, ge=1, description="answers refined in one supervision step")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     max_steps: int = Field(
-        400, ge=1, description="optimizer steps of arms with backprop full; scaled to equal compute for the others"
+        400, ge=1, description="optimizer steps of arm none at 3 H-cycles; scaled to equal FLOPs for others"
     )
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
+    supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
     compute_gradient_stats: bool = Field(True, description="log the gradient norm after each cycle")
 
     @field_validator("arms")
@@ -148,9 +150,11 @@ class DeepSupervision(SudokuTraining):
         if not names or len(set(names)) < len(names):
             raise ValueError("give names separated by commas, each once, such as 'none, linear, none/last'")
         for name in names:
-            schedule, backprop = split_arm(name)
+            schedule, weight, backprop = split_arm(name)
             if schedule != CURRICULUM:
                 known_schedule(schedule)
+            if weight and not re.fullmatch(r"\d*\.?\d+", weight):
+                raise ValueError(f"arm {name!r}: after the colon stands a supervision_weight such as 0.5")
             if backprop not in ("last", "per_cycle", "full"):
                 raise ValueError(f"arm {name!r}: after the slash stands last, per_cycle or full")
         return value

@@ -19,6 +19,7 @@ from trm.puzzles.params import (
     CGAR,
     CURRICULUM,
     HALTING_ARMS,
+    USUAL_H,
     DeepSupervision,
     Halting,
     SudokuTraining,
@@ -32,8 +33,10 @@ from trm.supervision import cgar_stages, depth_stages
 from trm.trainer import Trainer
 
 TESTED = (
-    "test/exact_accuracy", "test/cell_accuracy", "test/loss", "train/seconds", "train/steps", "flops/training",
-    "steps_to_50", "steps_to_90", "steps_to_95", "flops/to_90",
+    "test/exact_accuracy", "test/cell_accuracy", "test/loss", "test/halted_exact_accuracy", "test/mean_steps",
+    "test/first_exact_accuracy", "test/ever_exact_accuracy",
+    "valid/exact_accuracy", "valid/loss", "train/seconds", "train/steps", "flops/training",
+    "steps_to_50", "steps_to_90", "steps_to_95", "flops/to_50", "flops/to_90",
 )  # fmt: skip
 SCALED = ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_interval")
 
@@ -89,12 +92,18 @@ def arm_params(params: DeepSupervision | Halting, seed: int, **changes) -> TrmTr
 
 
 def supervision_arm(params: DeepSupervision, arm: str, seed: int) -> TrmTrain:
-    """An arm of chapter 02: schedule or schedule/backprop; steps are scaled so that all arms compute as much as "full"."""
-    schedule, backprop = split_arm(arm)
-    changes = {"schedule": "linear", "curriculum_enabled": True} if schedule == CURRICULUM else {"schedule": schedule}
-    own = arm_params(params, seed, backprop=backprop, **changes)
-    full, cost = (applications(params.H_cycles, params.L_cycles, b) for b in ("full", backprop))
-    return scaled(own, full / cost, SCALED)
+    """An arm of chapter 02, "schedule:weight/backprop", with the FLOPs of "none" at `USUAL_H` H-cycles."""
+    schedule, weight, backprop = split_arm(arm)
+    changes: dict = {"schedule": schedule, "backprop": backprop}
+    if schedule == CURRICULUM:
+        changes |= {"schedule": "linear", "curriculum_enabled": True}
+    if weight:
+        changes["supervision_weight"] = float(weight)
+    own = arm_params(params, seed, **changes)
+    plain = {"schedule": "none", "backprop": "full", "curriculum_enabled": False, "depth_curriculum": ""}
+    none = own.model_copy(update=plain | {"H_cycles": USUAL_H})
+    usual, cost = (training_flops(p.trm_config(), p.batch_size, p.max_steps) for p in (none, own))
+    return scaled(own, usual / cost, SCALED)
 
 
 def halting_arm(params: Halting, arm: str, seed: int) -> TrmTrain:
@@ -129,8 +138,10 @@ def train_and_test(
     def test(trainer: Trainer) -> dict[str, float]:
         with trainer.ema.averaged() as averaged:
             trainer.run.save_model(averaged, "model")
-            found = evaluate(averaged, data.test, params.eval_steps).metrics("test")
-            return found | count_flops(params) | learning_speed(trainer.run.history(), params)
+            found = evaluate(averaged, data.test, params.eval_steps)
+            by_step = {"test/first_exact_accuracy": float(found.exact_by_step[0])}
+            by_step["test/ever_exact_accuracy"] = float(found.exact.any(1).mean())
+            return found.metrics("test") | by_step | count_flops(params) | learning_speed(trainer.run.history(), params)
 
     return train_arm(
         run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within, draw
@@ -154,32 +165,43 @@ def train_arms(
         yield result
 
 
-def results_table(results: list[ArmResult], params: TrmTrain) -> pd.DataFrame:
-    """One row per arm, seed and evaluation: accuracies and loss on validation, means of the training records since the last
-    one, network applications per example so far (`compute`), and in every row `TESTED` of the arm and seed."""
+def arm_rows(results: list[ArmResult]) -> pd.DataFrame:
+    """One row per arm and seed: what it is, and `TESTED`."""
+    asked = ("H_cycles", "puzzle", "lr", "supervision_weight", "backprop")
+    return pd.DataFrame(
+        {
+            "arm": r.arm,
+            "seed": r.seed,
+            **{n: getattr(r.params, n) for n in asked},
+            **{n: r.metrics.get(n) for n in TESTED},
+        }
+        for r in results
+    )
+
+
+def arm_curves(results: list[ArmResult]) -> pd.DataFrame:
+    """One row per arm, seed and evaluation: training FLOPs so far, accuracies and loss on validation, and means of the
+    training records since the last one."""
     rows = []
     for result in results:
-        cost = applications(params.H_cycles, params.L_cycles, split_arm(result.arm)[1])
-        tested = {k: result.metrics.get(k) for k in TESTED}
-        since: list[dict] = []
+        p, since = result.params, []
         for record in result.history:
             if "valid/exact_accuracy" not in record:
                 since.append(record)
                 continue
-            row = {"arm": result.arm, "seed": result.seed, "step": record["step"], "compute": record["step"] * cost}
+            row = {"arm": result.arm, "seed": result.seed, "H_cycles": p.H_cycles, "step": record["step"]}
+            row["flops"] = training_flops(p.trm_config(), p.batch_size, record["step"])
             names = [k for k in since[-1] if k.startswith(("train/deep_", "train/gradients"))] if since else []
             for name in ["train/supervised_loss", "train/grad_norm", *names]:
                 row[name] = float(np.mean([r[name] for r in since])) if since else None
-            rows.append(
-                row | {f"valid/{k}": record[f"valid/{k}"] for k in ("exact_accuracy", "cell_accuracy", "loss")} | tested
-            )
+            rows.append(row | {f"valid/{k}": record[f"valid/{k}"] for k in ("exact_accuracy", "cell_accuracy", "loss")})
             since = []
     return pd.DataFrame(rows)
 
 
-def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5) -> dict[str, float]:
+def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5, detail: bool = False) -> dict[str, float]:
     """What the forward and backward pass of `model` cost: seconds (best of `rounds`), and MB kept for the backward pass (the
-    distinct storages that autograd saves, parameters left out)."""
+    distinct storages that autograd saves, parameters left out). detail: with what `TRM.loss` then logs of every H-cycle."""
     ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 
@@ -190,13 +212,13 @@ def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5) -> di
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = model.loss(batch)
+        out = model.loss(batch, detail=detail)
     out.loss.backward()
     best = float("inf")
     for _ in range(rounds):
         model.zero_grad()
         started = time.perf_counter()
-        model.loss(batch, out.state).loss.backward()
+        model.loss(batch, out.state, detail).loss.backward()
         best = min(best, time.perf_counter() - started)
     model.zero_grad()
     return {"seconds": best, "megabytes": sum(saved.values()) / 1e6}
