@@ -82,6 +82,16 @@ def test_a_group_of_the_export_is_a_puzzle_and_its_variants(tmp_path):
     assert json.loads((tmp_path / "test" / "dataset.json").read_text(encoding="utf-8"))["total_puzzles"] == 10
 
 
+def test_a_file_without_a_test_part_is_split(tmp_path):
+    pack = load("4x4", test_size=10, valid_size=10).train
+    lines = ["".join(map(str, q)) + "," + "".join(map(str, a)) for q, a in zip(pack.questions[:60], pack.answers[:60])]
+    path = tmp_path / "puzzles.csv"
+    path.write_text("source,question,answer,rating\n" + "".join(f"x,{line},0\n" for line in lines), encoding="utf-8")
+    given = {"data_path": str(path), "valid_size": 5, "test_size": 7}
+    _, data = race.load_data({"params": given, "pack": "4x4", "seed": 0})
+    assert len(data.valid) == 5 and len(data.test) == 7
+
+
 def row(seconds, reached=True, threads=1, steps=10):
     return {"seconds": seconds, "reached": reached, "threads": threads, "steps": steps}
 

@@ -90,7 +90,8 @@ def load_data(job: dict):
     from trm.puzzles.params import TrmTrain
 
     params = TrmTrain.create(job["params"] | {"puzzle": job["pack"], "seed": job["seed"]})
-    data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, 0, params.seed)
+    test_size = params.test_size if params.data_path else 0  # a pack has a test part; 0: all of it
+    data = load(params.puzzle, params.data_path, params.train_size, params.valid_size, test_size, params.seed)
     test = data.test.subset(np.arange(min(TEST_PUZZLES, len(data.test))))
     return params, Splits(data.train, data.valid, test)
 
@@ -317,7 +318,7 @@ def main() -> None:
     changes = {name: setting(value) for name, value in options.o}
     shared = {name: getattr(options, name) for name in ("pack", "target", "limit")}
     # which puzzles there are, for both sides
-    data = {name: given[name] for name in ("data_path", "train_size", "valid_size") if name in given}
+    data = {name: given[name] for name in ("data_path", "train_size", "valid_size", "test_size") if name in given}
     official = {"side": "official", **shared, "params": data, "changes": changes}
     ours: list[dict] = []
     theirs: list[dict] = []
