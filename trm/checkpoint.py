@@ -141,7 +141,7 @@ def load_pretrained(kind: type, folder: str | Path, device: str = "cpu") -> Any:
     """The model of class `kind` that `save_pretrained` wrote into `folder`, in evaluation mode, on `device`.
 
     Raises:
-        UserError: there is no whole model of that class; a weight is missing or left over.
+        UserError: the folder lacks a whole model of that class; a weight is missing or left over.
     """
     path = model_folder(folder)
     read_json(path / "config.json")

@@ -138,7 +138,7 @@ class Trainer:
         `paused` is True afterwards when `time_limit` ended it before `max_steps`.
 
         Raises:
-            TrainingError: the loss is no longer finite; the step is named and the last good checkpoint kept.
+            TrainingError: the loss became infinite or NaN; the step is named and the last good checkpoint kept.
             Interrupted: Ctrl-C or SIGTERM, after the step at hand and a checkpoint.
         """
         p = self.params

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from trm.errors import UserError
 from trm.halting import Rule
 from trm.model import applications
 from trm.params import read_yaml
+from trm.puzzles import figures
 from trm.puzzles.dataset import PuzzleBatches, load
 from trm.puzzles.params import DeepSupervision, Halting, TrmTrain
 from trm.puzzles.solve import evaluate, load_model, solve, solve_until
@@ -144,3 +146,8 @@ def test_chapter_04_trains_on_the_hard_pack(tmp_path):
     hard = load("6x6-hard", valid_size=16, test_size=32)
     assert metrics["train/puzzles"] == len(hard.train) == 7984 and metrics["test/puzzles"] == 32
     assert count_flops(TrmTrain.create({"puzzle": "6x6-hard"})) == count_flops(TrmTrain())
+
+
+def test_a_figure_of_cycles_is_drawn_where_nothing_was_logged():
+    table = pd.DataFrame({"arm": ["none"], "seed": [0], "train/supervised_loss": [None]})
+    assert [ax.get_yscale() for ax in figures.cycles_of_arms(table, 3).axes] == ["linear", "linear"]

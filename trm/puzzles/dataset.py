@@ -140,7 +140,7 @@ def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | Non
 
     lengths = table["question"].str.len().to_numpy()
     if shape is None:
-        cells = lengths[0] if len(table) else SHAPES["6x6"].cells  # any, where there is no puzzle
+        cells = lengths[0] if len(table) else SHAPES["6x6"].cells  # any, for an empty table
         shape = next((shape for shape in SHAPES.values() if shape.cells == cells), None)
         if shape is None:
             fail(lengths == cells, "the question has {} characters; puzzles have 16, 36 or 81", lengths)

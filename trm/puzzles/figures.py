@@ -94,7 +94,8 @@ def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
         for (arm, row), colour in zip(last.iterrows(), plt.cm.turbo(np.linspace(0.05, 0.95, len(last)))):
             cycles = [i for i in range(H_cycles) if row.get(template.format(i), 0) > 0]
             ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colour)
-        ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log")
+        drawn = any(len(line.get_xdata()) for line in ax.lines)  # a run shorter than `log_interval` has logged nothing
+        ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log" if drawn else "linear")
     axes[1].legend(**BESIDE)
     return tidy(figure)
 

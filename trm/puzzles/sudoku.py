@@ -363,7 +363,7 @@ def solve_by_singles(shape: Shape, question) -> list[int]:
     """What naked and hidden singles alone fill in a question (T digits, 0 = blank): T digits, cells left blank are 0.
 
     A naked single is a cell with one candidate, a hidden single a digit with one place in a row, column or box. Where they
-    show that there is no solution, the question comes back.
+    show that none exists, the question comes back.
     """
     s = solver(shape)
     question = [int(d) for d in question]
