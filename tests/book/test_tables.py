@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import ROOT
 from trm.params import arm_names, read_yaml
+from trm.puzzles.params import TrmTrain
 from trm.tpu.compare import parity
 from trm.tpu.params import TpuScaling
 from trm.tpu.plan import SLICES
@@ -43,6 +44,18 @@ def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
     assert (
         best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
     )
+
+
+def test_the_committed_control_of_halting_holds_ten_seeds_of_each_arm():
+    table = pandas.read_csv(ROOT / "book" / "results" / "03_control.csv")
+    sweep = read_yaml(ROOT / "params" / "sweeps" / "halting_control.yaml")
+    weight = TrmTrain.model_fields["act_weight"].default
+    wanted = [
+        (case["arms"], case.get("act_weight", weight), seed)
+        for case in sweep["cases"].values() for seed in sweep["seeds"]
+    ]  # fmt: skip
+    assert sorted(zip(table["arm"], table["act_weight"], table["seed"])) == sorted(wanted) and len(wanted) == 30
+    assert (table["accuracy_ever"] >= table["accuracy_trained_steps"]).all()
 
 
 def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():

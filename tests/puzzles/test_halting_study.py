@@ -55,6 +55,16 @@ def test_fixed_depth_between_two_depths_is_a_mixture():
     assert study.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
 
 
+def test_what_it_knew_after_fewer_steps():
+    early = FOUR.until(2)
+    assert early.exact_by_step.tolist() == [0.25, 0.5] and early.signals["q_halt"].shape == (4, 2)
+    assert early.halted(Rule("q_margin", 0.5)) == (0.5, 1.75) and FOUR.until(9).exact_by_step.tolist() == [
+        0.25,
+        0.5,
+        0.75,
+    ]
+
+
 def test_the_permutation_control_knows_nothing():
     steps = np.array([1, 3, 3, 3])
     # each puzzle gets step 1 with chance 1/4: right in all cases, 3/4, 3/4, never

@@ -113,12 +113,14 @@ def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, fl
 
 def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
     """An arm's model on the test puzzles: with all steps; under the rule it was taught; and under that rule with a threshold
-    chosen on the validation puzzles. Both rules stand beside fixed depth and the permutation control."""
+    chosen on the validation puzzles. Both rules stand beside fixed depth and the permutation control. Then the entropy rule,
+    its threshold chosen likewise, with at most as many steps as in training."""
     model = load_model(result.folder / "model", params.device)
     valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
     cap = model.config.halt_max_steps
     row = {"arm": result.arm, "seed": result.seed, "train_seconds": result.metrics["train/seconds"]}
-    row |= {"ponder_coef": model.config.ponder_coef, "cap": cap, "accuracy_all_steps": float(test.exact_by_step[-1])}
+    row |= {"ponder_coef": model.config.ponder_coef, "act_weight": model.config.act_weight, "puzzle": params.puzzle}
+    row |= {"cap": cap, "accuracy_all_steps": float(test.exact_by_step[-1])}
     row["accuracy_trained_steps"] = float(test.exact_by_step[min(cap, params.eval_steps) - 1])
     chosen = choose_threshold(valid, test.taught.signal, params.tolerance)
     # by its own rule it takes at most as many steps as in training
@@ -129,7 +131,10 @@ def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float
             f"{name}_fixed_same_steps": fixed_depth_at(test, steps.mean()),
             f"{name}_permuted": permutation_control(test, steps),
         }
-    return row
+    trained = test.until(cap)
+    row["accuracy_ever"] = float(trained.exact.any(1).mean())  # right after some step of those in training
+    by_entropy = trained.halted(choose_threshold(valid.until(cap), "entropy", params.tolerance))
+    return row | dict(zip(("entropy_accuracy", "entropy_mean_steps"), by_entropy))
 
 
 def choose_noise(params: Halting, model: TRM, valid: PuzzleSet) -> pd.DataFrame:

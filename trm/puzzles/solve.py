@@ -269,6 +269,11 @@ class Evaluation:
         """Whether each puzzle is correct after its own number of steps: (N,) -> (N,) bool."""
         return self.exact[np.arange(len(steps)), steps - 1]
 
+    def until(self, steps: int) -> "Evaluation":
+        """The same answers after at most `steps` steps."""
+        cut = {name: getattr(self, name)[:, :steps] for name in ("predictions", "correct")}
+        return replace(self, **cut, signals={name: values[:, :steps] for name, values in self.signals.items()})
+
     def halted(self, rule: Rule) -> tuple[float, float]:
         """(share of puzzles solved, mean steps) under `rule`."""
         steps = self.steps(rule)
