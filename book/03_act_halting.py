@@ -367,7 +367,8 @@ measures_of = {"after six steps": "accuracy_trained_steps", "after some step": "
 pd.concat({name: stats.compare_all(control, metric, "q") for name, metric in measures_of.items()}).round(3)
 
 # %% [markdown]
-# `by entropy`: each puzzle stops by a threshold chosen on validation puzzles. Mean steps by it, and by the head's own rule:
+# `by entropy`: each puzzle stops by a threshold chosen on validation puzzles. Mean steps by it, and by the head's own
+# rule, which says something in `q` alone: the other heads have learned nothing.
 
 # %%
 stats.summary_table(control, ["entropy_mean_steps", "taught_mean_steps", "taught_accuracy"]).round(3)

@@ -55,7 +55,7 @@ print(f"run {run.id} in {run.dir}")
 # ## The puzzles
 #
 # A puzzle is a row of cells; a cell is a token (blank, or a digit). The puzzles that ship are *minimal*: take any clue
-# away and the solution is no longer unique. Every time the model meets a puzzle, it is transformed by a random symmetry:
+# away and there is more than one solution. Every time the model meets a puzzle, it is transformed by a random symmetry:
 # digits renamed, rows and columns moved within the rules. No test puzzle is a symmetric duplicate of a training puzzle.
 # (6x6 has only 49 solution grids up to symmetry, so there it is the puzzles, not the grids, that are new.)
 #

@@ -56,6 +56,8 @@ def test_the_committed_control_of_halting_holds_ten_seeds_of_each_arm():
     ]  # fmt: skip
     assert sorted(zip(table["arm"], table["act_weight"], table["seed"])) == sorted(wanted) and len(wanted) == 30
     assert (table["accuracy_ever"] >= table["accuracy_trained_steps"]).all()
+    never = table[(table["arm"] == "q") & (table["act_weight"] == 0)]
+    assert (never["taught_mean_steps"] == 6).all(), "its head stops no puzzle"
 
 
 def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():

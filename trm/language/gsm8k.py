@@ -33,7 +33,7 @@ class Exercise:
 
 def read_number(text: str, first: bool = False) -> Fraction | None:
     """The last number in `text` (`first`: the first), or that after `####` or in `\\boxed{}` where there is one; None where
-    there is no number. "so $1,234.50." is 1234.5."""
+    it holds none. "so $1,234.50." is 1234.5."""
     for marked in (r"####\s*(.*)", r"\\boxed\{([^{}]*)\}"):
         if found := re.findall(marked, text):
             text = found[-1]

@@ -270,7 +270,7 @@ class Evaluation:
         return self.exact[np.arange(len(steps)), steps - 1]
 
     def until(self, steps: int) -> "Evaluation":
-        """The same answers after at most `steps` steps."""
+        """The same answers after each of the first `steps` steps: N puzzles over min(S, steps) steps."""
         cut = {name: getattr(self, name)[:, :steps] for name in ("predictions", "correct")}
         return replace(self, **cut, signals={name: values[:, :steps] for name, values in self.signals.items()})
 

@@ -372,7 +372,7 @@ def solve_by_singles(shape: Shape, question) -> list[int]:
 
 
 def rating(shape: Shape, question) -> int:
-    """How many guesses it takes to find the solution and to prove that there is no other; 0 where singles are enough.
+    """How many guesses it takes to find the solution and to prove that it is the only one; 0 where singles are enough.
 
     A guess is a node of the search at which no cell has a single candidate and no house a single place for a digit, so
     that the search must branch: on the first of the cells with fewest candidates, trying them all.
