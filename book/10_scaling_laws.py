@@ -221,8 +221,8 @@ Three seeds per case are few: the minimum detectable effect of a single comparis
   once (gradients through all cycles, a loss on each, and two H-cycles instead of three) and takes 1.2 times the compute,
   which the still rising baseline would have used as well; it is not an improvement at equal compute that these runs could show.
 - **Curriculum of depth.** At equal *steps*, and so at 0.7 and 0.8 of the compute: {effect("contrib01a").say()} and
-  {effect("contrib01b").say()}, uncorrected. At equal *compute* chapter 03 finds the opposite sign, +4.2 points (95 % interval
-  +1.6 to +6.8, p = 0.02).
+  {effect("contrib01b").say()}, uncorrected. At equal *compute* chapter 03 finds no significant effect, +1.6 points (95 %
+  interval -2.4 to +5.5, p = 0.34).
 - **Averaged weights.** A decay of 0.99 against none: {effect("baseline", "exp09a").say()}; 0.98 against none:
   {effect("exp09e", "exp09a").say()}, both uncorrected.
 - **L_cycles.** From 1 to 2: {effect("exp02b", "exp02a").say()}; the analysis of variance over all six values is significant.

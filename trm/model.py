@@ -48,6 +48,9 @@ class TRMParams(ModelParams):
     halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost in act, ponder and graves")
     ponder_prior: float = Field(0.2, gt=0, lt=1, description="in ponder: chance to halt at a step, a priori")
+    halting_bias: float | None = Field(
+        None, description="the halting head's bias at first; none: -5, in act, ponder and graves that of equal chances"
+    )
     every_step_weight: float = Field(1.0, ge=0, description="weight of every step's loss in act, ponder, graves")
     initial_noise: float = Field(0.0, ge=0, description="std of the noise added to the initial z_H")
     input_noise: float = Field(
@@ -146,7 +149,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         self.lm_head = Linear(c.hidden_size, c.vocab_size if c.symbols == 1 else 1)
         self.q_head = nn.Linear(c.hidden_size, 2 if c.halting == "q_continue" else 1)
         nn.init.zeros_(self.q_head.weight)
-        nn.init.constant_(self.q_head.bias, -5.0)  # at first never sure of being right
+        bias = -5.0 if c.halting_bias is None else c.halting_bias  # at first never sure of being right
+        nn.init.constant_(self.q_head.bias, bias)
         self.register_buffer("H_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(c.hidden_size), 1.0))
         if c.input_noise:

@@ -33,31 +33,59 @@ def test_the_committed_comparison_holds_every_arm_and_ten_seeds_at_equal_flops()
     assert control["flops/training"].max() / table["flops/training"].min() < 1.01
 
 
-def test_the_committed_tables_of_halting_hold_three_seeds_of_every_arm():
-    given = read_yaml(ROOT / "params" / "03_full.yaml")
-    table = pandas.read_csv(ROOT / "book" / "results" / "03_arms_6x6.csv")
-    assert set(table["arm"]) == set(arm_names(given["arms"]))
-    assert (table.groupby("arm")["seed"].nunique() == given["num_seeds"]).all()
-    longer = pandas.read_csv(ROOT / "book" / "results" / "03_longer_6x6.csv")
-    assert longer[longer["label"] == "6x6 early"]["seed"].nunique() == 3
-    best = pandas.read_csv(ROOT / "book" / "results" / "03_summary_6x6.csv").iloc[0]
-    assert (
-        best["puzzles"] == 2000 and best["speedup_rule"] > 3 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
-    )
+def test_the_committed_comparison_on_hard_puzzles_has_rates_of_validation():
+    results = ROOT / "book" / "results"
+    table, rates = (pandas.read_csv(results / f"02_deep_supervision_hard{end}.csv") for end in ("", "_rates"))
+    best = rates.loc[rates.groupby("arm")["valid/exact_accuracy"].idxmax()].set_index("arm")["lr"]
+    assert rates.groupby("arm")["lr"].nunique().tolist() == [4] * 4 and not set(rates["seed"]) & set(table["seed"])
+    assert (table["lr"] == table["arm"].map(best)).all() and set(table["puzzle"]) == {"6x6-hard"}
+    assert table.groupby("arm")["seed"].nunique().tolist() == [10] * 4 and len(table) == 40
+    assert table["flops/training"].max() / table["flops/training"].min() < 1.01
 
 
-def test_the_committed_control_of_halting_holds_ten_seeds_of_each_arm():
-    table = pandas.read_csv(ROOT / "book" / "results" / "03_control.csv")
-    sweep = read_yaml(ROOT / "params" / "sweeps" / "halting_control.yaml")
-    weight = TrmTrain.model_fields["act_weight"].default
-    wanted = [
-        (case["arms"], case.get("act_weight", weight), seed)
-        for case in sweep["cases"].values() for seed in sweep["seeds"]
+def test_the_committed_tables_of_halting_hold_five_seeds_of_every_arm():
+    sweep = read_yaml(ROOT / "params" / "sweeps" / "halting.yaml")
+    results = ROOT / "book" / "results"
+    given = [
+        (name in sweep["groups"]["halting_arms"], arm, float(case.get("halting_bias", "nan")), case.get("ponder_prior", 0.2))
+        for name, case in sweep["cases"].items() for arm in arm_names(case["arms"])
     ]  # fmt: skip
-    assert sorted(zip(table["arm"], table["act_weight"], table["seed"])) == sorted(wanted) and len(wanted) == 30
-    assert (table["accuracy_ever"] >= table["accuracy_trained_steps"]).all()
-    never = table[(table["arm"] == "q") & (table["act_weight"] == 0)]
-    assert (never["taught_mean_steps"] == 6).all(), "its head stops no puzzle"
+    for name, is_main in (("arms", True), ("settings", False)):
+        table = pandas.read_csv(results / f"03_{name}.csv")
+        wanted = sorted(str((*one[1:], seed)) for one in given if one[0] == is_main for seed in sweep["seeds"])
+        columns = ["arm", "halting_bias", "ponder_prior", "seed"]
+        found = table[columns].astype({"halting_bias": float}).itertuples(index=False, name=None)
+        assert sorted(map(str, found)) == wanted
+        assert (table["taught_mean_steps"].between(1, table["cap"])).all() and set(table["puzzle"]) == {"6x6"}
+    front = pandas.read_csv(results / "03_fronts.csv")
+    assert set(zip(front["arm"], front["seed"])) == {("q", seed) for seed in sweep["seeds"]}
+    for label in ("6x6", "17-clue", "forum-hardest", "9x9 pack"):
+        longer = pandas.read_csv(results / f"03_longer_{label}.csv")
+        most = longer[longer["label"] == label].groupby("kind")["steps"].max()
+        assert most["steps"] == 1024 and "until valid" in most.index
+        blanks = pandas.read_csv(results / f"03_blanks_{label}.csv").set_index("blanks")["accuracy"]
+        assert len(blanks) == 7 and (blanks.drop("all") == 1).all()
+    assert pandas.read_csv(results / "03_longer_6x6.csv").query("label == '6x6 early'")["seed"].nunique() == 3
+    best = pandas.read_csv(results / "03_summary_6x6.csv").iloc[0]
+    assert best["puzzles"] == 2000 and best["accuracy_fixed"] - best["accuracy_rule"] <= 0.005
+
+
+def test_the_committed_controls_of_halting_hold_every_seed():
+    weight = TrmTrain.model_fields["act_weight"].default
+    for name, rows in (("control", 50), ("halting_longer", 26), ("rates", 18)):
+        sweep = read_yaml(ROOT / "params" / "sweeps" / f"halting_{name.split('_')[-1]}.yaml")
+        table = pandas.read_csv(ROOT / "book" / "results" / f"03_{name}.csv")
+        wanted = [
+            (arm, case.get("act_weight", weight), lr, seed)
+            for case in sweep["cases"].values() for arm in arm_names(case["arms"])
+            for lr in sweep.get("grid", {}).get("lr", [case.get("lr", sweep["base"].get("lr"))])
+            for seed in case.get("seeds", sweep["seeds"])
+        ]  # fmt: skip
+        found = zip(table["arm"], table["act_weight"], table["lr"], table["seed"])
+        assert sorted(found) == sorted(wanted) and len(wanted) == rows
+        assert (table["accuracy_ever"] >= table["accuracy_trained_steps"]).all()
+        never = table[(table["arm"] == "q") & (table["act_weight"] == 0)]
+        assert (never["taught_mean_steps"] == 6).all(), "its head stops no puzzle"
 
 
 def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():

@@ -55,11 +55,71 @@ def test_fixed_depth_between_two_depths_is_a_mixture():
     assert study.mixture_at(FOUR, 3.0).tolist() == [1, 1, 1, 0]
 
 
+def test_the_shallowest_depth_that_is_as_accurate():
+    assert [study.shallowest_depth(FOUR, share) for share in (0.0, 0.25, 0.3, 0.75, 0.9)] == [1, 1, 2, 3, 3]
+
+
+def test_accuracy_between_two_thresholds_is_on_the_line():
+    curve = pd.DataFrame({"mean_steps": [3.0, 1.0, 1.0, 2.0], "accuracy": [0.9, 0.1, 0.2, 0.6]})
+    assert study.accuracy_at(curve, 1.5) == pytest.approx(0.4), "from the better of two thresholds at one step"
+    assert study.accuracy_at(curve, 9.0) == 0.9
+
+
 def test_what_it_knew_after_fewer_steps():
     early = FOUR.until(2)
     assert early.exact_by_step.tolist() == [0.25, 0.5] and early.signals["q_halt"].shape == (4, 2)
     assert early.halted(Rule("q_margin", 0.5)) == (0.5, 1.75)
     assert FOUR.until(9).exact_by_step.tolist() == FOUR.exact_by_step.tolist()
+
+
+def test_rules_are_compared_at_equal_steps():
+    rows = {
+        "seed": [0, 1],
+        "taught_mean_steps": [2.0, 3.0],
+        "taught_accuracy": [0.5, 0.8],
+        "taught_permuted": [0.4, 0.5],
+    }
+    rows |= {"taught_fixed_same_steps": [0.6, 0.6], "taught_entropy_same_steps": [0.7, 0.9]}
+    line = pd.DataFrame({"mean_steps": [1.0, 2.5, 3.0], "accuracy": [0.1, 0.7, 0.6]})
+    front = pd.concat(line.assign(seed=s, rule=rule) for s in (0, 1) for rule in ("q_halt", "entropy"))
+    table = pd.DataFrame(rows).assign(arm="act:1", cap=6)
+    found = study.compare_rules(table, front).loc["act:1"]
+    assert found["", "mean_steps"] == 2.5 and found["", "accuracy"] == pytest.approx(0.65)
+    effects = [found[rule, "effect"] for rule in [*study.SAME_MODEL, *study.ARM_Q]]
+    assert effects == pytest.approx([0.05, 0.2, -0.15, 0.05, 0.05])  # 0.5 and 0.8 against 0.5 and 0.7 of arm q
+    early = table.assign(taught_mean_steps=[1.5, 2.5], taught_accuracy=0.0)  # no entropy after one step
+    late = table.assign(taught_mean_steps=6.0, taught_accuracy=0.0)
+    other = table.assign(arm="act_alone")
+    found = study.compare_methods(pd.concat([table, early, late, other]), ["act:", "ponder"])
+    assert found["runs"].tolist() == [4, 4, 3] and set(found["seeds"]) == {2}
+    assert found["effect"].tolist() == pytest.approx([-0.275, -0.125, -0.35])
+    # fixed: (0.25 - 0.6 + 0.4 - 0.6) / 2; shuffled: (0.25 - 0.4 + 0.4 - 0.5) / 2; entropy: (0.5 - 0.7 + 0.4 - 0.9) / 2
+
+
+def test_names_tell_what_was_given():
+    table = pd.DataFrame(
+        {"arm": ["q", "act:0.01", "ponder:0.1"], "halting_bias": [None, 0.0, None], "ponder_prior": [0.2, 0.2, 0.4]}
+    )
+    assert study.arm_names_in_full(table).tolist() == ["q", "act:0.01 (bias 0)", "ponder:0.1 (prior 0.4)"]
+
+
+def test_almost_solved_puzzles_keep_their_answers():
+    puzzles = load("6x6", test_size=40).test
+    for blanks in (0, 1, 5, 40):
+        part = study.with_blanks(puzzles, blanks, 0)
+        empty = part.questions == 0
+        assert (empty.sum(1) == np.minimum(blanks, (puzzles.questions == 0).sum(1))).all()
+        assert (empty <= (puzzles.questions == 0)).all() and (part.questions[~empty] == part.answers[~empty]).all()
+    model, _ = shipped_model("6x6")
+    table = study.blanks_table(model, puzzles, "x", 0, 2)
+    assert list(table["blanks"]) == ["0", "1", "2", "5", "10", "20", "all"] and table["accuracy"].iloc[0] == 1
+
+
+def test_restarts_as_rows_of_the_curve():
+    by_try = [(0.5, 4.0), (0.7, 6.0), (0.75, 7.0)]
+    rows = study.retry_rows(RetryResult(None, None, None, by_try), "x", 3, 16)
+    assert rows[["tries", "compute", "accuracy"]].to_numpy().tolist() == [[1, 4.0, 0.5], [2, 6.0, 0.7], [3, 7.0, 0.75]]
+    assert set(rows["kind"]) == {"until valid"} and set(rows["steps"]) == {16}
 
 
 def test_the_permutation_control_knows_nothing():

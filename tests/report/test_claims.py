@@ -160,7 +160,7 @@ def test_verdicts_that_were_wrong_before(rows):
     assert found[["tq05", "tq20", "ph01", "ph06"]].eq(SUPPORTED).all()
     open_ones = ["ph16", "ph04", "ph18", "ds11", "ds12", "lt02", *(f"lt{i}" for i in range(12, 17))]
     assert found[open_ones].eq(NOT_MEASURED).all()
-    assert found["ph24"] == NOT_MEASURED and found["sr15"] == SUPPORTED and found["sr16"] == NOT_MEASURED
+    assert found["ph24"] == NOT_MEASURED and found["sr15"] == NOT_SUPPORTED and found["sr16"] == NOT_MEASURED
 
 
 def test_without_tables_only_facts_about_the_sources_are_left(tmp_path):

@@ -125,5 +125,5 @@ def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
     assert f"D^-{fitted('train/puzzles', 'exp05[a-f]')[0].params['b']:.2f}" in text
     row = fitted(["model/parameters", "train/puzzles"], "exp01.|exp05[a-f]")[1]
     assert f"misses it by {100 * row['log_error']:.0f} %" in text
-    depth = compare(read_table(results / "03_arms_6x6.csv"), "accuracy_all_steps", "depth", "q")
+    depth = compare(read_table(results / "03_arms.csv"), "accuracy_all_steps", "depth", "q")
     assert f"{100 * depth.effect:+.1f} points (95 % interval {100 * depth.low:+.1f} to {100 * depth.high:+.1f}" in text

@@ -117,7 +117,7 @@ RULES = {
 def _log_steps(ax: Axes, largest: float) -> None:
     """A logarithmic axis of supervision steps, with the numbers written out."""
     ax.set_xscale("log")
-    base = 4 if largest <= 512 else 8
+    base = 4 if largest <= 512 else 16
     ticks = [1, 2, 3, 4, 6, 8, 12, 16] if largest <= 16 else [base**i for i in range(10) if base**i <= largest * 1.5]
     ax.set_xticks(ticks, [str(t) for t in ticks])
     ax.minorticks_off()
@@ -207,6 +207,23 @@ def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECT
     return tidy(figure)
 
 
+def steps_and_restarts(table: pd.DataFrame, flops: dict[str, int]) -> Figure:
+    """Puzzles solved against the compute of a puzzle, by more steps and by restarts until an answer is valid: one panel per
+    label. table: rows of `compute_curve` and of `retry_rows`; flops: of a supervision step, by label."""
+    labels = [label for label in table["label"].unique() if label in flops]
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.4 * len(labels) + 2, 3.2), squeeze=False, sharey=True)
+    for ax, label in zip(axes[0], labels):
+        part = table[table["label"] == label]
+        for kind, style in (("steps", {"fmt": "x--", "color": RED}), ("until valid", {"fmt": "o-", "color": BLUE})):
+            by_compute = part[part["kind"] == kind].groupby("compute")["accuracy"].mean()
+            name = {"steps": "more steps", "until valid": "restarts until valid"}[kind]
+            ax.plot(by_compute.index * flops[label] / 1e9, by_compute, style.pop("fmt"), label=name, **style)
+        ax.set(title=label, xscale="log", xlabel="GFLOPs per puzzle")
+    axes[0, 0].set_ylabel("puzzles solved")
+    axes[0, -1].legend(**BESIDE)
+    return tidy(figure)
+
+
 def halting_arms(table: pd.DataFrame) -> Figure:
     """Accuracy and mean steps of each arm under the rule it was taught, and its accuracy with all steps: means over the seeds
     with standard deviations. table: rows of `trm.puzzles.halting_study.arm_row`."""
@@ -223,6 +240,31 @@ def halting_arms(table: pd.DataFrame) -> Figure:
     left.set(xlabel="puzzles solved", yticks=y, yticklabels=list(mean.index), xlim=(0, 1.02))
     right.set(xlabel="mean supervision steps per puzzle", xlim=(0, None))
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False, fontsize=9)
+    return tidy(figure)
+
+
+def halting_front(table: pd.DataFrame, front: pd.DataFrame) -> Figure:
+    """Accuracy against mean steps: a dot per arm under its own rule, a line from it to the entropy rule on the same model
+    (means over the seeds, colour by method), and arm q under its rules. table: `arm_row`s; front: the `rule_curve`s of arm q
+    with a column seed."""
+    figure, ax = plt.subplots(figsize=(8, 4.2))
+    grid = np.geomspace(1, front["mean_steps"].max(), 60)
+    for rule, curves in front.groupby("rule", sort=False):
+        lines = [np.interp(grid, *c.sort_values("mean_steps")[["mean_steps", "accuracy"]].T.to_numpy())
+                 for _, c in curves.groupby("seed")]  # fmt: skip
+        ax.plot(grid, np.mean(lines, 0), **RULES[rule] | {"marker": "", "label": f"q: {RULES[rule]['label']}"})
+    means = table.groupby("arm", sort=False)[
+        ["taught_mean_steps", "taught_accuracy", "taught_entropy_same_steps"]
+    ].mean()
+    colours = {"act": BLUE, "ponder": "#aa3377", "graves": "#cc8800", "q|annealed|depth": GREEN}
+    for method, colour in colours.items():
+        some = means[means.index.str.match(f"({method})")]
+        steps, own, entropy = some.to_numpy().T
+        ax.vlines(steps, own, entropy, color=colour, linewidth=0.8)
+        ax.plot(steps, own, "o", color=colour, markersize=5, label=method.replace("|", ", "))
+    ax.plot([], [], color=INK, linewidth=0.8, label="to entropy, same model")
+    ax.set(xlabel="mean supervision steps per puzzle", ylabel="puzzles solved")
+    ax.legend(**BESIDE)
     return tidy(figure)
 
 

@@ -4,11 +4,15 @@ A rule is a signal and a threshold (`trm.halting.Rule`). It is compared with *fi
 puzzles, and with the *permutation control*, its own stopping steps shuffled across puzzles, both at equal mean steps.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from trm import stats
 from trm.arms import ArmResult
 from trm.halting import SIGNALS, Rule
 from trm.model import TRM
@@ -70,6 +74,12 @@ def choose_thresholds(valid: Evaluation, tolerance: float) -> dict[str, Rule]:
     return {signal: choose_threshold(valid, signal, tolerance) for signal in OWN_SIGNALS if signal in valid.signals}
 
 
+def accuracy_at(curve: pd.DataFrame, mean_steps: float) -> float:
+    """Accuracy of a `rule_curve` at a mean number of steps, straight lines between its thresholds."""
+    curve = curve.groupby("mean_steps")["accuracy"].max()  # sorted
+    return float(np.interp(mean_steps, curve.index, curve))
+
+
 def fixed_depth_at(evaluation: Evaluation, mean_steps: float) -> float:
     """Accuracy of fixed depth at a mean number of steps: between two depths, a mixture of both."""
     by_step = evaluation.exact_by_step
@@ -111,30 +121,91 @@ def paired_gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, fl
     return float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)
 
 
-def arm_row(params: Halting, result: ArmResult, data: Splits) -> dict[str, float | str]:
+def arm_row(params: Halting, result: ArmResult, data: Splits) -> tuple[dict[str, float | str], pd.DataFrame]:
     """An arm's model on the test puzzles: with all steps; under the rule it was taught; and under that rule with a threshold
-    chosen on the validation puzzles. Both rules stand beside fixed depth and the permutation control. Then the entropy rule,
-    its threshold chosen likewise, with at most as many steps as in training."""
+    chosen on the validation puzzles. Both rules stand beside fixed depth, the entropy rule and the permutation control at as
+    many steps; and entropy with a threshold chosen on the validation puzzles. Every rule takes at most as many steps as in
+    training. Second, the `rule_curve` of the signal that it was taught, of the entropy and of fixed depth."""
     model = load_model(result.folder / "model", params.device)
-    valid, test = (evaluate(model, part, params.eval_steps) for part in (data.valid, data.test))
-    cap = model.config.halt_max_steps
+    cap, whole = model.config.halt_max_steps, evaluate(model, data.test, params.eval_steps)
+    valid, test = evaluate(model, data.valid, min(cap, params.eval_steps)), whole.until(cap)
     row = {"arm": result.arm, "seed": result.seed, "train_seconds": result.metrics["train/seconds"]}
-    row |= {"ponder_coef": model.config.ponder_coef, "act_weight": model.config.act_weight, "puzzle": params.puzzle}
-    row |= {"cap": cap, "accuracy_all_steps": float(test.exact_by_step[-1])}
-    row["accuracy_trained_steps"] = float(test.exact_by_step[min(cap, params.eval_steps) - 1])
-    chosen = choose_threshold(valid, test.taught.signal, params.tolerance)
-    # by its own rule it takes at most as many steps as in training
-    for name, steps in (("taught", np.minimum(test.steps(test.taught), cap)), ("chosen", test.steps(chosen))):
+    row |= {name: getattr(model.config, name) for name in ("ponder_coef", "ponder_prior", "halting_bias", "act_weight")}
+    row |= {"lr": result.params.lr, "puzzle": params.puzzle, "cap": cap}
+    row["valid_accuracy"] = float(valid.exact_by_step[-1])
+    row["accuracy_all_steps"], row["accuracy_trained_steps"] = (float(e.exact_by_step[-1]) for e in (whole, test))
+    row["accuracy_ever"] = float(test.exact.any(1).mean())  # right after some step of those in training
+    chosen, entropy = (choose_threshold(valid, signal, params.tolerance) for signal in (test.taught.signal, "entropy"))
+    row["entropy_accuracy"], row["entropy_mean_steps"] = test.halted(entropy)
+    by_entropy = rule_curve(test, "entropy")
+    for name, steps in (("taught", test.steps(test.taught)), ("chosen", test.steps(chosen))):
         row |= {
             f"{name}_accuracy": float(test.exact_after(steps).mean()),
             f"{name}_mean_steps": float(steps.mean()),
             f"{name}_fixed_same_steps": fixed_depth_at(test, steps.mean()),
+            f"{name}_entropy_same_steps": accuracy_at(by_entropy, steps.mean()),
             f"{name}_permuted": permutation_control(test, steps),
         }
-    trained = test.until(cap)
-    row["accuracy_ever"] = float(trained.exact.any(1).mean())  # right after some step of those in training
-    by_entropy = trained.halted(choose_threshold(valid.until(cap), "entropy", params.tolerance))
-    return row | dict(zip(("entropy_accuracy", "entropy_mean_steps"), by_entropy))
+    taught, fixed = (rule_curve(test, signal) for signal in (test.taught.signal, "fixed"))
+    curves = pd.concat([subsample_curve(curve) for curve in (taught, by_entropy, fixed)], ignore_index=True)
+    return row, curves.assign(arm=result.arm, seed=result.seed)
+
+
+def arm_names_in_full(table: pd.DataFrame) -> pd.Series:
+    """Names of the arms of a table of `arm_row`s: with the bias of the halting head or the prior where it was given."""
+    bias = table["halting_bias"].map(lambda b: "" if pd.isna(b) else f" (bias {b:g})")
+    prior = table["ponder_prior"].map(lambda p: f" (prior {p:g})")
+    return table["arm"] + bias + prior.where(table["arm"].str.startswith("ponder"), "")
+
+
+def with_controls(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `arm_row`s with names for arms without a halting loss: `never` for q, `every_step` for act:0."""
+    never = (table["act_weight"] == 0) & (table["arm"] == "q")
+    return table.assign(arm=table["arm"].mask(never, "never").replace("act:0", "every_step"))
+
+
+# What a rule is compared with at as many mean steps: columns of `arm_row`s after "taught_" or "chosen_", and rules of arm q.
+SAME_MODEL = {"fixed depth": "fixed_same_steps", "shuffled steps": "permuted", "entropy": "entropy_same_steps"}
+ARM_Q = {"q: halting head": "q_halt", "q: entropy": "entropy"}
+
+
+def compare_rules(table: pd.DataFrame, front: pd.DataFrame, rule: str = "taught") -> pd.DataFrame:
+    """Each arm by its own rule against others in as many mean steps, paired by seed: effect and interval, corrected for the
+    number of arms. `SAME_MODEL`: other rules on the same model; `ARM_Q`: arm q in at most as many steps.
+
+    table: `arm_row`s. front: the `rule_curve`s of arm q, with columns seed and rule. rule: "taught" or "chosen".
+    """
+    columns = {name: f"{rule}_{column}" for name, column in SAME_MODEL.items()} | ARM_Q
+    for signal in ARM_Q.values():
+        best = {seed: curve.sort_values("mean_steps") for seed, curve in front[front["rule"] == signal].groupby("seed")}
+        best = {seed: curve.assign(accuracy=curve["accuracy"].cummax()) for seed, curve in best.items()}
+        at = [accuracy_at(best[seed], steps) for seed, steps in zip(table["seed"], table[f"{rule}_mean_steps"])]
+        table = table.assign(**{signal: at})
+    names, found = list(table["arm"].unique()), {}
+    for name in names:
+        part = table[table["arm"] == name].set_index("seed")
+        found[name] = {("", kind): part[f"{rule}_{kind}"].mean() for kind in ("mean_steps", "accuracy")}
+        for other, column in columns.items():
+            one = stats.paired(part[f"{rule}_accuracy"], part[column], tests=len(names))
+            found[name] |= {(other, key): getattr(one, key) for key in ("effect", "low", "high")}
+    return pd.DataFrame(found).T
+
+
+def compare_methods(table: pd.DataFrame, methods: Sequence[str], rule: str = "taught") -> pd.DataFrame:
+    """All arms of a method together: its own rule against `SAME_MODEL` in as many mean steps. Only runs that neither stop all
+    puzzles at the first step nor let all go on to the last count, for entropy, which says little after one step, those of two
+    mean steps or more; first the mean within each seed, then `stats.paired`, corrected for all comparisons."""
+    steps, found = table[f"{rule}_mean_steps"], {}
+    for method in methods:
+        own = table["arm"].str.match(rf"{method}\b") & steps.between(1.05, table["cap"] - 0.05)
+        for other, column in SAME_MODEL.items():
+            part = table[own & (steps >= 2)] if other == "entropy" else table[own]
+            both = part.groupby("seed")[[f"{rule}_accuracy", f"{rule}_{column}"]].mean()
+            if len(both) > 1:
+                one = stats.paired(*(both[name] for name in both), tests=len(methods) * len(SAME_MODEL))
+                keys = ("effect", "low", "high", "p", "mde", "seeds")
+                found[method, other] = {"runs": len(part)} | {key: getattr(one, key) for key in keys}
+    return pd.DataFrame(found).T.rename_axis(["method", "against"])
 
 
 def choose_noise(params: Halting, model: TRM, valid: PuzzleSet) -> pd.DataFrame:
@@ -178,6 +249,36 @@ def compute_curve(
     return pd.DataFrame(rows, columns=columns.split())
 
 
+def retry_rows(retried: RetryResult, label: str, seed: int, steps: int) -> pd.DataFrame:
+    """Restarts until an answer is valid as rows of `compute_curve`: kind "until valid", the share of valid answers after each
+    number of tries against the mean steps spent. steps: most of an attempt."""
+    tries = _doublings(len(retried.by_try))
+    rows = [(label, seed, "until valid", "rule check", n, steps, *retried.by_try[n - 1][::-1]) for n in tries]
+    return pd.DataFrame(rows, columns=["label", "seed", "kind", "selection", "tries", "steps", "compute", "accuracy"])
+
+
+def with_blanks(puzzles: PuzzleSet, blanks: int, seed: int) -> PuzzleSet:
+    """The puzzles with their answers revealed in all but `blanks` cells (all that are blank where they are fewer)."""
+    chance = np.random.default_rng([seed, blanks]).random(puzzles.questions.shape)
+    chance = np.where(puzzles.questions == 0, chance, 2)
+    kept = np.argsort(np.argsort(chance, 1), 1) < blanks  # (N, T) the first `blanks` of the blank cells
+    return replace(puzzles, questions=np.where(kept & (puzzles.questions == 0), 0, puzzles.answers))
+
+
+def blanks_table(model: TRM, puzzles: PuzzleSet, label: str, seed: int, steps: int) -> pd.DataFrame:
+    """Accuracy after 1 and after `steps` steps on the puzzles `with_blanks` 0, 1, 2, 5, 10 and 20, and as they are."""
+    kinds = {str(n): with_blanks(puzzles, n, seed) for n in (0, 1, 2, 5, 10, 20)} | {"all": puzzles}
+    found = {name: evaluate(model, part, steps).exact_by_step for name, part in kinds.items()}
+    rows = [(label, name, len(puzzles), steps, by_step[0], by_step[-1]) for name, by_step in found.items()]
+    return pd.DataFrame(rows, columns=["label", "blanks", "puzzles", "steps", "accuracy_first", "accuracy"])
+
+
+def shallowest_depth(valid: Evaluation, accuracy: float) -> int:
+    """The fewest steps of all puzzles after which at least `accuracy` are solved; all steps where none is enough."""
+    enough = valid.exact_by_step >= accuracy
+    return int(enough.argmax()) + 1 if enough.any() else len(enough)
+
+
 def _doublings(largest: int) -> list[int]:
     """1, 2, 4, ... and `largest`."""
     return sorted({2**i for i in range(largest.bit_length())} | {largest})
@@ -191,16 +292,24 @@ def early_model(params: Halting, run: Run, data: Splits, seed: int) -> TRM | Non
 
 
 def summary_row(
-    label: str, model: TRM, test: Evaluation, answers, rule: Rule, entropy_rule: Rule, seconds, retried: RetryResult
+    label: str,
+    model: TRM,
+    test: Evaluation,
+    answers,
+    rule: Rule,
+    entropy_rule: Rule,
+    depth: int,
+    seconds,
+    retried: RetryResult,
 ) -> dict[str, float | str]:
     """The numbers of a trained model that chapter 03 discusses, as one row; intervals are 95 %, over the puzzles. answers:
-    (N, T) digits, the solutions. seconds: wall time of all test puzzles by "fixed", "rule", "entropy", "retry"."""
+    (N, T) digits, the solutions. depth: `shallowest_depth` as accurate as the rule on validation puzzles. seconds: wall time
+    of all test puzzles by "fixed", "shallowest" (fixed at `depth`), "rule", "entropy" and "retry"."""
     accuracy, mean_steps = test.halted(rule)
     entropy_accuracy, entropy_steps = test.halted(entropy_rule)
     steps = test.steps(rule)
     _, loss_low, loss_high = paired_gain(test.exact[:, -1], test.exact_after(steps))
     _, over_low, over_high = paired_gain(mixture_at(test, mean_steps), test.exact_after(steps))
-    as_good = np.flatnonzero(test.exact_by_step >= accuracy)
     return {
         "label": label,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -218,10 +327,12 @@ def summary_row(
         "over_fixed_high": over_high,
         "accuracy_permuted": permutation_control(test, steps),
         "speedup_rule": seconds["fixed"] / seconds["rule"],
+        "speedup_over_shallowest": seconds["shallowest"] / seconds["rule"],
         "accuracy_entropy": entropy_accuracy,
         "mean_steps_entropy": entropy_steps,
         "speedup_entropy": seconds["fixed"] / seconds["entropy"],
-        "shallowest_fixed_depth": int(as_good[0]) + 1 if len(as_good) else float("nan"),
+        "shallowest_fixed_depth": depth,
+        "accuracy_shallowest": float(test.exact_by_step[depth - 1]),
         "accuracy_retry": float((retried.answers == answers).all(1).mean()),
         "attempts_retry": len(retried.by_try),
         "mean_steps_retry": float(retried.steps.mean()),

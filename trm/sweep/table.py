@@ -105,12 +105,12 @@ def not_listed(points: list[Point], path: Path) -> list[Point]:
 
 
 def _same(cell: object, value: object) -> bool:
-    """Whether a cell of a CSV file, where numbers have six digits and "" is NaN, holds `value`."""
+    """Whether a cell of a CSV file, where numbers have six digits and None is "", read as NaN, holds `value`."""
     try:
         same = math.isclose(float(cell), float(value), rel_tol=1e-5)
     except (TypeError, ValueError):
         same = False
-    return same or str("" if pd.isna(cell) else cell) == str(value)
+    return same or str("" if pd.isna(cell) else cell) == str("" if value is None else value)
 
 
 def _names(point: Point) -> dict[str, object]:
