@@ -479,7 +479,8 @@ pd.concat({(lr, name): stats.compare_all(rows, metric, "q")
 stats.summary_table(at_rate[0.008], ["entropy_mean_steps", "taught_mean_steps", "taught_accuracy"]).round(3)
 
 # %% [markdown]
-# All arms above have one rate, 0.008. Others, with a seed of their own: share of the validation puzzles solved after six steps.
+# The comparison of all arms has one rate, 0.008. Others, with a seed of their own: share of the validation puzzles solved after
+# six steps.
 
 # %%
 rates = study.with_controls(stats.read_table(tables / "03_rates.csv", ["arm", "lr", "act_weight", "valid_accuracy"]))
@@ -573,6 +574,7 @@ def restarted(name):
     )
 
 
+tried_on = committed("blanks").groupby("label")["puzzles"].first()
 most_steps = longer.groupby("label")["steps"].max()
 depth_of = full_summary["fixed_steps"].get
 
@@ -589,16 +591,17 @@ say(f"""
 
 **More steps cause no collapse; what they bring varies.** With {most_steps["9x9 pack"]:,} steps instead of
 {depth_of("9x9 pack")}, 32 times as many as in training, accuracy changes by {gain("9x9 pack", "steps")} on the 9x9 pack,
-{gain("17-clue", "steps")} on 17-clue puzzles (100 of each; a loss of seven points is not excluded there) and
+{gain("17-clue", "steps")} on 17-clue puzzles ({tried_on["17-clue"]} of each) and
 {gain("6x6", "steps")} on 6x6 (trained with at most six); instead of {depth_of("forum-hardest")}, by
-{gain("forum-hardest", "steps")} on 50 of forum-hardest. Networks of this kind are reported to collapse beyond 64 to 128 steps
-(chenglou/sudoku-solver).
+{gain("forum-hardest", "steps")} on {tried_on["forum-hardest"]} of forum-hardest. Networks of this
+kind are reported to collapse beyond 64 to 128 steps (chenglou/sudoku-solver).
 
-**On the hardest puzzles restarts bring more than steps.** With 1,024 steps in all, attempts bring
-{gain("forum-hardest", "noise", "agreement", 1024)} on forum-hardest by agreement and
-{gain("forum-hardest", "noise", "rule check", 1024)} by the rule check. On the 9x9 pack attempts of 256 steps in all bring
-{gain("9x9 pack", "noise", "rule check", 256)} by the rule check, as much as 1,024 steps. On 17-clue puzzles, where
-one attempt solves nearly all, neither makes a difference that 100 puzzles show.
+**On the hardest puzzles restarts bring more than steps.** With as many steps in all, attempts bring
+{gain("forum-hardest", "noise", "agreement", most_steps["forum-hardest"])} on forum-hardest by agreement and
+{gain("forum-hardest", "noise", "rule check", most_steps["forum-hardest"])} by the rule check. On the 9x9
+pack attempts of 256 steps in all bring
+{gain("9x9 pack", "noise", "rule check", 256)} by the rule check. On 17-clue puzzles, where one attempt solves
+nearly all, neither makes a difference that {tried_on["17-clue"]} puzzles show.
 
 **Which noise makes attempts differ depends on the model.** The briefly trained 6x6 model gains
 {gain("6x6 early", "symmetry", "agreement")} by agreement of its answers to symmetries,
@@ -606,7 +609,8 @@ one attempt solves nearly all, neither makes a difference that 100 puzzles show.
 check of its answers from a `z_H` with noise of std 1, the only one tried; the fully trained one gains
 {gain("6x6", "noise", "rule check")} from such noise.
 
-**Almost solved puzzles are solved.** With at most twenty blank cells left, every one of the 50 to 500 puzzles of each kind.
+**Almost solved puzzles are solved.** With at most twenty blank cells left,
+every one of the {tried_on.min()} to {tried_on.max()} puzzles of each kind.
 """)
 
 # %%
@@ -669,7 +673,7 @@ threshold chosen in the same way takes {of.loc["q", "chosen_mean_steps"]:.2f} st
 **The halting head does know when an answer is right.** In as many mean steps it solves more than fixed depth
 ({against_rule("q", "fixed depth")}) and than its steps shuffled across puzzles ({against_rule("q", "shuffled steps")}), and a
 little less than the entropy rule on the same model ({against_rule("q", "entropy")}). These intervals and the next are
-corrected for twelve comparisons.
+corrected for {len(METHODS) * len(study.SAME_MODEL)} comparisons.
 
 **The expected loss of `act` teaches a depth; with twice the training also something about when to stop.** In runs that stop
 some puzzles early and not all at once, its rule gains {against_rule("act:", "shuffled steps")} over its own steps shuffled, and

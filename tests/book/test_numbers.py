@@ -119,6 +119,12 @@ def recursive():
 
 NUMBERS = [
     (
+        "book/11_report.py",
+        "minimum detectable effects are {:.0f} points on Sudoku (`linear`) and {:.1f} points of UAS.",
+        lambda: [100 * supervised("linear").mde,
+                 100 * compare(ablation(), "test/uas", "deep_supervision", "standard").mde],
+    ),
+    (
         "README.md",
         "On 6x6-hard no arm stands out (ten seeds, minimum detectable effect {:.1f}).",
         lambda: [100 * compare(table("02_deep_supervision_hard"), "test/exact_accuracy", "none/last", "none", tests=3).mde],

@@ -126,4 +126,7 @@ def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
     row = fitted(["model/parameters", "train/puzzles"], "exp01.|exp05[a-f]")[1]
     assert f"misses it by {100 * row['log_error']:.0f} %" in text
     depth = compare(read_table(results / "03_arms.csv"), "accuracy_all_steps", "depth", "q")
-    assert f"{100 * depth.effect:+.1f} points (95 % interval {100 * depth.low:+.1f} to {100 * depth.high:+.1f}" in text
+    assert (
+        f"{100 * depth.effect:+.1f} points (95 % interval {100 * depth.low:+.1f} to {100 * depth.high:+.1f}, p = {depth.p:.2g})"
+        in text
+    )
