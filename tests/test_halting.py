@@ -210,8 +210,8 @@ def test_the_probability_to_have_halted_and_the_first_bias():
     by_hand = 1 - (1 - logits.sigmoid()).cumprod(-1)
     torch.testing.assert_close(halting.halted_by(logits), by_hand)
     head = torch.nn.Linear(3, 1)
-    halting.init_halting_bias(head, 4)
+    assert halting.init_halting_head(head, 4) is head and not head.weight.any()
     first = halting.log_halt_probs(torch.full((1, 4), head.bias.item())).exp()
     assert first[0, 0].item() == pytest.approx(1 / 4)
-    halting.init_halting_bias(head, 1)
+    halting.init_halting_head(head, 1)
     assert head.bias.item() == 0

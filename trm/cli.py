@@ -1,5 +1,6 @@
 """`trm`: the commands of the book. Each is loaded only when it is called, so that none needs the packages of another."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -7,6 +8,8 @@ from trm.errors import UserError, print_in_any_encoding
 
 USAGE = """usage: trm COMMAND ...
 
+  trm solve ...      a trained model on your own Sudoku puzzles (trm solve --help)
+  trm parse ...      sentences to dependency trees (trm parse --help)
   trm sweep ...      run sweeps of chapters, see their state, collect their tables (trm sweep --help)
   trm report ...     build the HTML book from executed chapters (trm report --help)
   trm params NN      list the parameters of chapter NN: type, range, default, description
@@ -51,7 +54,9 @@ def info(words: list[str]) -> int:
 
 # Command -> module and function that take the words after it and return the exit code.
 COMMANDS = {
-    "sweep": "trm.sweep.cli:main", "report": "trm.report.html:main", "params": "trm.cli:params", "info": "trm.cli:info",
+    "sweep": "trm.sweep.cli:main", "report": "trm.report.html:main", "solve": "trm.puzzles.command:main",
+    "parse": "trm.parsing.command:main",
+    "params": "trm.cli:params", "info": "trm.cli:info",
 }  # fmt: skip
 
 
@@ -70,6 +75,9 @@ def main(words: list[str] | None = None) -> int:
         return getattr(import_module(module), function)(rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head`: whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

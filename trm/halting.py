@@ -51,9 +51,12 @@ def halted_by(logits: Tensor) -> Tensor:
     return -torch.expm1(F.logsigmoid(-_precise(logits)).cumsum(-1))
 
 
-def init_halting_bias(head: nn.Linear, steps: int) -> None:
-    """Set the bias so that, at first, each of `steps` steps is halted at with probability 1/steps: -log(steps - 1)."""
+def init_halting_head(head: nn.Linear, steps: int) -> nn.Linear:
+    """`head` with weights 0 and the bias -log(steps - 1): at first the logit is the same at each of `steps` steps, and each
+    ends those that reach it with probability 1/steps, so that all have a gradient."""
+    nn.init.zeros_(head.weight)
     nn.init.constant_(head.bias, -math.log(max(steps - 1, 1)))
+    return head
 
 
 def expected_steps(logits: Tensor) -> Tensor:

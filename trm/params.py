@@ -360,6 +360,7 @@ class CycleParams(ModelParams):
         examples=supervision.schedule_names(),
     )
     supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
+    activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
 
 
 class BlockConstants(ModelParams):

@@ -45,6 +45,6 @@ def recurse(
     return answers, z_L
 
 
-def checkpointed(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def checkpointed(net: Callable) -> Callable:
     """`net` that keeps no activations and computes them again in the backward pass (activation checkpointing)."""
-    return lambda z: checkpoint(net, z, use_reentrant=False) if torch.is_grad_enabled() else net(z)
+    return lambda *args: checkpoint(net, *args, use_reentrant=False) if torch.is_grad_enabled() else net(*args)

@@ -2,8 +2,10 @@
 names the file, the line where there is one, and the fix."""
 
 import gzip
+import io
 import json
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,19 @@ def read_text(path: str | Path, kind: type[UserError] = UserError) -> str:
     """The whole text of a file."""
     with open_text(path, kind) as file:
         return file.read()
+
+
+def read_stdin(kind: type[UserError] = UserError) -> str:
+    """What stands on stdin, as a file would be read."""
+    buffer = getattr(sys.stdin, "buffer", None)
+    if buffer is None:  # replaced, as by a test
+        return sys.stdin.read()
+    data = buffer.read()
+    try:
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise kind(f"stdin, line {number}: not UTF-8 text; save it as UTF-8") from None
 
 
 def parse_json(text: str, where: object, kind: type[UserError] = UserError) -> Any:

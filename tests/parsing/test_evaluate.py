@@ -1,6 +1,7 @@
 """Attachment scores against a second implementation, written from the definition; early exit; speed."""
 
 import copy
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -9,10 +10,22 @@ import pytest
 import torch
 
 from trm.errors import UserError
+from trm.halting import Rule
 from trm.parsing import evaluate as evaluate_module
 from trm.parsing import grammar
-from trm.parsing.batches import Vocabulary, length_batches
-from trm.parsing.evaluate import Evaluation, attachment_scores, decode, evaluate, sentence_interval, speed, trace
+from trm.parsing.batches import Vocabulary, batch_on, length_batches
+from trm.parsing.evaluate import (
+    Evaluation,
+    attachment_scores,
+    attention_of_heads,
+    decode,
+    entropy_threshold,
+    evaluate,
+    heads_table,
+    sentence_interval,
+    speed,
+    trace,
+)
 from trm.parsing.params import Parsing
 from trm.parsing.train import Data, make_parser, with_halting
 from trm.parsing.treebank import Sentence, tree_fault
@@ -125,6 +138,38 @@ def test_the_cross_entropy_is_of_the_right_head(model):
     arcs = model.score(unrolled.states[-1], unrolled.mask)[0][0].detach()
     wanted = [-arcs[i].log_softmax(-1)[head].item() for i, head in enumerate(BANK.test[0].heads)]
     assert found.loss[-1] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_threshold_of_entropy_by_hand():
+    """Ten words in ten sentences. Sentence i stops after the first iteration from a threshold of i; from 5 on, wrongly."""
+    right = np.stack([np.arange(10) < 5, np.arange(10) < 9])
+    one, none = np.zeros(10, bool), np.ones((2, 10))
+    entropy = np.stack([np.arange(10.0), np.zeros(10)], 1)
+    found = Evaluation(np.arange(10), np.ones(10), one, right, right, none, entropy, np.full(10, 2))
+    for tolerance, mean_steps in ((0.0, 1.5), (0.1, 1.4), (0.39, 1.2), (0.4, 1.0)):
+        stopped = found.stopping(Rule("entropy", entropy_threshold(found, tolerance, candidates=10)))
+        assert stopped.steps.mean() == pytest.approx(mean_steps), tolerance
+        assert stopped.at_exit[0].mean() >= 0.9 - tolerance - 1e-9
+    better_late = Evaluation(
+        np.arange(10), np.ones(10), one, np.stack([one, ~one]), right, none, entropy + 1, np.full(10, 2)
+    )
+    for early in (better_late, replace(better_late, entropy=np.zeros((10, 2)))):  # of one head the entropy is 0
+        assert entropy_threshold(early, 0.0) == -1 and early.stopping(Rule("entropy", -1.0)).steps.mean() == 2
+
+
+def test_what_the_heads_do_against_loops(model):
+    table = heads_table(model, BANK.test[:3], ENCODED[:3]).set_index(["iteration", "head"])
+    assert len(table) == 3 * 2 and table["weight"].groupby("iteration").sum().to_numpy() == pytest.approx(np.ones(3))
+    looked = [list(attention_of_heads(model, model.unroll(batch_on(model.device, [a])))) for a in ENCODED[:3]]
+    to_head, reach, governed, words = 0.0, 0.0, 0, 0
+    for sentence, by_iteration in zip(BANK.test, looked):
+        for i, head in enumerate(sentence.heads):
+            words += 1
+            governed += head > 0
+            to_head += float(by_iteration[1][0, i, head - 1].detach()) if head else 0.0
+            reach += sum(float(by_iteration[1][0, i, j].detach()) * abs(i - j) for j in range(len(sentence.words)))
+    assert table.loc[(2, 1), "to_head"] == pytest.approx(to_head / governed, rel=1e-4)
+    assert table.loc[(2, 1), "reach"] == pytest.approx(reach / words, rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["entropy", "halting"])

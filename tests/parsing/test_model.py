@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from trm.checkpoint import load_pretrained
+from trm.halting import log_halt_probs
 from trm.losses import IGNORE_INDEX
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary, batch_on
@@ -32,7 +33,7 @@ def batch_of(places=range(12)):
 
 
 KINDS = [{}, {"controller": "recurrent"}, {"routing": "topk", "top_k": 1}, {"block": "layers", "plain_layers": 2},
-         {"block": "none"}, {"use_upos": True}]  # fmt: skip
+         {"block": "none"}, {"use_upos": True}, {"input_injection": True}]  # fmt: skip
 HALTING = {"act_halting": True, "halting_mode": "halting"}
 
 
@@ -114,7 +115,39 @@ def test_expected_loss_of_each_sentence_by_hand(deep):
     assert model.loss(batch_of()).loss.item() == pytest.approx(total / float(words.sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"controller": "recurrent"}, HALTING], ids=str)
+def test_the_words_are_added_before_every_iteration_but_the_first():
+    model, batch = make(input_injection=True), batch_of()
+    mask = model._mask(batch)
+    z = x = model.encoder(batch, mask)
+    for t in range(3):
+        summed = z + x if t else z
+        z = summed / (summed.square().mean(-1, keepdim=True) + 1e-5).sqrt() if t else summed
+        z = model.blocks[0](z, mask, None)[0]
+    assert torch.allclose(model.unroll(batch).states[-1], z, atol=1e-5)
+    plain = make().unroll(batch).states
+    assert torch.equal(plain[0], model.unroll(batch).states[0]) and not torch.allclose(plain[1], z, atol=1e-2)
+
+
+@pytest.mark.parametrize("controller", ["static", "recurrent"])
+def test_activation_checkpointing_changes_no_number(controller):
+    gradients = []
+    for checkpointing in (False, True):
+        model = make(deep_supervision=True, activation_checkpointing=checkpointing, controller=controller).train()
+        torch.manual_seed(3)  # of dropout, which is drawn again in the backward pass
+        model.loss(batch_of()).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_at_first_every_iteration_is_as_likely_to_be_the_last():
+    model = make(**HALTING)
+    p = log_halt_probs(model.unroll(batch_of()).halt_logits).exp()
+    torch.testing.assert_close(p[:, 0], torch.full((12,), 1 / 3))
+    assert model.halting_steps(model.unroll(batch_of())).tolist() == [2] * 12  # 1 - (2/3)^2 = 0.56
+
+
+@pytest.mark.parametrize("options", [{}, {"controller": "recurrent"}, HALTING, {"input_injection": True}], ids=str)
 def test_gradients_against_finite_differences(options):
     model = make(deep_supervision=True, dropout=0.0, inner_dropout=0.0, **options).double()
     batch = batch_of(range(3))
@@ -185,10 +218,10 @@ def test_evaluation_has_no_noise_and_training_has():
 
 
 @pytest.mark.parametrize("mode", ["fixed", "entropy", "halting"])
-@pytest.mark.parametrize("controller", ["static", "recurrent"])
-def test_a_sentence_that_stops_is_what_it_was_then(mode, controller):
+@pytest.mark.parametrize("controller, injection", [("static", False), ("recurrent", False), ("recurrent", True)])
+def test_a_sentence_that_stops_is_what_it_was_then(mode, controller, injection):
     """Dropping out of the batch changes nothing: the states are those of all iterations at the step where each stops."""
-    model = make(halting_mode=mode, controller=controller)
+    model = make(halting_mode=mode, controller=controller, input_injection=injection)
     batch = batch_of()
     with torch.no_grad():
         model.halt.weight.normal_(std=2)
@@ -235,7 +268,8 @@ OLD = {"num_words": 99, "num_tags": 9, "num_labels": 8, "hidden_size": 16, "conv
 def test_a_parser_that_was_saved_before_can_be_loaded(tmp_path):
     Parser(OLD).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"config": OLD, "vocabulary": None}), encoding="utf-8")
-    assert load_pretrained(Parser, tmp_path).config.model_dump() == OLD
+    new = {"input_injection": False, "activation_checkpointing": False}
+    assert load_pretrained(Parser, tmp_path).config.model_dump() == OLD | new
 
 
 def test_word_dropout_hides_words_alone():

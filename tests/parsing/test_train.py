@@ -43,6 +43,8 @@ def test_arms_compute_equally_much(data):
     assert max(spent) / min(spent) < 1.01
     assert steps["one_iteration"] > steps["standard"] > steps["both"] and steps[""] == steps["standard"]
     assert job.equal_compute(params.model_copy(update={"max_steps": 7}), data, "").max_steps == 7
+    same = params.model_copy(update={"equal": "epochs"})
+    assert {job.equal_compute(same, data, arm).max_steps for arm in PARSER_ARMS} == {steps["standard"]}
 
 
 def test_plain_arms_have_the_parameters_of_what_they_stand_for(data):
@@ -87,8 +89,14 @@ def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     best = max(r["valid/las"] for r in watched)
     dev = evaluate(result.model, data.treebank.dev, data.encoded["dev"]).metrics("valid")
     assert dev["valid/las"] == pytest.approx(best), "the model is the one that did best on dev"
+    words = sum(len(s.words) for s in data.treebank.train)
+    flops = job.training_flops(result.params, data) * words * row["train/epochs"]
+    assert row["flops/training"] == pytest.approx(flops) and row["lr"] == 1e-2
     if arm in ("", "both"):
         assert row["gradients/controller"] > 0 and row["gradients/iteration_1"] > 0
+        assert 1 <= row["entropy/mean_steps"] <= 3 and 0 < row["entropy/uas"] < 1 and row["entropy/speedup"] > 0
+    else:
+        assert "entropy/uas" not in row
 
 
 @pytest.mark.slow

@@ -7,7 +7,15 @@ from unittest.mock import Mock
 import datasets
 import pytest
 
-from trm.parsing.treebank import UD_ON_THE_HUB, Sentence, TreebankError, load_treebank, read_conllu, sentence_of_row
+from trm.parsing.treebank import (
+    UD_ON_THE_HUB,
+    Sentence,
+    TreebankError,
+    load_treebank,
+    part_of_name,
+    read_conllu,
+    sentence_of_row,
+)
 
 GOOD = """# sent_id = 1
 1\tShe\tshe\tPRON\tPRP\t_\t2\tnsubj\t_\t_
@@ -131,6 +139,39 @@ def test_a_folder_has_a_file_for_each_part(tmp_path):
     (tmp_path / "dev_a.conllu").write_text(conllu(flat("x")), encoding="utf-8")
     (tmp_path / "dev_b.conllu").write_text(conllu(flat("y")), encoding="utf-8")
     with pytest.raises(TreebankError, match="for 'dev', there are 2 .dev_a.conllu, dev_b.conllu"):
+        load_treebank(str(tmp_path))
+
+
+@pytest.mark.parametrize("name, part", [
+    ("hi_devanagari-ud-train.conllu", "train"), ("LATEST-ud-dev.conllu.xz", "dev"), ("contest-train.conllu", "train"),
+    ("trainbank-ud-test.conllu", "test"), ("test-suite-ud-train-a-1.conllu", "train"), ("dev_valid.conllu", "dev"),
+    ("devanagari.conllu", ""), ("xx-training.conllu", "train"), ("xx-ud-train-1.conllu.gz", "train"), ("x.test", "test"),
+])  # fmt: skip
+def test_the_part_that_a_name_says(name, part):
+    assert part_of_name(name) == part
+
+
+def test_bad_sentences_can_be_left_out(tmp_path):
+    for part in ("train", "dev", "test"):
+        (tmp_path / f"x-{part}.conllu").write_text(conllu(flat("x", "y")) + GOOD, encoding="utf-8")
+    bad = (tmp_path / "x-train.conllu").read_text(encoding="utf-8").replace("\t2\tadvmod", "\t9\tadvmod")
+    (tmp_path / "x-train.conllu").write_text(bad, encoding="utf-8")
+    with pytest.raises(TreebankError, match="x-train.conllu, lines 8 to 13: not a tree"):
+        load_treebank(str(tmp_path))
+    bank = load_treebank(str(tmp_path), skip_bad=True)
+    assert [len(getattr(bank, part)) for part in ("train", "dev", "test")] == [3, 4, 4]
+    assert len(bank.skipped) == 1 and "x-train.conllu, lines 8 to 13: not a tree: a head is outside" in bank.skipped[0]
+    (tmp_path / "x-train.conllu").write_text(
+        bad.partition("# sent_id")[2].partition("\n")[2].partition("\n1\tYes")[0], encoding="utf-8"
+    )
+    with pytest.raises(TreebankError, match="contains no sentence that is whole; .*not a tree"):
+        load_treebank(str(tmp_path), skip_bad=True)
+
+
+def test_a_test_part_alone_cannot_be_trained_on(tmp_path):
+    for name in ("xx_pud-ud-test-a.conllu", "xx_pud-ud-test-b.conllu"):
+        (tmp_path / name).write_text(conllu(flat("x")), encoding="utf-8")
+    with pytest.raises(TreebankError, match="a test part alone .*can be judged: trm parse --model FOLDER --score FILE"):
         load_treebank(str(tmp_path))
 
 

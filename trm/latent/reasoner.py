@@ -23,7 +23,7 @@ from trm.layers import Block, FixedContext, Linear, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy
 from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput
-from trm.recursion import recurse
+from trm.recursion import checkpointed, recurse
 
 SHIPPED_REASONER = PRETRAINED / "latent_reasoner"
 
@@ -120,9 +120,7 @@ class LatentReasoner(Latents):
         self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
         if c.halting == "act":
-            self.q_head = nn.Linear(D, 1)
-            nn.init.zeros_(self.q_head.weight)
-            halting.init_halting_bias(self.q_head, c.halt_max_steps * c.H_cycles)
+            self.q_head = halting.init_halting_head(nn.Linear(D, 1), c.halt_max_steps * c.H_cycles)
 
     def compress(self, states: Tensor) -> Tensor:
         """(B, T, lm_size) -> (B, T, d_compressed)."""
@@ -144,6 +142,7 @@ class LatentReasoner(Latents):
                 z = block(z, context)
             return z
 
+        net = checkpointed(net) if c.activation_checkpointing else net
         for _ in range(c.halt_max_steps):
             found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), c.H_cycles, c.L_cycles, c.backprop)
             thoughts += found

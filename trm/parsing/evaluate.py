@@ -5,8 +5,9 @@ UAS and LAS are those of the CoNLL 2018 evaluation on gold tokens: the share of 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from trm import stats
 from trm.errors import UserError
+from trm.halting import Rule
 from trm.losses import pad
 from trm.parsing.batches import Vocabulary, batch_on, length_batches
 from trm.parsing.decode import best_tree
-from trm.parsing.model import Parser
+from trm.parsing.model import Parser, Unrolled
 from trm.parsing.treebank import Sentence
 from trm.parsing.word_states import WordStates
 
@@ -35,7 +37,11 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
     lengths = mask.sum((1, 2)).long().tolist()
     trees = [best_tree(part[:n, : n + 1]) for part, n in zip(arcs.float().cpu().numpy(), lengths)]
     heads = torch.from_numpy(pad(trees, 0)).to(z.device)
-    labels = model.score.labels(dependent, head, heads).argmax(-1).cpu().numpy()
+    scores = model.score.labels(dependent, head, heads)  # (B, T, labels)
+    is_root = torch.tensor([name.partition(":")[0] == "root" for name in model.vocabulary["labels"]], device=z.device)
+    if is_root.any():  # its label, and of no other word
+        scores = scores.masked_fill((heads == 0).unsqueeze(-1) != is_root, float("-inf"))
+    labels = scores.argmax(-1).cpu().numpy()
     return trees, [row[:n] for row, n in zip(labels, lengths)], arcs
 
 
@@ -107,6 +113,10 @@ class Evaluation:
         word = np.arange(len(last))
         return self.head_right[last, word], self.label_right[last, word]
 
+    def stopping(self, rule: Rule) -> Self:
+        """The same where each sentence stops by a rule on the entropy."""
+        return replace(self, steps=rule.steps(torch.from_numpy(self.entropy)).numpy())
+
     def by_sentence(self) -> pd.DataFrame:
         """Right heads and words of each sentence when it stops: columns sentence, right, words."""
         heads, _ = self.at_exit
@@ -129,6 +139,21 @@ class Evaluation:
         for name, value in (by_iteration | {"routing_entropy": self.entropy.T}).items():
             found[f"{part}/{name}_per_iteration"] = value.mean(1).tolist()
         return found | {f"{part}/mean_steps": float(self.steps.mean())}
+
+
+def entropy_threshold(found: Evaluation, tolerance: float, candidates: int = 200) -> float:
+    """The threshold of `Rule("entropy", ...)` that takes the fewest iterations among those whose UAS is at most `tolerance`
+    below that of all iterations; -1, which never stops, where none is. Candidates are quantiles of the entropies of all
+    iterations but the last."""
+    whole, best, fewest = found.head_right[-1].mean(), -1.0, float(found.head_right.shape[0])
+    early = found.entropy[:, :-1]  # where a sentence can stop before the end
+    for threshold in (
+        np.unique(np.quantile(early, np.linspace(0, 1, candidates), method="higher")) if early.size else ()
+    ):
+        stopped = found.stopping(Rule("entropy", float(threshold)))
+        if stopped.at_exit[0].mean() >= whole - tolerance and stopped.steps.mean() < fewest:
+            best, fewest = float(threshold), stopped.steps.mean()
+    return best
 
 
 @torch.no_grad()
@@ -174,6 +199,38 @@ def sentence_interval(sentences: pd.DataFrame, arm: str, baseline: str, resample
     return stats.bootstrap_ci(lambda counts: (counts @ gain) / (counts @ words), len(words), resamples, coverage)
 
 
+def attention_of_heads(model: Parser, unrolled: Unrolled) -> Iterator[Tensor]:
+    """Attention of each head in each iteration on the one sentence of a batch: S of (N, T, T)."""
+    z = unrolled.encoded
+    for t, after in enumerate(unrolled.states):
+        yield model.blocks[0].attention(model.injected(z, unrolled.encoded if t else None))
+        z = after
+
+
+@torch.no_grad()
+def heads_table(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dict]) -> pd.DataFrame:
+    """What the heads of a parser that routes do, over all words: a row per iteration and head with its `weight` by the
+    controller, its attention to the word's own head in the gold tree, `to_head`, and the mean distance that it looks, `reach`,
+    in words. Words whose head is the root count for weight and reach alone."""
+    S, N = model.num_iterations, model.config.num_heads
+    weight, to_head, reach = (torch.zeros(S, N, dtype=torch.float64) for _ in range(3))
+    words = governed = 0
+    for sentence, arrays in zip(sentences, encoded):
+        unrolled = model.unroll(batch_on(model.device, [arrays]))
+        n, gold = len(sentence.words), torch.tensor(sentence.heads)
+        inner = (gold > 0).nonzero().flatten()
+        distance = (torch.arange(n)[:, None] - torch.arange(n)).abs().float()
+        for t, looked in enumerate(attention_of_heads(model, unrolled)):
+            looked = looked.cpu()
+            weight[t] += unrolled.weights[t][0].sum(0).cpu()
+            to_head[t] += looked[:, inner, gold[inner] - 1].sum(-1)
+            reach[t] += (looked * distance).sum((1, 2))
+        words, governed = words + n, governed + len(inner)
+    index = pd.MultiIndex.from_product([range(1, S + 1), range(1, N + 1)], names=["iteration", "head"])
+    columns = {"weight": weight / words, "to_head": to_head / max(governed, 1), "reach": reach / words}
+    return pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, index).reset_index()
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a parser computes in S iterations on a sentence of n words."""
@@ -188,10 +245,10 @@ def trace(model: Parser, arrays: dict[str, np.ndarray]) -> Trace:
     """Every iteration of a parser that routes, on the arrays of one sentence."""
     unrolled = model.eval().unroll(batch_on(model.device, [arrays]))
     trees, attention = [], []
-    for before, z, weights in zip([unrolled.encoded, *unrolled.states], unrolled.states, unrolled.weights):
+    for looked, z, weights in zip(attention_of_heads(model, unrolled), unrolled.states, unrolled.weights):
         (heads,), (ids,), _ = decode(model, z, unrolled.mask)
         trees.append((heads.tolist(), [model.vocabulary["labels"][i] for i in ids]))
-        attention.append(torch.einsum("tn,nts->ts", weights[0], model.blocks[0].attention(before)))
+        attention.append(torch.einsum("tn,nts->ts", weights[0], looked))
     return Trace(trees, torch.cat(unrolled.weights).cpu().numpy(), torch.stack(attention).cpu().numpy())
 
 

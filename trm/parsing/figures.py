@@ -18,6 +18,8 @@ ARMS = {  # colour, marker, name
     "standard": ("#4477aa", "s", "standard"),
     "as_given": ("#4477aa", "s", "as given"),
     "deep_supervision": ("#c0392b", "D", "deep supervision"),
+    "injection": ("#88bbdd", "<", "input injection"),
+    "deep_injection": ("#e8937c", ">", "both input injection and deep supervision"),
     "act_halting": ("#1b7f3b", "^", "expected loss (act)"),
     "both": ("#aa3377", "v", "both"),
     "encoder": ("#bbbbbb", "x", "encoder alone"),
@@ -94,6 +96,28 @@ def by_distance(rows: pd.DataFrame) -> Figure:
         ax.set(xlabel="length of the arc (words)", ylabel=label)
         ax.tick_params(axis="x", labelrotation=30)
     panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    return tidy(figure)
+
+
+def heads(table: pd.DataFrame) -> Figure:
+    """What the heads do in each iteration (`evaluate.heads_table`): weight, attention to the word's head, distance."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 2.6))
+    named = {
+        "weight": "weight by the controller",
+        "to_head": "attention to the word's head",
+        "reach": "distance (words)",
+    }
+    for ax, (name, label) in zip(axes, named.items()):
+        values = table.pivot(index="iteration", columns="head", values=name)
+        image = ax.imshow(values, cmap="Blues", vmin=0, aspect="auto")
+        ax.set(xlabel="head", ylabel="iteration", title=label)
+        ax.set_xticks(range(values.shape[1]), values.columns)
+        ax.set_yticks(range(len(values)), values.index)
+        for row, column in np.ndindex(values.shape):
+            value = values.iloc[row, column]
+            color = "white" if value > 0.6 * np.nanmax(values) else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
+        figure.colorbar(image, ax=ax, fraction=0.05)
     return tidy(figure)
 
 

@@ -2,7 +2,7 @@
 
     words -> `WordEncoder` -> x -> `PointerBlock`, max_inner_iters times -> z_1, z_2, ... -> `Biaffine` on each of them
 
-Each iteration can be supervised and be the last. Simplified: the block sees x in the first iteration alone.
+Each iteration can be supervised and be the last. The block sees x in the first iteration alone; with `input_injection`, in all.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
 from trm.params import ModelParams, subset
 from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
 from trm.protocol import StepOutput
+from trm.recursion import checkpointed
 from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, schedule_names, step_weights, weighted_step_loss
 
 
@@ -45,6 +46,8 @@ class ParserParams(ModelParams):
     block: Literal["pointer", "layers", "none"] = Field("pointer", description="routed and shared; plain layers; none")
     plain_layers: int = Field(0, ge=0, le=1000, description="layers of block layers; 0: as the arm needs")
     max_inner_iters: int = Field(3, ge=1, description="iterations of the block")
+    input_injection: bool = Field(False, description="add the encoded words to the state before every iteration")
+    activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
     controller: Literal["static", "recurrent"] = Field("static", description="head weights from the state or a GRU")
     routing: Literal["soft", "topk", "gumbel"] = Field("soft", description="all heads, the best, or all with noise")
     top_k: int = Field(2, ge=1, description="heads that routing topk keeps")
@@ -264,14 +267,24 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         self.blocks = make_blocks(config)
         self.score = Biaffine(config)
         taught = config.act_halting and self.num_iterations > 1  # the expected loss alone teaches the halting head
-        self.halt = nn.Linear(config.hidden_size, 1).requires_grad_(taught)
+        self.halt = halting.init_halting_head(nn.Linear(config.hidden_size, 1), self.num_iterations).requires_grad_(
+            taught
+        )
         reads_tags = config.use_upos or not config.tag_weight
         self.tag = None if reads_tags else nn.Linear(config.hidden_size, config.num_tags)
 
-    def iterate(self, z: Tensor, mask: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One iteration (where nothing is routed, all plain layers), as `PointerBlock.forward`."""
-        weights = None
+    def injected(self, z: Tensor, x: Tensor | None) -> Tensor:
+        """What an iteration begins with: the state, and with `input_injection` the encoded words x (None in the first)."""
+        return residual_norm(z, x) if self.config.input_injection and x is not None else z
+
+    def iterate(
+        self, z: Tensor, x: Tensor | None, mask: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One iteration (where nothing is routed, all plain layers), as `PointerBlock.forward`; x: the encoded words, None in
+        the first iteration, whose z they are."""
+        z, weights = self.injected(z, x), None
         for block in self.blocks:
+            block = checkpointed(block) if self.config.activation_checkpointing else block
             z, memory, weights = block(z, mask, memory)
         return z, memory, weights
 
@@ -284,8 +297,8 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         mask = self._mask(batch)
         z = x = self.encoder(batch, mask)
         states, weights, logits, memory = [], [], [], None
-        for _ in range(self.num_iterations):
-            z, memory, routed = self.iterate(z, mask, memory)
+        for t in range(self.num_iterations):
+            z, memory, routed = self.iterate(z, x if t else None, mask, memory)
             if detail and z.requires_grad:
                 z.retain_grad()
             states.append(z)
@@ -315,12 +328,12 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         """States of each sentence where it stops (B, T, D), the mask (B, T, 1), iterations taken (B,). A sentence that stops
         leaves the batch: the iterations that it does not take are not computed."""
         mask = self._mask(batch)
-        z = self.encoder(batch, mask)
+        z = x = self.encoder(batch, mask)
         rule, final, memory = self.halting_rule, z.clone(), None
         active, active_mask = torch.arange(len(z), device=z.device), mask  # rows of the batch that still iterate
         steps, reach = torch.zeros_like(active), torch.ones(len(z), device=z.device)
         for t in range(1, self.num_iterations + 1):
-            z, memory, weights = self.iterate(z, active_mask, memory)
+            z, memory, weights = self.iterate(z, x if t > 1 else None, active_mask, memory)
             if t == self.num_iterations or rule is None:
                 stop = torch.full_like(active, t == self.num_iterations, dtype=torch.bool)
             elif rule.signal == "entropy":
@@ -332,7 +345,7 @@ class Parser(nn.Module, PyTorchModelHubMixin):
             if stop.all():
                 break
             if stop.any():
-                active, z = active[~stop], z[~stop]
+                active, z, x = active[~stop], z[~stop], x[~stop]
                 active_mask, reach = active_mask[~stop], reach[~stop]
                 memory = memory[~stop] if memory is not None else None
         return final, mask, steps

@@ -14,6 +14,8 @@ PARSER_ARMS = {
     "one_iteration": STANDARD | {"max_inner_iters": 1},
     "standard": STANDARD,
     "deep_supervision": STANDARD | {"deep_supervision": True},
+    "injection": STANDARD | {"input_injection": True},
+    "deep_injection": STANDARD | {"deep_supervision": True, "input_injection": True},
     "act_halting": STANDARD | {"act_halting": True, "halting_mode": "halting"},
     "both": STANDARD | {"deep_supervision": True, "act_halting": True, "halting_mode": "halting"},
     "encoder": STANDARD | {"block": "none"},  # nothing after the convolutions
@@ -32,12 +34,20 @@ class Parsing(RecursiveTraining, ParserParams):
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
 
     conllu_dir: str = Field("", description="folder or file of CoNLL-U, or hub:CONFIG; empty: the shipped grammar")
+    bad_sentences: Literal["stop", "skip"] = Field(
+        "stop", description="what to do with a broken sentence of a treebank; skip: leave it out, and say so"
+    )
     train_size: int = Field(0, ge=0, description="sentences to train on; 0: all")
     subtypes: bool = Field(False, description="labels with their subtypes, as nmod:poss")
     arm: str = Field("", description="what is trained; empty: what the parameters say", examples=[*PARSER_ARMS])
-    baseline_arm: str = Field("deep_supervision", description="a second arm, at equal compute; empty: none")
+    baseline_arm: str = Field("deep_supervision", description="a second arm; empty: none")
+    equal: Literal["flops", "epochs"] = Field(
+        "flops", description="what a named arm gets as much of as the parameters say"
+    )
 
-    epochs: float = Field(20, gt=0, description="passes over the training part; a named arm gets as much compute")
+    epochs: float = Field(
+        20, gt=0, description="passes over the training part; a named arm gets as much compute (`equal`)"
+    )
     batch_tokens: int = Field(1000, ge=1, description="words per optimizer step, over all processes")
     batch_size: int = Field(0, ge=0, description="sentences per optimizer step; 0: by batch_tokens")
     max_steps: int = Field(0, ge=0, description="optimizer steps in place of epochs; 0: by epochs")
@@ -48,6 +58,12 @@ class Parsing(RecursiveTraining, ParserParams):
     eval_interval: int = Field(0, ge=0, description="steps between evaluations on dev; 0: an epoch")
     checkpoint_interval: int = Field(0, ge=0, description="steps between checkpoints; 0: an epoch")
     table: str = Field("", description="file for the arms' rows, such as book/results/05_ewt.csv; curves go beside it")
+    tolerance: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        description="UAS on dev that stopping by entropy may lose, for the threshold that is chosen there",
+    )
     resamples: int = Field(2000, ge=100, description="resamples of the bootstrap over sentences")
 
     _known_schedule = field_validator("schedule")(known_schedule)

@@ -71,17 +71,30 @@ def tree_fault(heads: Sequence[int] | np.ndarray) -> str:
     return f"word {ancestor.max()} is its own ancestor" if ancestor.any() else ""
 
 
-def read_conllu(path: str | Path) -> list[Sentence]:
-    """The sentences of a .conllu file (also .xz, .gz); TreebankError where it is broken, or its heads are not a tree."""
+def read_conllu(path: str | Path, skipped: list[str] | None = None) -> list[Sentence]:
+    """The sentences of a .conllu file (also .xz, .gz). skipped: a list that takes what is wrong with a broken sentence, which
+    is then left out. TreebankError: a sentence is broken or its heads are not a tree (and there is no such list), or no
+    sentence is there."""
     path = Path(path)
     if not path.name.endswith((".conllu", ".conllu.xz", ".conllu.gz")):
         raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
     with open_text(path, TreebankError) as file:
         numbered = [(number, line.rstrip("\n")) for number, line in enumerate(file, 1) if line[0] != "#"]
-    blocks = groupby(numbered, key=lambda pair: bool(pair[1].strip()))
-    sentences = [_sentence(list(lines), path) for filled, lines in blocks if filled]
+    sentences, bad = [], []
+    for filled, lines in groupby(numbered, key=lambda pair: bool(pair[1].strip())):
+        if filled:
+            try:
+                sentences.append(_sentence(list(lines), path))
+            except TreebankError as error:
+                if skipped is None:
+                    raise
+                bad.append(str(error))
     if not sentences:
-        raise TreebankError(f"{path}: contains no sentence")
+        raise TreebankError(
+            f"{path}: contains no sentence that is whole; {bad[0]}" if bad else f"{path}: contains no sentence"
+        )
+    if skipped is not None:
+        skipped += bad
     if all(word == "_" for s in sentences for word in s.words):
         raise TreebankError(f"{path}: every word is '_': the text was removed for its licence; add it (column 2)")
     return sentences
@@ -121,6 +134,7 @@ class Treebank:
     train: list[Sentence]
     dev: list[Sentence]
     test: list[Sentence]
+    skipped: tuple[str, ...] = ()  # what was wrong with sentences that were left out
 
     def shared(self) -> dict[str, int]:
         """How many sentences of dev, and of test, are also in train, word for word."""
@@ -128,31 +142,47 @@ class Treebank:
         return {part: sum(s.words in known for s in getattr(self, part)) for part in ("dev", "test")}
 
 
-def load_treebank(source: str) -> Treebank:
+def load_treebank(source: str, skip_bad: bool = False) -> Treebank:
     """The parts of a folder (files named for train, dev or valid, and test; train-a and train-b are joined), of one file or of
     a folder with one (80 %, 10 % and 10 %; a sentence of an earlier part is left out), or of "hub:CONFIG" (`UD_ON_THE_HUB`;
-    "hub:NAME:CONFIG": another data set of that form). TreebankError: a part is missing, is ambiguous or is broken."""
+    "hub:NAME:CONFIG": another data set of that form). skip_bad: leave broken sentences out, and say which in `skipped`.
+    TreebankError: a part is missing, is ambiguous or is broken."""
+    skipped = [] if skip_bad else None
     if source.startswith("hub:"):
-        return _of_hub(source.removeprefix("hub:"))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = [file for file in sorted(path.glob("[!.]*")) if ".conllu" in file.suffixes]
-        if len(files) != 1:
-            return Treebank(**{part: _part_of(files, part, path) for part in PARTS})
-        path = files[0]
-    return _cut(read_conllu(path), path)
+        parts = _of_hub(source.removeprefix("hub:"), skipped)
+    elif (path := Path(source).expanduser()).is_dir() and len(files := conllu_files(path)) != 1:
+        parts = {part: _part_of(files, part, path, skipped) for part in PARTS}
+    else:
+        path = files[0] if path.is_dir() else path
+        parts = _cut(read_conllu(path, skipped), path)
+    return Treebank(**parts, skipped=tuple(skipped or ()))
 
 
-def _part_of(files: list[Path], part: str, folder: Path) -> list[Sentence]:
-    found = [path for path in files if re.search(rf"(?<![a-z])({PARTS[part]})(?![a-z])", path.name.lower())]
+def conllu_files(folder: Path) -> list[Path]:
+    """The .conllu files of a folder; what macOS leaves beside them (`._name`) is passed over."""
+    return [file for file in sorted(folder.glob("[!.]*")) if ".conllu" in file.suffixes]
+
+
+def part_of_name(name: str) -> str:
+    """The part that a file's name says: the last of its words that names one, so that `test-suite-ud-train` is for training."""
+    words = re.findall("[a-z]+", name.lower().partition(".conllu")[0])
+    named = [part for word in words for part, pattern in PARTS.items() if re.fullmatch(pattern, word)]
+    return named[-1] if named else ""
+
+
+def _part_of(files: list[Path], part: str, folder: Path, skipped: list[str] | None) -> list[Sentence]:
+    found = [path for path in files if part_of_name(path.name) == part]
     if len({re.sub(r"(-[a-z0-9])+\.", ".", path.name.lower()) for path in found}) != 1:
         names = ", ".join(path.name for path in found or files) or "none"
         what = f"one .conllu file is required for {part!r}, there are {len(found)} ({names}); rename one"
+        if {part_of_name(path.name) for path in files} == {"test"}:
+            what = f"there is a test part alone ({names}), which can be judged: trm parse --model FOLDER --score FILE"
+            raise TreebankError(f"{folder.absolute()}: {what}; to train, add the other parts")
         raise TreebankError(f"{folder.absolute()}: {what}, or give a single file, which is cut in three")
-    return [sentence for path in found for sentence in read_conllu(path)]
+    return [sentence for path in found for sentence in read_conllu(path, skipped)]
 
 
-def _cut(sentences: list[Sentence], path: Path) -> Treebank:
+def _cut(sentences: list[Sentence], path: Path) -> dict[str, list[Sentence]]:
     known: set[tuple[str, ...]] = set()
     parts: dict[str, list[Sentence]] = {part: [] for part in PARTS}
     for i, sentence in enumerate(sentences):
@@ -162,10 +192,10 @@ def _cut(sentences: list[Sentence], path: Path) -> Treebank:
         known.add(sentence.words)
     if not all(parts.values()):
         raise TreebankError(f"{path}: {len(sentences)} sentences are too few to cut in three; give a folder of parts")
-    return Treebank(**parts)
+    return parts
 
 
-def _of_hub(name: str) -> Treebank:
+def _of_hub(name: str, skipped: list[str] | None) -> dict[str, list[Sentence]]:
     from datasets import load_dataset
 
     name, _, config = name.rpartition(":")
@@ -177,8 +207,17 @@ def _of_hub(name: str) -> Treebank:
             rows = load_dataset(name, config, split=split)
         except Exception as error:  # datasets, the hub's client and the network each raise their own
             raise TreebankError(f"{where}: not readable ({error}); is there a network, is the name right?") from error
-        parts[part] = [sentence_of_row(row, rows.features, f"{where}, row {i}") for i, row in enumerate(rows)]
-    return Treebank(**parts)
+        parts[part] = []
+        for i, row in enumerate(rows):
+            try:
+                parts[part].append(sentence_of_row(row, rows.features, f"{where}, row {i}"))
+            except TreebankError as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error))
+        if not parts[part]:
+            raise TreebankError(f"{where}: contains no sentence that is whole")
+    return parts
 
 
 def sentence_of_row(row: dict, features: dict, where: str) -> Sentence:

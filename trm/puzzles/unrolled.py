@@ -28,7 +28,7 @@ class UnrolledTRM(TRM):
     def __init__(self, config: TRMConfig | dict):
         super().__init__(config)
         if self.config.halting_bias is None:
-            halting.init_halting_bias(self.q_head, self.config.halt_max_steps)  # so that every step has a gradient
+            halting.init_halting_head(self.q_head, self.config.halt_max_steps)  # so that every step has a gradient
 
     def loss(self, batch: dict[str, Tensor], state: TRMState | None = None, detail: bool = False) -> StepOutput:
         """All supervision steps on a batch of new questions, and the loss above; arguments as for `TRM.loss`.

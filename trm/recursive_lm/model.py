@@ -23,7 +23,7 @@ from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_norm
 from trm.losses import IGNORE_INDEX, exactly_right, softmax_cross_entropy
 from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput, whole_sum
-from trm.recursion import recurse
+from trm.recursion import checkpointed, recurse
 
 
 class LMParams(CycleParams):
@@ -88,9 +88,7 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
             self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
             self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
         if c.halting == "act":
-            self.q_head = nn.Linear(D, 1)
-            nn.init.zeros_(self.q_head.weight)
-            halting.init_halting_bias(self.q_head, c.halt_max_steps * c.H_cycles)
+            self.q_head = halting.init_halting_head(nn.Linear(D, 1), c.halt_max_steps * c.H_cycles)
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +111,7 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
                 z = block(z, cache)
             return z
 
+        net = checkpointed(net) if c.activation_checkpointing else net
         if c.body == "plain":
             return [net(x)]
         answers = []
