@@ -101,11 +101,16 @@ def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywi
     sliders: argument -> (lowest, highest, first value), or any widget with a `value`.
     """
     if kernel():
+        box = slider_box(draw, **sliders)
+        show_widget(box, box.children[-1].value, f"A figure with sliders: {', '.join(sliders)}")
+
+
+def show_widget(box: ipywidgets.Widget, picture: bytes, words: str) -> None:
+    """Show a widget; where none is shown, a PNG in its place, or words. A script shows nothing."""
+    if kernel():
         from IPython.display import display
 
-        box = slider_box(draw, **sliders)
-        words = f"A figure with sliders: {', '.join(sliders)}"
-        fallback = {"image/png": base64.b64encode(box.children[-1].value).decode(), "text/plain": words}
+        fallback = {"image/png": base64.b64encode(picture).decode(), "text/plain": words}
         display(box._repr_mimebundle_() | fallback, raw=True)
 
 

@@ -117,7 +117,7 @@ def test_almost_solved_puzzles_keep_their_answers():
 
 def test_restarts_as_rows_of_the_curve():
     by_try = [(0.5, 4.0), (0.7, 6.0), (0.75, 7.0)]
-    rows = study.retry_rows(RetryResult(None, None, None, by_try), "x", 3, 16)
+    rows = study.retry_rows(RetryResult(None, None, None, None, None, by_try), "x", 3, 16)
     assert rows[["tries", "compute", "accuracy"]].to_numpy().tolist() == [[1, 4.0, 0.5], [2, 6.0, 0.7], [3, 7.0, 0.75]]
     assert set(rows["kind"]) == {"until valid"} and set(rows["steps"]) == {16}
 
@@ -193,7 +193,7 @@ def test_the_noise_that_restarts_need_is_chosen_on_the_validation_puzzles(monkey
 
     def retry(model, puzzles, tries, steps, seed, noise):
         asked.append((len(puzzles), tries, steps))
-        return RetryResult(None, None, None, [(0.0, 1.0), (solved[noise], 9.0)])
+        return RetryResult(None, None, None, None, None, [(0.0, 1.0), (solved[noise], 9.0)])
 
     monkeypatch.setattr(study, "retry_until_valid", retry)
     valid = load("6x6", valid_size=5, test_size=5).valid
@@ -204,7 +204,7 @@ def test_the_noise_that_restarts_need_is_chosen_on_the_validation_puzzles(monkey
 
 def test_a_model_that_does_not_fit_or_is_not_there_is_said(tmp_path):
     params = Halting.create({"puzzle": "9x9", "model_path": str(PRETRAINED / "sudoku_6x6")})
-    with pytest.raises(UserError, match="is for 36 cells, and puzzles of 9x9 have 81"):
+    with pytest.raises(UserError, match="is for 36 cells and 8 tokens, and puzzles of 9x9 have 81 and 11"):
         model_and_training(params)
     with pytest.raises(UserError, match="holds no model"):
         load_model(tmp_path)

@@ -83,7 +83,7 @@ def lay_out(root):
     """A repository with three small chapters, two of them executed."""
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
     (root / "book" / "figures").mkdir()
-    (root / "book" / "figures" / "step_by_step.png").write_bytes(base64.b64decode(PIXEL))
+    (root / "book" / "figures" / "think.gif").write_bytes(base64.b64decode(PIXEL))
     for path in (ROOT / "book" / "conf.py", *(ROOT / "book").glob("*.md")):
         shutil.copy(path, root / "book")
     shutil.copytree(ROOT / "book" / "manual", root / "book" / "manual")

@@ -60,22 +60,36 @@ class Attempts:
 
 
 def _attempt_once(
-    model: TRM, puzzles: PuzzleSet, number: int, rule: Rule, steps: int, start: str, seed: int, noise: float
-) -> tuple[Solved, np.ndarray]:
-    """One attempt at each puzzle: what came out, and the answers (N, T) in the puzzles' own orientation."""
-    shape, questions, extra = puzzles.shape, puzzles.questions, None
+    model: TRM,
+    puzzles: PuzzleSet,
+    number: int,
+    rule: Rule,
+    steps: int,
+    start: str,
+    seed: int,
+    noise: float,
+    keys: np.ndarray | None = None,
+) -> tuple[Solved, np.ndarray, np.ndarray]:
+    """One attempt at each puzzle: what came out, the answers (N, T) in the puzzles' own orientation, and the mean probability
+    of the digits that were written into blank cells (N,). keys: (N,) a number of
+    each puzzle, from which alone its start is drawn; None: all starts from one stream."""
+    shape, questions, extra, N = puzzles.shape, puzzles.questions, None, len(puzzles)
     key = [seed, number, 0x7217]
+    streams = [(key, N)] if keys is None else [([*key, int(k)], 1) for k in keys]
     if number and start == "symmetry":
-        uniform = np.random.default_rng(key).random((len(puzzles), random_numbers(shape)))
+        uniform = np.concatenate([np.random.default_rng(k).random((n, random_numbers(shape))) for k, n in streams])
         questions = transform(shape, questions[:, None], uniform)[:, 0]
     elif number:
-        extra = torch.from_numpy(model.draw_noise(key, len(puzzles), noise)).to(model.embed.device)
+        drawn = np.concatenate([model.draw_noise(k, n, noise) for k, n in streams])
+        extra = torch.from_numpy(drawn).to(model.embed.device)
     inputs = torch.from_numpy(tokens(questions)).to(model.embed.device)
     out = solve_until(model, inputs, rule, steps, noise=extra, check=validity_check(shape))
     answers = digits(out.predictions.cpu().numpy())
     if number and start == "symmetry":
         answers = transform_back(shape, answers[:, None], uniform)[:, 0]
-    return out, answers
+    best = out.logits.float().softmax(-1).amax(-1).cpu().numpy()  # (N, T)
+    blank = questions == 0
+    return out, answers, (best * blank).sum(1) / np.maximum(blank.sum(1), 1)
 
 
 def attempt(
@@ -85,7 +99,7 @@ def attempt(
     if tries < 1 or start not in STARTS:
         raise UserError(f"tries {tries}, start {start!r}: at least 1 try, from {' or '.join(STARTS)}")
     rule = Rule("fixed", steps)
-    outs, answers = zip(*(_attempt_once(model, puzzles, i, rule, steps, start, seed, noise) for i in range(tries)))
+    outs, answers, _ = zip(*(_attempt_once(model, puzzles, i, rule, steps, start, seed, noise) for i in range(tries)))
     answers = np.stack(answers, 1)
     confidence, residual = (np.stack([o.signals[n].cpu().numpy() for o in outs], 1) for n in ("q_halt", "residual"))
     return Attempts(answers, confidence, residual, is_solution(puzzles.shape, puzzles.questions[:, None], answers))
@@ -98,27 +112,39 @@ class RetryResult:
     answers: np.ndarray  # (N, T) digits
     is_valid: np.ndarray  # (N,) bool: the answer satisfies the constraints
     steps: np.ndarray  # (N,) supervision steps spent
+    tries: np.ndarray  # (N,) attempts made
+    confidence: np.ndarray  # (N,) mean probability of the digits written into blank cells
     by_try: list[tuple[float, float]]  # after each try: (share of valid answers, mean steps so far)
 
 
 def retry_until_valid(
-    model: TRM, puzzles: PuzzleSet, tries: int, steps: int = 32, seed: int = 0, noise: float = 0.0
+    model: TRM,
+    puzzles: PuzzleSet,
+    tries: int,
+    steps: int = 32,
+    seed: int = 0,
+    noise: float = 0.0,
+    keys: np.ndarray | None = None,
 ) -> RetryResult:
     """Try each puzzle from other starts until an answer (after any step) satisfies its constraints, at most `tries` times:
     from other symmetries, or with `noise` of that std. No solution is used. A puzzle that is never solved keeps the answer
-    of its first attempt.
+    of its first attempt. keys: (N,) numbers of the puzzles; with them a puzzle's result does not depend on the others.
     """
     start = "noise" if noise else "symmetry"
-    answers, spent = np.zeros_like(puzzles.answers), np.zeros(len(puzzles), np.int64)
+    answers, confidence = np.zeros_like(puzzles.questions), np.zeros(len(puzzles))
+    spent, made = np.zeros((2, len(puzzles)), np.int64)
     valid, by_try = np.zeros(len(puzzles), bool), []
     for number in range(tries):
         left = np.flatnonzero(~valid)
         if len(left):
             some, rule = puzzles.subset(left), Rule("is_valid", 1.0)
-            out, given = _attempt_once(model, some, number, rule, steps, start, seed, noise)
+            own = None if keys is None else keys[left]
+            out, given, sure = _attempt_once(model, some, number, rule, steps, start, seed, noise, own)
             valid[left] = out.signals["is_valid"].cpu().numpy() > 0  # a symmetry keeps the constraints
             spent[left] += out.steps.cpu().numpy()
+            made[left] += 1
             kept = valid[left] | (number == 0)
             answers[left[kept]] = given[kept]
+            confidence[left[kept]] = sure[kept]
         by_try.append((float(valid.mean()), float(spent.mean())))
-    return RetryResult(answers, valid, spent, by_try)
+    return RetryResult(answers, valid, spent, made, confidence, by_try)

@@ -9,7 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from trm import supervision
 from trm.halting import UNROLLED
 from trm.model import TRMConfig, TRMParams
-from trm.params import MissingHardware, RecursiveTraining, arm_names, checked_weights, known_schedule, world_size
+from trm.params import (
+    MissingHardware,
+    Params,
+    RecursiveTraining,
+    arm_names,
+    checked_weights,
+    known_schedule,
+    world_size,
+)
 from trm.puzzles.sudoku import PUZZLES, Shape
 
 ALL_STEPS = 10**9  # as many as the arm trains for
@@ -39,25 +47,13 @@ def split_arm(arm: str) -> tuple[str, str, str]:
     return schedule.strip(), weight.strip(), backprop.strip() or "full"
 
 
-class SudokuTraining(RecursiveTraining, TRMParams):
-    """What chapters 02, 03 and 04 share: the data, the model and its training."""
+class PuzzleTraining(RecursiveTraining, TRMParams):
+    """A TRM on puzzles of any kind, and its training."""
 
-    COMPUTED_BY: ClassVar[str] = "trm.puzzles.train"
-
-    puzzle: Literal["4x4", "6x6", "6x6-hard", "9x9"] = Field(
-        "6x6", description="size of the puzzles; 6x6-hard: those that naked and hidden singles do not solve"
-    )
-    data_path: str = Field(
-        "", description="file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship"
-    )
     train_size: int = Field(0, ge=0, description="training puzzles; 0: all")
     valid_size: int = Field(128, ge=1, description="validation puzzles, for the learning curve")
     test_size: int = Field(1000, ge=1, description="test puzzles")
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
-    num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
-    reveal_clues: int = Field(
-        0, ge=0, description="training: at most so many answers given as clues, a random number for each puzzle"
-    )
     depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
 
     @field_validator("schedule", "step_schedule")
@@ -77,18 +73,11 @@ class SudokuTraining(RecursiveTraining, TRMParams):
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             what = f"must be a multiple of 2 * num_heads = {2 * self.num_heads}"
             raise ValueError(f"parameter 'hidden_size' = {self.hidden_size} {what}")
-        if self.mixer == "houses" and self.puzzle_tokens:
-            raise ValueError("parameter 'puzzle_tokens' must be 0 with mixer 'houses', which has cells alone")
         if self.initial_noise and self.input_noise:
             raise ValueError("parameters 'initial_noise' and 'input_noise': give one of the two")
         if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
             raise ValueError("parameter 'curriculum_end_step' must not be smaller than 'curriculum_start_step'")
         return self
-
-    def trm_config(self, shape: Shape | None = None) -> TRMConfig:
-        """The configuration of the model for puzzles of `shape`: that of those that `puzzle` names."""
-        shape = shape or PUZZLES[self.puzzle].shape
-        return TRMConfig.of(self, shape.vocab_size, shape.cells, (shape.box_rows, shape.box_cols))
 
     def _curriculum_cycles(self) -> list[int]:
         try:
@@ -105,6 +94,34 @@ class SudokuTraining(RecursiveTraining, TRMParams):
             weights = checked_weights(name, schedule, H_cycles, self.supervision_weight)
             if self.curriculum_enabled and not weights[-1]:
                 raise ValueError(f"parameter {name!r}: with the curriculum the last step must have a weight")
+
+
+class SudokuTraining(PuzzleTraining):
+    """What chapters 02, 03 and 04 share: Sudoku."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.puzzles.train"
+
+    puzzle: Literal["4x4", "6x6", "6x6-hard", "9x9"] = Field(
+        "6x6", description="size of the puzzles; 6x6-hard: those that naked and hidden singles do not solve"
+    )
+    data_path: str = Field(
+        "", description="file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship"
+    )
+    num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
+    reveal_clues: int = Field(
+        0, ge=0, description="training: at most so many answers given as clues, a random number for each puzzle"
+    )
+
+    @model_validator(mode="after")
+    def _houses_have_cells_alone(self) -> Self:
+        if self.mixer == "houses" and self.puzzle_tokens:
+            raise ValueError("parameter 'puzzle_tokens' must be 0 with mixer 'houses', which has cells alone")
+        return self
+
+    def trm_config(self, shape: Shape | None = None) -> TRMConfig:
+        """The configuration of the model for puzzles of `shape`: that of those that `puzzle` names."""
+        shape = shape or PUZZLES[self.puzzle].shape
+        return TRMConfig.of(self, shape.vocab_size, shape.cells, (shape.box_rows, shape.box_cols))
 
 
 class TrmTrain(SudokuTraining):
@@ -165,6 +182,22 @@ class DeepSupervision(SudokuTraining):
             if split_arm(name)[0] != CURRICULUM:
                 self._check_weights("arms", split_arm(name)[0], self.H_cycles)
         return self
+
+
+class WatchIt(Params):
+    """Chapter 00: a trained model on one puzzle."""
+
+    COMPUTED_BY: ClassVar[str] = "trm.puzzles.watch"
+
+    question: str = Field(
+        "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4..",
+        description="a puzzle of 36 or 81 digits and blanks (. 0 _ *), row by row; spaces are ignored",
+    )
+    model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the size")
+    steps: int = Field(16, ge=2, le=1024, description="supervision steps to watch")
+    tries: int = Field(
+        16, ge=1, description="most tries of 32 steps, from other starts, until the answer obeys the rules"
+    )
 
 
 class Halting(SudokuTraining):

@@ -20,6 +20,7 @@ from trm.losses import IGNORE_INDEX, sequence_loss
 from trm.model import TRM
 from trm.puzzles.dataset import PuzzleSet, Splits, list_paths, load
 from trm.puzzles.sudoku import PUZZLES, Shape, digits, is_solution, tokens
+from trm.puzzles.token_set import TokenSet
 from trm.puzzles.unrolled import UnrolledTRM
 from trm.text_files import read_json
 
@@ -47,11 +48,19 @@ def model_and_training(params) -> tuple[TRM, dict]:
         training = read_json(about).get("params", {}) if about.exists() else {}
     else:
         model, training = shipped_model(params.puzzle, params.device)
-    seq_len, cells = model.config.seq_len, PUZZLES[params.puzzle].shape.cells
-    if seq_len != cells:
-        what = f"is for {seq_len} cells, and puzzles of {params.puzzle} have {cells}"
-        raise UserError(f"the model in {params.model_path} {what}; set the parameter puzzle to its size")
+    check_size(model, PUZZLES[params.puzzle].shape, params.model_path)
     return model, training
+
+
+def check_size(model: TRM, shape: Shape, folder: str | Path) -> None:
+    """Raises UserError if the model in `folder` is not for Sudoku of this shape."""
+    c = model.config
+    own = c.seq_len, c.vocab_size, c.box if c.mixer == "houses" else None
+    wanted = shape.cells, shape.vocab_size, (shape.box_rows, shape.box_cols) if c.mixer == "houses" else None
+    if own != wanted:
+        what = f"is for {c.seq_len} cells and {c.vocab_size} tokens, and puzzles of {shape.name} have"
+        what += f" {shape.cells} and {shape.vocab_size}"
+        raise UserError(f"the model in {folder} {what}; give another model, or puzzles of its size")
 
 
 def load_unseen(training: dict, params) -> Splits:
@@ -301,13 +310,37 @@ def validity_check(shape: Shape) -> Check:
 
 def evaluate(model: TRM, puzzles: PuzzleSet, steps: int = 0, batch_size: int = 0) -> Evaluation:
     """Answers of `model` to all `puzzles` after each of `steps` supervision steps (0: as many as in training)."""
-    labels = np.where(puzzles.questions == 0, tokens(puzzles.answers), IGNORE_INDEX)
-    inputs, labels = (torch.from_numpy(t).to(model.embed.device) for t in (tokens(puzzles.questions), labels))
-    batches = zip(*(t.split(batch_size or at_once(model)) for t in (inputs, labels)))
+    blank, answers = puzzles.questions == 0, tokens(puzzles.answers)
     check = validity_check(puzzles.shape)
-    parts = [solve(model, batch, steps or None, check=check, labels=wanted) for batch, wanted in batches]
+    return _evaluate(model, tokens(puzzles.questions), answers, blank, steps, batch_size, check)
+
+
+def evaluate_tokens(model: TRM, data: TokenSet, steps: int = 0, batch_size: int = 0) -> Evaluation:
+    """The same for any puzzles. What their labels leave out (`IGNORE_INDEX`) is right whatever the answer."""
+    labels = data.targets(slice(None))
+    ids = data.example_identifiers() if model.config.puzzle_tokens else None
+    return _evaluate(model, np.asarray(data.inputs), labels, labels != IGNORE_INDEX, steps, batch_size, puzzle_ids=ids)
+
+
+def _evaluate(
+    model: TRM,
+    questions: np.ndarray,
+    answers: np.ndarray,
+    asked: np.ndarray,
+    steps: int,
+    batch_size: int,
+    check: Check | None = None,
+    puzzle_ids: np.ndarray | None = None,
+) -> Evaluation:
+    """questions, answers (N, T) token ids; asked (N, T): the positions whose loss and accuracy are measured."""
+    arrays = [questions, np.where(asked, answers, IGNORE_INDEX)] + ([] if puzzle_ids is None else [puzzle_ids])
+    tensors = [torch.from_numpy(np.asarray(t).astype(np.int64)).to(model.embed.device) for t in arrays]
+    parts = [
+        solve(model, inputs, steps or None, *ids, check=check, labels=labels)
+        for inputs, labels, *ids in zip(*(t.split(batch_size or at_once(model)) for t in tensors))
+    ]
     predictions = torch.cat([part.predictions for part in parts]).cpu().numpy()
     signals = {n: torch.cat([part.signals[n] for part in parts]).cpu().numpy() for n in parts[0].signals}
-    signals["random"] = np.random.default_rng(len(puzzles)).random(predictions.shape[:2], np.float32)
-    correct = predictions == tokens(puzzles.answers)[:, None]
-    return Evaluation(predictions, puzzles.questions == 0, correct, signals, TAUGHT[model.config.halting])
+    signals["random"] = np.random.default_rng(len(questions)).random(predictions.shape[:2], np.float32)
+    correct = (predictions == answers[:, None]) | (answers == IGNORE_INDEX)[:, None]
+    return Evaluation(predictions, asked, correct, signals, TAUGHT[model.config.halting])

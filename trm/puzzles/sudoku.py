@@ -242,6 +242,10 @@ def _line_hash(grid: np.ndarray, per_group: int) -> np.ndarray:
     return hash_columns(colour).sum(1, dtype=np.uint64)
 
 
+class Undecided(UserError):
+    """A search that was given up."""
+
+
 class Solver:
     """Depth-first search over candidates with naked and hidden singles, for one shape. See `solutions`."""
 
@@ -319,10 +323,11 @@ class Solver:
                 return (cells & -cells).bit_length() - 1
         raise AssertionError("no cell to branch on")
 
-    def search(self, left: int, limit: int, order=None) -> tuple[list[int], int]:
+    def search(self, left: int, limit: int, order=None, most: int = 0) -> tuple[list[int], int]:
         """Up to `limit` solutions, each as its T candidates, and the number of guesses (see `rating`).
 
-        order: a rank for each candidate; the branches of a cell are tried by it instead of from the least digit.
+        order: a rank for each candidate; the branches of a cell are tried by it instead of from the least digit. most: guesses
+        after which to give up (0: never). Raises Undecided.
         """
         found, guesses, stack = [], 0, [(left, 0)]
         while stack and len(found) < limit:
@@ -333,6 +338,8 @@ class Solver:
                 found.append(done)
                 continue
             guesses += 1
+            if most and guesses > most:
+                raise Undecided(f"not decided after {most} guesses")
             cell = self.branch_cell(left)
             bits = [step + cell for step in self.constraints[0][1] if left >> step + cell & 1]
             if order is not None:
@@ -353,10 +360,11 @@ class Solver:
 solver = lru_cache(Solver)  # the solver of a shape, made once
 
 
-def solutions(shape: Shape, question, limit: int = 2) -> list[list[int]]:
-    """The solutions of a question (T digits, 0 = blank), at most `limit` of them, as lists of T digits."""
+def solutions(shape: Shape, question, limit: int = 2, most: int = 0) -> list[list[int]]:
+    """The solutions of a question (T digits, 0 = blank), at most `limit` of them, as lists of T digits. most: see
+    `Solver.search`."""
     s = solver(shape)
-    return [s.grid(done) for done in s.search(s.candidates([int(d) for d in question]), limit)[0]]
+    return [s.grid(done) for done in s.search(s.candidates([int(d) for d in question]), limit, most=most)[0]]
 
 
 def solve_by_singles(shape: Shape, question) -> list[int]:

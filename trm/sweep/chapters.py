@@ -8,6 +8,7 @@ from trm.params import Params
 
 # Chapter -> module and class of its parameters.
 CHAPTERS = {
+    "00_watch_it_think": "trm.puzzles.params:WatchIt",
     "01_compressor": "trm.compressor.params:Compression",
     "02_deep_supervision": "trm.puzzles.params:DeepSupervision",
     "03_act_halting": "trm.puzzles.params:Halting",
