@@ -22,13 +22,21 @@
 #
 # The tables that it reads by default were made by
 #
-#     trm sweep run exp01 exp02 exp03 exp05 exp09 contributions tn_sweep --scale laptop --jobs 2
-#     trm sweep results scaling_research --scale laptop --csv book/results/10_scaling_research.csv
-#     trm sweep results tpu_quickstart --scale laptop --csv book/results/10_tpu_quickstart.csv
+#     trm sweep run scaling_rates scaling_contributions_rates scaling_depth_rates scaling_research tpu_quickstart --jobs 2
+#     trm sweep results scaling_rates scaling_contributions_rates scaling_depth_rates --csv book/results/10_rates.csv
+#     trm sweep results scaling_research --csv book/results/10_scaling_research.csv
+#     trm sweep results tpu_quickstart --csv book/results/10_tpu_quickstart.csv
 #
-# at a scale that a laptop can do: 6x6 puzzles, 600 steps (about a minute) of training at one learning rate, three seeds. The
-# findings below are about these tables; `-p results FILE` draws the tables and figures of others, separated by commas. A law
-# found here is a law of small models on a small puzzle; nothing shows that it holds elsewhere.
+# at a scale that a laptop can do. All rows share one recipe, like that of arm `none/last` in chapter 02 with fewer steps and
+# another rate: the pack 6x6, width 32, three H-cycles of two latent steps (quick start: three, and 1,000 training puzzles),
+# gradients through the last, 1,000 steps with a falling rate. Three seeds; five on the
+# axes width, L_cycles and H_cycles; ten of the contributions, whose steps are scaled so that all take the baseline's FLOPs.
+# Rates were chosen by validation loss, with seeds that are not used here: the lowest rate whose loss is within 15 % of the
+# best. Each width has its own, and each contribution that changes the optimisation; all other runs have that of width 32,
+# which at the ends of L_cycles is the best of four, and at those of H_cycles within 11 %. Not run with this recipe yet: data,
+# supervision steps, batch, precision, optimizer, layers, and the quick start but for T and n. `-p results FILE` draws the
+# tables and figures of others, separated by commas. A law found here is a law of small models on a small puzzle; nothing
+# shows that it holds elsewhere.
 
 # %% tags=["parameters"]
 results = ""  # tables of `trm sweep results --csv`, separated by commas; empty: the committed ones
@@ -51,7 +59,8 @@ print(f"run {run.id} in {run.dir}")
 # %%
 from trm.scaling import experiments
 
-committed = sorted((ROOT / "book" / "results").glob("10_*.csv"))
+folder = ROOT / "book" / "results"
+committed = [folder / f"10_{suite}.csv" for suite in ("scaling_research", "tpu_quickstart")]
 paths = [path.strip() for path in params.results.split(",")] if params.results else committed
 runs = experiments.read_runs(paths)
 distinct = experiments.configurations(runs)
@@ -64,11 +73,22 @@ print(f"{len(distinct)} runs of {distinct.groupby('sweep')['case'].nunique().sum
 print("not in these tables:", ", ".join(e.name for e in experiments.EXPERIMENTS if e not in found) or "nothing")
 
 # %% [markdown]
+# The rates that were tried for the committed tables: loss on the validation puzzles at the end.
+
+# %%
+import numpy as np
+import pandas as pd
+
+rates = pd.read_csv(folder / "10_rates.csv")
+rates.pivot_table(index="case", columns="lr", values="valid/loss").round(3)
+
+# %% [markdown]
 # ## Along each axis
 #
-# Grey: runs. Blue: mean and standard deviation over the seeds. Along width, recursion and data only that parameter changes:
-# a run with more FLOPs has had more compute, not more steps. (With the batch the steps change, so that all see as many
-# examples; with supervision steps those of evaluation too; T and n, and the contributions, are kinds of their own.)
+# Grey: runs. Blue: mean and standard deviation over the seeds. Along width, recursion and data only that parameter changes
+# (and with the width its rate): a run with more FLOPs has had more compute, not more steps. With the batch the steps change, so
+# that all see as many examples; with supervision steps those of evaluation too. `exp09` has a constant rate, at which averaging
+# matters. T and n, the quick start and the contributions are kinds of their own.
 
 # %%
 from trm.scaling import figures as scaling_plots
@@ -79,7 +99,7 @@ run.save_figure(figure, "axes")
 # %% [markdown]
 # Does an axis matter more than the seed? *Difference*: best case less worst case, in points; *deviation over seeds*: within a
 # case; *explained*: share of the variance that the cases explain beyond chance (omega squared); *p*: of a one-way analysis of
-# variance, which assumes normal errors of equal spread. With eight axes, p below 0.05 / 8 = 0.006 is significant.
+# variance, which assumes normal errors of equal spread.
 
 # %%
 axes = experiments.axis_table(runs)
@@ -87,16 +107,22 @@ formats = {"best accuracy": "{:.1%}", "worst accuracy": "{:.1%}", "difference": 
            "explained": "{:.0%}", "p": "{:.2g}"}  # fmt: skip
 in_html(axes).style.format(formats, na_rep="")
 
+# %%
+from trm.progress import say
+
+clear = axes.index[axes["p"] < 0.05 / len(axes)]
+say(f"""
+With {len(axes)} axes in these tables, p below 0.05 / {len(axes)} = {0.05 / len(axes):.4f} is significant:
+{", ".join(clear) or "none"}.
+""")
+
 # %% [markdown]
-# In the committed tables every axis but one is significant: width, L_cycles, training puzzles, variants of each puzzle,
-# averaged weights, T and n, contributions. The number of H-cycles is not (1 to 5 cycles, p = 0.14).
-#
 # ## Laws
 #
-# Accuracy itself does not follow a power law: it is bounded. Fitted is y, the odds of an unsolved puzzle (unsolved to
-# solved, with half a count added to each), in three forms: a constant, y = E; log-linear, log y = a - b log x; and a power
-# law with a floor, y = E + A x^-alpha. All are fitted robustly (Huber's loss on log y, many starts) and compared by AICc,
-# which penalises every parameter; the simplest form within 2 of the lowest AICc stands. Intervals are bootstraps over runs.
+# Fitted is the cross-entropy per blank cell of the test puzzles, in three forms: a constant, y = E; log-linear,
+# log y = a - b log x; and a power law with a floor, y = E + A x^-alpha. All are fitted robustly (Huber's loss on log y, many
+# starts) and compared by AICc, which penalises every parameter; the simplest form within 2 of the lowest AICc stands.
+# Intervals are bootstraps over runs.
 #
 # The largest size is then predicted from the others. A form is called a law only if that prediction is within 20 %, its floor
 # is not above an observed mean, and its exponent is determined; *doubts* names what fails.
@@ -110,7 +136,7 @@ studies, labels, rows = {}, [], {}
 for name in [name for name in sizes if name in axis_of]:
     part = axis_of[name].of(runs)
     x = part[axis_of[name].x].to_numpy(float)
-    y = experiments.error_odds(part[experiments.ACCURACY], part[experiments.ITEMS])
+    y = part[experiments.LOSS].to_numpy(float)
     law, rows[sizes[name]] = study(x, y, params.coverage, params.resamples, params.seed)
     studies[axis_of[name].title] = x, y, law
     labels.append(sizes[name])
@@ -121,34 +147,73 @@ if studies:
 # %% [markdown]
 # ### Size and data together
 #
-# Chinchilla's form has both: y = E + A N^-alpha + B D^-beta (arXiv 2203.15556, approach 3). The runs form a cross (N varies at
-# all puzzles, D at one width), which is enough to fit it, and too little to see whether N and D act independently. Its row
-# is the last one.
+# Chinchilla's form has both: y = E + A N^-alpha + B D^-beta (arXiv 2203.15556, approach 3). It is fitted where the tables have
+# runs of both axes, a cross (N varies at all puzzles, D at one width), which is too little to see whether N and D act
+# independently. Its row is the last one.
 
 # %%
-import pandas as pd
-
 if {"exp01", "exp05"} <= set(axis_of):
     both = experiments.configurations(pd.concat([axis_of[name].of(runs) for name in ("exp01", "exp05")]))
     x = both[["model/parameters", "train/puzzles"]].to_numpy(float)
-    y = experiments.error_odds(both[experiments.ACCURACY], both[experiments.ITEMS])
-    rows["N and D"] = study(x, y, params.coverage, params.resamples, params.seed)[1]
+    rows["N and D"] = study(x, both[experiments.LOSS].to_numpy(float), params.coverage, params.resamples, params.seed)[
+        1
+    ]
 table = pd.DataFrame(rows).T.drop(columns=["a", "A", "B"], errors="ignore").fillna("")
 in_html(table).style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
 
 # %% [markdown]
-# No power law holds in the committed tables.
+# In the left panels a law would be a straight line that the blue means follow to the last. The findings below say which do.
 #
-# - **Width.** A power law with a floor has the lowest AICc, but its floor, 0.165, lies above the odds that the widest model
-#   reaches, 0.119, its exponent of 6.3 is not determined, and fitted without the widest model it misses it by 34 %. What the
-#   runs show is a threshold: models of 16 to 24 wide learn next to nothing in 600 steps at this one learning rate, those
-#   of 48 and more do. A law in width would have to be sought with a rate chosen for each width and training to a plateau.
-# - **L_cycles.** The mean is lower with one latent step than with two to six, among which it is flat: a step, too. The
-#   exponent is not determined, and the floor lies above an observed mean.
-# - **H_cycles.** No trend.
-# - **Training puzzles.** A weak log-linear trend from 10 to 500 puzzles, each with its variants: the odds of an error fall as
-#   D^-0.04 (95 % interval of the exponent 0.004 to 0.08).
-# - **N and D together.** The fit without the largest N D misses it by 55 %.
+# ## What recursion brings
+#
+# An application of the network to its own state again takes compute, and no parameters. Two measures of what it brings. The
+# first is the exponent phi of arXiv 2604.21106: parameters that are applied r times count as r^phi times as many,
+#
+# $$ y = E + A\,(N_\text{once} + r^{\varphi} N_\text{shared})^{-\alpha}, $$
+#
+# 0 if recurrence brings nothing, 1 if it brings as much as so many more parameters (0.46 in language models there). r counts
+# the applications in one supervision step, H_cycles (L_cycles + 1); fitted are the widths together with L_cycles, and with
+# H_cycles.
+
+# %%
+from trm.model import TRM
+from trm.puzzles.params import TrmTrain
+from trm.scaling.laws import recurrence_exponent
+
+
+def shared_parameters(width: int) -> int:
+    """Parameters of the network that is applied again and again; the others are the embedding and the heads."""
+    return sum(p.numel() for p in TRM(TrmTrain.create({"hidden_size": width}).trm_config()).net.parameters())
+
+
+exponents = {}
+for name in [name for name in ("exp02", "exp03") if {name, "exp01"} <= set(axis_of)]:
+    cross = experiments.configurations(pd.concat([axis_of[axis].of(runs) for axis in ("exp01", name)]))
+    shared = cross["hidden_size"].map({width: shared_parameters(width) for width in cross["hidden_size"].unique()})
+    applied = cross["H_cycles"] * (cross["L_cycles"] + 1)
+    settings = params.coverage, params.resamples, params.seed
+    args = cross["model/parameters"] - shared, shared, applied, cross[experiments.LOSS]
+    exponents[axis_of[name].label] = recurrence_exponent(*args, *settings)
+table = pd.concat(exponents) if exponents else pd.DataFrame()
+table.round(3)
+
+# %% [markdown]
+# The second measure asks what the same FLOPs bring in another width: the loss of each case as a ratio to that of a wider or
+# narrower model with as many FLOPs of training and as many steps, on straight lines between the widths (paired by seed,
+# corrected for the rows of the axis). Below 1 recursion is the better use of the compute.
+
+# %%
+as_wide = {
+    (axis_of[name].label, what): experiments.against_width(runs, axis_of[name], cost=cost)
+    for name in ("exp02", "exp03", "exp04")
+    if {name, "exp01"} <= set(axis_of)
+    for what, cost in (("training", "flops/training"), ("answer", "flops/answer"))
+}
+table = pd.concat(as_wide, names=["axis", "equal FLOPs of", "case"]) if as_wide else pd.DataFrame()
+table.round(3)
+
+# %% [markdown]
+# A ratio without an interval is the baseline, which is one of the widths.
 #
 # ## What is worth its compute
 #
@@ -173,8 +238,7 @@ share_on_front = {label: share[table["on_front"]] for label, (table, share) in f
 in_html(pd.DataFrame(share_on_front)).style.format("{:.0%}", na_rep="")
 
 # %% [markdown]
-# The table gives the share of resamples of each member. In the committed tables, beside the cheapest, two are on both fronts
-# in nearly all resamples: one H-cycle (`exp03a`), and `contrib06`, two H-cycles with gradients through both and a loss on each.
+# The table gives the share of resamples of each member.
 #
 # ## Cases against a baseline
 #
@@ -183,8 +247,9 @@ in_html(pd.DataFrame(share_on_front)).style.format("{:.0%}", na_rep="")
 # training compute as a multiple of the baseline's; a gain at more compute is not in itself an improvement.
 
 # %%
-baselines = {"contributions": "baseline", "exp01": "exp01e", "exp02": "exp02a", "exp03": "exp03a", "exp09": "exp09a",
-             "tn_sweep": "e2_2_t3_n6"}  # fmt: skip
+baselines = {"contributions": "baseline", "exp01": "exp01c", "exp02": "exp02a", "exp03": "exp03a", "exp04": "exp04b",
+             "exp06": "exp06c", "exp07": "exp07b", "exp08": "exp08a", "exp09": "exp09a", "exp10": "exp10b",
+             "tn_sweep": "e2_2_t3_n6", "quick start": "e1_1_baseline"}  # fmt: skip
 compared = {
     name: experiments.against_baseline(runs, axis_of[name], baseline)
     for name, baseline in baselines.items()
@@ -200,36 +265,67 @@ in_html(table).style.format(
 # ## What this found
 
 # %%
-from trm.progress import say
 from trm.stats import compare
 
-suite = experiments.read_runs(committed)
+by_case = runs.groupby("case")[[experiments.ACCURACY, experiments.LOSS]].mean()
 
 
-def effect(case, baseline="baseline", tests=1):
-    return compare(suite, experiments.ACCURACY, case, baseline, key="case", tests=tests)
+def effect(case, baseline="baseline", tests=1, metric=experiments.ACCURACY, ratio=False):
+    """A case against another in words, corrected for `tests` comparisons."""
+    return compare(runs, metric, case, baseline, key="case", ratio=ratio, tests=tests).say()
 
 
-say(
-    f"""
-Three seeds per case are few: the minimum detectable effect of a single comparison is
-{100 * effect("contrib07").mde:.0f} points for `contrib07`, {100 * effect("exp02b", "exp02a").mde:.0f} for L_cycles 1 to 2 and
-{100 * effect("exp01f", "exp01e").mde:.0f} for width 64 to 96. "Not significant" therefore does not mean "no effect" here.
+def between(row, digits=2):
+    """An estimate with its interval."""
+    return f"{row['estimate']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
 
-- **Contributions.** None of the ten is significantly better or worse than the baseline once the ten comparisons share the
-  5 %. The largest gain is `contrib06`: {effect("contrib06", tests=10).say()}, corrected for ten. It changes three things at
-  once (gradients through all cycles, a loss on each, and two H-cycles instead of three) and takes 1.2 times the compute,
-  which the still rising baseline would have used as well; it is not an improvement at equal compute that these runs could show.
-- **Curriculum of depth.** At equal *steps*, and so at 0.7 and 0.8 of the compute: {effect("contrib01a").say()} and
-  {effect("contrib01b").say()}, uncorrected. At equal *compute* chapter 03 finds no significant effect, +1.6 points (95 %
-  interval -2.4 to +5.5, p = 0.34).
-- **Averaged weights.** A decay of 0.99 against none: {effect("baseline", "exp09a").say()}; 0.98 against none:
-  {effect("exp09e", "exp09a").say()}, both uncorrected.
-- **L_cycles.** From 1 to 2: {effect("exp02b", "exp02a").say()}; the analysis of variance over all six values is significant.
-- **T and n.** T = 2, n = 2 is worse than T = 3, n = 6 at less compute: {effect("e2_2_t2_n2", "e2_2_t3_n6", 4).say()}, corrected
-  for four.
-"""
-)
+
+def as_width(axis, case):
+    """The loss of a case over that of a width with the same FLOPs of training."""
+    row = as_wide[axis_of[axis].label, "training"].loc[case]
+    return f"{row['ratio']:.2f} times ({row['low']:.2f} to {row['high']:.2f})"
+
+
+if params.results:
+    say("The findings are about the committed tables; for others the tables and figures above speak.")
+else:
+    width, (deep, wide) = rows["parameters N"], (exponents[axis_of[n].label].loc["phi"] for n in ("exp02", "exp03"))
+    ten = compared["contributions"].drop("baseline")
+    missed = 100 * (1 - np.exp(-abs(width["log_error"])))
+    flat = compare(runs, experiments.ACCURACY, "exp02f", "exp02b", key="case", tests=5)
+    say(f"""
+**Width pays, by something like a law.** At equal steps, with a rate chosen for each width, the cross-entropy per blank cell
+falls from {by_case.loc["exp01a", experiments.LOSS]:.2f} at 16 wide to {by_case.loc["exp01f", experiments.LOSS]:.3f} at 96, with
+15 times the FLOPs, and the share of puzzles solved rises from {by_case.loc["exp01a", experiments.ACCURACY]:.1%} to
+{by_case.loc["exp01f", experiments.ACCURACY]:.1%} (five seeds each). The form is {width["form"]}: N to the power of minus
+{width["b"]}, from 6,609 to 43,681 parameters. It barely passes: the widest model is predicted {missed:.0f} % too low from the
+others ({abs(width["log_error"]):.2f} in log, where 0.2 is the limit). The AICc of other forms is higher by little or much:
+{width["AICc behind"]}.
+
+**Recursion brings less than width**, at equal steps, with the rate tuned for each width and checked at the ends of the depths.
+Parameters that are applied r times count as r^{between(deep)} times as many where r grows by latent steps, which rests on the
+case with one of them, and as r^{between(wide)} where it grows by H-cycles; in language models the exponent is said to be 0.46
+(arXiv 2604.21106). From two latent steps to six no gain is found: {effect("exp02f", "exp02b", 5)}, minimum detectable effect
+{100 * flat.mde:.0f} points; and the loss of six is {as_width("exp02", "exp02f")} that of a wider model with the same FLOPs of
+training. One latent step instead of two: {effect("exp02a", "exp02b", 5)}. H-cycles from one to five:
+{effect("exp03e", "exp03a", 4)}; whether they or width use FLOPs better is undecided, the loss of five is
+{as_width("exp03", "exp03e")} that of a wider model.
+
+**No contribution is a significant improvement** at equal FLOPs of training, with ten seeds, rates chosen for those that change
+the optimisation (by one seed, the baseline's by three) and intervals corrected for ten. The largest gain,
+`{ten["effect"].idxmax()}`, four times the steps at test time and so four times the FLOPs of an answer, is undecided:
+{effect("contrib03", tests=10)}. The depth curriculum differs by {effect("contrib01a", tests=10)} and
+{effect("contrib01b", tests=10)}; full gradients (`contrib06`) by {effect("contrib06", tests=10)} at this budget, 0.56 of
+chapter 02's; a constant rate by {effect("contrib08", tests=10)}. Learned puzzle tokens differ by
+{effect("contrib07", tests=10)}. Minimum detectable effects run from {ten["mde"].min():.0f} points to {ten["mde"].max():.0f}.
+
+**Averaged weights** matter where the rate does not fall: without them {effect("exp09a", "contrib08")} against a decay of 0.99,
+at a rate that was chosen with it.
+
+**T and n** are not decided by three seeds: against T = 3, n = 6 of the quick start (1,000 training puzzles), T = 2, n = 2
+differs by {effect("e2_2_t2_n2", "e2_2_t3_n6", 4)}, and T = 4, n = 6 by {effect("e2_2_t4_n6", "e2_2_t3_n6", 4)}, corrected for
+four.
+""")
 
 # %%
 metrics = {"runs": len(distinct), "experiments": len(found), "pareto/configurations": len(fronts["FLOPs of the training"][0]),

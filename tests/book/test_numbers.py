@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 from trm.puzzles.halting_study import with_controls
+from trm.report.claims import NOT_MEASURED, evaluate_claims, read_claims
+from trm.scaling.laws import recurrence_exponent, study
 from trm.stats import by_seed, compare
 
 RESULTS = ROOT / "book" / "results"
@@ -68,10 +70,29 @@ def reward():
 
 
 def widths():
-    return [
-        mean(table("10_scaling_research"), case, "test/exact_accuracy", "case")
-        for case in ("exp01a", "exp01e", "exp01f")
-    ]
+    """Share solved at 16 and at 96 wide, and the slope of the log-linear law with its interval."""
+    runs = table("10_scaling_research")
+    part = runs[runs["case"].str.fullmatch("exp01.")]
+    slope = study(part["model/parameters"], part["test/loss"], resamples=400)[1]["b"]
+    solved = [mean(runs, case, "test/exact_accuracy", "case") for case in ("exp01a", "exp01f")]
+    return [*(float(word) for word in slope.replace("(", "").replace(")", "").replace("to ", "").split()), *solved]
+
+
+def averaging():
+    """Points that a constant rate loses without averaged weights, with the interval."""
+    found = compare(table("10_scaling_research"), "test/exact_accuracy", "contrib08", "exp09a", key="case")
+    return [100 * found.effect, 100 * found.low, 100 * found.high]
+
+
+def recurrence(cases="exp02[ac-f]"):
+    """phi of the latent steps, or of the H-cycles, with its interval, as chapter 10 fits it."""
+    runs = table("10_scaling_research")
+    cross = runs[runs["case"].str.fullmatch(f"exp01.|{cases}")]
+    embedded = {width: 17 * width + 1 for width in cross["hidden_size"].unique()}  # 8 + 8 vectors, the halting head
+    once = cross["hidden_size"].map(embedded)
+    applied = cross["H_cycles"] * (cross["L_cycles"] + 1)
+    found = recurrence_exponent(once, cross["model/parameters"] - once, applied, cross["test/loss"], resamples=400)
+    return list(found.loc["phi"])
 
 
 def supervised(arm, metric="test/exact_accuracy"):
@@ -117,7 +138,14 @@ def recursive():
     return [100 * accuracies.min(), 100 * accuracies.max()]
 
 
+def judged():
+    """Claims, and how many of them have a verdict."""
+    found = evaluate_claims(read_claims(ROOT / "book" / "claims.yaml"), RESULTS)["verdict"]
+    return [len(found), int((found != NOT_MEASURED).sum())]
+
+
 NUMBERS = [
+    ("README.md", "{:.0f} claims, judged by one function on the committed tables: {:.0f} have a verdict.", judged),
     (
         "book/11_report.py",
         "minimum detectable effects are {:.0f} points on Sudoku (`linear`) and {:.1f} points of UAS.",
@@ -173,7 +201,18 @@ NUMBERS = [
     ("README.md", "without the language model, {:.1f} % are right", lambda: [mean(latent(), "read_off", "accuracy", "way")]),
     ("README.md", "{:+.1f} points ({:.1f} to {:.1f}, three seeds)", lambda: reward()[:3]),
     ("README.md", "problems drops from {:.1f} to {:.1f} %", lambda: reward()[3:]),
-    ("README.md", "{:.1f} % solved at 16 wide, {:.1f} % at 64, {:.1f} % at 96", widths),
+    ("README.md", "loss falls as N^-{:.1f} ({:.1f} to {:.1f}); {:.1f} % solved at 16 wide, {:.1f} % at 96", widths),
+    (
+        "README.md",
+        "applied r times count as r^{:.2f} ({:.2f} to {:.2f}) times as many by latent steps, "
+        "r^{:.2f} ({:.2f} to {:.2f}) by H-cycles",
+        lambda: [*recurrence(), *recurrence("exp03[abde]")],
+    ),
+    (
+        "book/11_report.py",
+        "drops by {:.0f} points ({:.1f} to {:.1f}, three seeds",
+        averaging,
+    ),
     ("README.md", "solves {:.1f} % of the 17-clue puzzles in 16 steps", lambda: [100 * halting("17-clue")["accuracy_fixed"]]),
     (
         "README.md",

@@ -4,12 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.scaling import experiments, figures, pareto
-from trm.scaling.experiments import error_odds
 from trm.scaling.laws import study
-from trm.stats import compare, read_table
 from trm.sweep.spec import read_sweeps
 
 
@@ -17,7 +14,7 @@ def runs(accuracies, **columns):
     """A table of runs: case -> accuracies of seeds 0, 1, ..."""
     rows = [
         {"sweep": "s", "case": case, "cell": "", "seed": seed, "run_id": f"{case}{seed}", "test/exact_accuracy": value,
-         "test/puzzles": 1000, "flops/training": 1e9 * (1 + i), "flops/answer": 1e6, "model/parameters": 1000 * 2**i,
+         "test/loss": 1 - value, "flops/training": 1e9 * (1 + i), "flops/answer": 1e6, "model/parameters": 1000 * 2**i,
          "train/puzzles": 100 * 2**i, "L_cycles": i + 1, "H_cycles": 1, "num_layers": 1, "num_aug": 1, "halt_max_steps": 1,
          "batch_size": 1, "ema_decay": i / 10} | columns
         for i, (case, values) in enumerate(accuracies.items())
@@ -55,6 +52,19 @@ def test_cases_against_a_baseline_seed_by_seed():
     assert row["FLOPs"] == 2 and row["seeds"] == 3 and row["mde"] > 0
 
 
+def test_cases_against_a_width_of_equal_flops_by_hand():
+    widths = [("exp01a", 1e9, 0.8), ("exp01b", 4e9, 0.2)]  # log-linear: 0.4 at 2e9
+    depths = [("exp02a", 2e9, 0.2), ("exp02b", 9e9, 0.1)]  # half of it; beyond the widths
+    one = runs({"exp01a": [0.5]}).iloc[0].to_dict()
+    table = pd.DataFrame([
+        one | {"case": case, "seed": seed, "flops/training": flops, "test/loss": loss * (1 + seed / 10) ** power}
+        for power, cases in ((1, widths), (2, depths)) for case, flops, loss in cases for seed in range(3)
+    ])  # fmt: skip
+    found = experiments.against_width(table, next(e for e in experiments.EXPERIMENTS if e.name == "exp02"))
+    assert list(found.index) == ["exp02a"] and found.loc["exp02a", "seeds"] == 3 and found.loc["exp02a", "FLOPs"] == 2
+    assert found.loc["exp02a", "ratio"] == pytest.approx(0.5 * np.exp(np.mean(np.log([1, 1.1, 1.2]))))
+
+
 def test_equal_configurations_count_once():
     table = runs({"baseline": [0.5, 0.6], "exp01a": [0.7, 0.8]})
     again = table[table["case"] == "baseline"].assign(case="exp01e", run_id=["new0", "new1"], code="other")
@@ -80,7 +90,7 @@ def test_tables_are_read(tmp_path):
 @pytest.mark.parametrize("text, message", [
     (runs({"exp01a": [0.5]}, **{"test/exact_accuracy": 1.5}), "bad.csv, line 2: test/exact_accuracy = 1.5 cannot be right"),
     (runs({"exp01a": [0.5]}, **{"flops/training": np.nan}), "bad.csv, line 2: flops/training = .*nan.* cannot be right"),
-    (runs({"exp01a": [0.5]}, **{"test/puzzles": 0}), "bad.csv, line 2: test/puzzles = 0 cannot be right"),
+    (runs({"exp01a": [0.5]}, **{"test/loss": -1}), "bad.csv, line 2: test/loss = -1 cannot be right"),
     (runs({"exp01a": [0.5]}, L_cycles="x"), "bad.csv, line 2: L_cycles = x cannot be right"),
     (runs({"exp01a": [0.5]}).head(0), "bad.csv: no runs after the header"),
     (pd.DataFrame({"case": ["a"], "seed": [1]}), "bad.csv: no column sweep, run_id"),
@@ -97,36 +107,7 @@ def test_figures_draw():
     table = runs({f"exp02{c}": [0.5 + i / 20, 0.52 + i / 20] for i, c in enumerate("abcdef")})
     [panel] = [ax for ax in figures.axes_of(table, experiments.present(table)).axes if ax.get_visible()]
     assert [t.get_text() for t in panel.get_xticklabels()] == list("123456")
-    x, y = table["L_cycles"].to_numpy(float), error_odds(table[experiments.ACCURACY], table[experiments.ITEMS])
+    x, y = table["L_cycles"].to_numpy(float), table[experiments.LOSS]
     figures.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"])
     args = (table.assign(error=1 - table[experiments.ACCURACY]), "case", "flops/training", "error")
     figures.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))})
-
-
-def test_the_numbers_written_in_the_chapter_are_those_of_the_tables():
-    results = ROOT / "book" / "results"
-    table = experiments.read_runs(sorted(results.glob("10_*.csv")))
-    text = " ".join((ROOT / "book" / "10_scaling_laws.py").read_text(encoding="utf-8").replace("\n#", "\n").split())
-    axes = experiments.axis_table(table)
-    assert list(axes.index[axes["p"] > 0.05 / 8]) == ["exp03"] and f"p = {axes.loc['exp03', 'p']:.2f})" in text
-
-    def fitted(x, cases):
-        part = experiments.configurations(table[table["case"].str.fullmatch(cases)])
-        y = error_odds(part[experiments.ACCURACY], part[experiments.ITEMS])
-        return study(part[x].to_numpy(float), y, resamples=10)
-
-    law, row = fitted("model/parameters", "exp01.")
-    floor, observed = law.params["E"], row["observed"]
-    assert f"floor, {floor:.3f}, lies above the odds that the widest model reaches, {observed:.3f}" in text
-    assert f"exponent of {law.params['alpha']:.1f}" in text and f"misses it by {100 * row['log_error']:.0f} %" in text
-    law, row = fitted("L_cycles", "exp02.")
-    assert "the floor is above" in row["doubts"] and "alpha is hardly" in row["doubts"]
-    assert fitted("H_cycles", "exp03.")[0].form == "constant"
-    assert f"D^-{fitted('train/puzzles', 'exp05[a-f]')[0].params['b']:.2f}" in text
-    row = fitted(["model/parameters", "train/puzzles"], "exp01.|exp05[a-f]")[1]
-    assert f"misses it by {100 * row['log_error']:.0f} %" in text
-    depth = compare(read_table(results / "03_arms.csv"), "accuracy_all_steps", "depth", "q")
-    assert (
-        f"{100 * depth.effect:+.1f} points (95 % interval {100 * depth.low:+.1f} to {100 * depth.high:+.1f}, p = {depth.p:.2g})"
-        in text
-    )

@@ -7,7 +7,7 @@ from scipy import integrate, optimize, stats
 
 from trm.errors import UserError
 from trm.scaling import laws as scaling
-from trm.scaling.experiments import error_odds, summarise
+from trm.scaling.experiments import summarise
 
 SIZES = np.repeat(np.geomspace(1e3, 1e6, 6), 3)  # six sizes, three seeds
 GRID = np.stack(np.meshgrid(np.geomspace(1e6, 1e9, 4), np.geomspace(1e8, 1e11, 4)), -1).reshape(-1, 2)
@@ -200,6 +200,15 @@ def test_a_form_that_fails_is_not_called_a_law():
         assert doubt in row["doubts"]
 
 
+@pytest.mark.parametrize("draw, open_slope", [(5, True), (12, True), (1, False), (7, False)])
+def test_a_slope_that_may_be_zero_is_no_law(draw, open_slope):
+    x = np.repeat(np.arange(1.0, 6), 5)
+    law, row = scaling.study(x, noisy(x**-0.2, 0.3, draw), resamples=100)
+    low, high = (float(word) for word in row["b"].split("(")[1].rstrip(")").split(" to "))
+    assert law.form == "log-linear" and (low < 0 < high) is open_slope
+    assert ("b may be 0" in row["doubts"]) is open_slope
+
+
 def test_a_difference_below_two_is_none():
     """The slope is made as large as it may be before log-linear is two ahead; the constant still stands."""
     shape = noisy(np.ones(len(SIZES)), 0.1, 1)
@@ -224,7 +233,7 @@ def test_too_little_is_said():
 
 @pytest.mark.parametrize("x, y, message", [
     ([1, 2, 3], [1, np.nan, 2], "y is not positive and finite in 1 places"),
-    ([1, 2, 3], [1, 0, 2], "of an accuracy, fit its error_odds"),
+    ([1, 2, 3], [1, 0, 2], "y is not positive"),
     ([0, 2, 3], [1, 1, 2], "x is not positive"),
     ([1, 2, 3], [1, 2], r"x must be \(n,\)"),
     ([], [], "n of 1 or more"),
@@ -246,9 +255,33 @@ def test_what_cannot_be_asked():
         scaling.hold_out(np.ones(3), [1, 2, 3])
 
 
-def test_errors_of_accuracies_by_hand():
-    assert error_odds([0, 0.9, 1], 100) == pytest.approx([201, 10.5 / 90.5, 1 / 201])
-    assert error_odds([0.5, 1], [10, 100]) == pytest.approx([1, 1 / 201])
+SHARED = np.concatenate([np.repeat(np.geomspace(5e3, 4e4, 6), 5), np.full(25, 1e4)])  # a cross: six sizes, five depths
+TIMES = np.concatenate([np.full(30, 9.0), np.repeat([6.0, 12, 15, 18, 21], 5)])
+
+
+def recurrent(phi):
+    return 0.05 + 2000 * (1000 + TIMES**phi * SHARED) ** -0.7
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.46, 1.0])
+def test_the_exponent_of_recurrence_is_recovered(phi):
+    once = np.full(55, 1000.0)
+    exact = scaling.recurrence_exponent(once, SHARED, TIMES, recurrent(phi), resamples=5)
+    assert exact["estimate"].to_dict() == pytest.approx(
+        {"E": 0.05, "A": 2000, "alpha": 0.7, "phi": phi}, rel=1e-3, abs=1e-6
+    )
+    y = noisy(recurrent(phi), 0.03, 0)
+    one, more = (scaling.recurrence_exponent(once, SHARED, k * TIMES, y, resamples=60).loc["phi"] for k in (1, 3))
+    assert one["low"] < phi < one["high"] and one["high"] - one["low"] < 0.3
+    assert more["estimate"] == pytest.approx(
+        one["estimate"], abs=0.05
+    )  # nearly all parameters are shared: a unit of them is free
+
+
+def test_an_exponent_of_recurrence_needs_sizes_and_depths():
+    for shared, times in ((np.ones(6), np.arange(1, 7)), (np.arange(1, 7), [1, 2] * 3)):
+        with pytest.raises(UserError, match="three sizes and three numbers"):
+            scaling.recurrence_exponent(np.ones(6), shared, times, np.arange(1, 7))
 
 
 def test_summary_over_seeds():

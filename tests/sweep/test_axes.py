@@ -20,7 +20,7 @@ AXES = {
         "exp01?": "tensors", "exp02?": "flops", "exp03?": "flops", "exp04?": "tensors", "exp05[a-f]": "data",
         "exp05[g-k]": "data", "exp06?": "updates", "exp07?": "data", "exp08[ab]": "updates", "exp09?": "averaged",
         "exp10?": "updates", "contrib01?": "flops", "contrib02?": "exploration", "baseline contrib03": "answer",
-        "baseline contrib04": "updates", "baseline contrib05": "updates", "baseline contrib06": "flops",
+        "baseline contrib04": "updates", "baseline contrib05": "updates", "baseline contrib06": "updates",
         "baseline contrib07": "tensors", "baseline contrib08": "updates",
     },
     "tpu_quickstart": {

@@ -60,7 +60,7 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("notebook: 04_trm_train", "notebook: 99_none"), "notebook = '99_none': Input should be '01_compressor'"),
+        (("notebook: 04_trm_train", "notebook: 99_none"), "notebook = '99_none': Input should be '00_watch_it_think'"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: has no values"),
         (("notebook: 04_trm_train", ""), "s.yaml: notebook is missing"),
         (("[1, 2]}", "[]}"), "grid: H_cycles: has no values"),

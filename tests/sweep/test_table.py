@@ -62,11 +62,11 @@ def test_the_runs_own_tables_together(sweep, tmp_path):
     for point, accuracy in ((points[0], 0.5), (points[1], 0.7)):
         complete(sweep.folder_of(point), point.params, accuracy)
     assert own_tables(sweep, points).empty
-    (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,0,0.25\n", encoding="utf-8")
+    (sweep.folder_of(points[0]) / "table.csv").write_text("arm,seed,mse\nx,0,0.5\ny,3,0.25\n", encoding="utf-8")
     (sweep.folder_of(points[1]) / "table.csv").write_text("arm,seed,mse\nx,1,0.75\n", encoding="utf-8")
     rows = own_tables(sweep, sweep.points("smoke", ["a"]))
     assert list(rows.columns) == ["sweep", "case", "cell", "seed", "config", "arm", "mse"]
-    assert rows[["seed", "arm", "mse"]].values.tolist() == [[0, "x", 0.5], [0, "y", 0.25], [1, "x", 0.75]]
+    assert rows[["seed", "arm", "mse"]].values.tolist() == [[0, "x", 0.5], [3, "y", 0.25], [1, "x", 0.75]]
     (sweep.folder_of(points[1]) / "curves.csv").write_text(
         "arm,seed,step,mse\nx,1,10,0.5\nx,1,20,0.25\n", encoding="utf-8"
     )
@@ -141,12 +141,12 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
 EXPORT = """\
 "Name","State","Notes","User","Tags","Created","Runtime","Sweep","H_cycles","chapter","code","compile","log_with","lr",\
 "output_dir","run_id","seed","wandb_run_name","_runtime","_step","_timestamp","_wandb.runtime","figures/learning_curves.width",\
-"flops/answer","flops/training","model/parameters","test/exact_accuracy","test/puzzles","train/puzzles","train/total_loss"
+"flops/answer","flops/training","model/parameters","test/exact_accuracy","test/loss","test/puzzles","train/puzzles","train/total_loss"
 {rows}"""
 ROW = (
     '"{name}","{state}","-","someone","","2026-11-28T11:02:31.000Z","{i}","","{H}","04_trm_train","c0","false","wandb","0.004",'
     '"/runs/{i}","{id}","{seed}","{name}","38.4{i}","1000","1796000000.{i}","38","640",'
-    '"2e6","{H}e9","23169","{accuracy}","1000","5000","0.4"'
+    '"2e6","{H}e9","23169","{accuracy}","0.3","1000","5000","0.4"'
 )
 
 

@@ -38,7 +38,8 @@ def decode(model: Parser, z: Tensor, mask: Tensor) -> tuple[list[np.ndarray], li
     trees = [best_tree(part[:n, : n + 1]) for part, n in zip(arcs.float().cpu().numpy(), lengths)]
     heads = torch.from_numpy(pad(trees, 0)).to(z.device)
     scores = model.score.labels(dependent, head, heads)  # (B, T, labels)
-    is_root = torch.tensor([name.partition(":")[0] == "root" for name in model.vocabulary["labels"]], device=z.device)
+    names = model.vocabulary["labels"] if model.vocabulary else ()
+    is_root = torch.tensor([name.partition(":")[0] == "root" for name in names], device=z.device)
     if is_root.any():  # its label, and of no other word
         scores = scores.masked_fill((heads == 0).unsqueeze(-1) != is_root, float("-inf"))
     labels = scores.argmax(-1).cpu().numpy()

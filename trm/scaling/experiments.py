@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.stats
-from numpy.typing import ArrayLike
 
 from trm.errors import UserError
-from trm.stats import compare_all, read_table
+from trm.stats import compare_all, paired, read_table
 
-ACCURACY, ITEMS, COST = "test/exact_accuracy", "test/puzzles", "flops/training"
+ACCURACY, LOSS, COST = "test/exact_accuracy", "test/loss", "flops/training"
 # Columns of numbers that a table must have, and their limits; sizes are checked where a table has them.
-NUMBERS = {ITEMS: (1, np.inf), "model/parameters": (1, np.inf), "train/puzzles": (1, np.inf), ACCURACY: (0, 1),
+NUMBERS = {"model/parameters": (1, np.inf), "train/puzzles": (1, np.inf), ACCURACY: (0, 1), LOSS: (0, np.inf),
            COST: (0, np.inf), "flops/answer": (0, np.inf)}  # fmt: skip
 NEEDED = ["sweep", "case", "seed", "run_id", *NUMBERS]
 
@@ -50,6 +49,7 @@ EXPERIMENTS = [
     Experiment("exp09", "9 · averaged weights", "exp09.", "ema_decay", "decay of the average (0: none)"),
     Experiment("exp10", "10 · optimizer", "exp10."),
     Experiment("tn_sweep", "T and n (TPU quick start)", "e2_2_.*", COST, "training FLOPs"),
+    Experiment("quick start", "other experiments of the TPU quick start", "e1_[13].*|e2_[134].*|e3_.*|e4_.*"),
     Experiment("contributions", "contributions", "baseline|contrib.*"),
 ]
 
@@ -121,6 +121,33 @@ def against_baseline(runs: pd.DataFrame, experiment: Experiment, baseline: str) 
     return table.assign(FLOPs=flops / flops[baseline])
 
 
+def against_width(runs: pd.DataFrame, experiment: Experiment, metric: str = LOSS, cost: str = COST) -> pd.DataFrame:
+    """Every case of an experiment against a model of another width (exp01) with the same FLOPs: what these bring there.
+
+    The metric of such a model is that of the widths, of the same seed, on straight lines between the logarithms of cost and
+    metric. Returns one row per case within the FLOPs of the widths: FLOPs as a multiple of those of the narrowest model, and
+    the metric's ratio to that of the width, paired by seed and corrected for the number of rows, with interval, p, mde, seeds.
+    """
+    widths = next(e for e in EXPERIMENTS if e.name == "exp01").of(runs)
+    curves = {seed: rows.sort_values(cost) for seed, rows in widths.groupby("seed")}
+    low, high = widths[cost].min(), widths[cost].max()
+    found = {}
+    for case, rows in experiment.of(runs).groupby("case"):
+        rows = rows[rows["seed"].isin(curves)].set_index("seed")
+        if len(rows) > 1 and rows[cost].between(low, high).all():
+            as_wide = [
+                np.interp(np.log(row[cost]), np.log(curves[seed][cost]), np.log(curves[seed][metric]))
+                for seed, row in rows.iterrows()
+            ]
+            found[case] = rows[cost].mean() / low, rows[metric], pd.Series(np.exp(as_wide), rows.index)
+    table = {}
+    for case, (flops, own, as_wide) in found.items():
+        one = paired(own, as_wide, ratio=True, tests=len(found))
+        table[case] = {"FLOPs": flops, "ratio": one.effect, "low": one.low, "high": one.high, "p": one.p, "mde": one.mde,
+                       "seeds": one.seeds}  # fmt: skip
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("case")
+
+
 def configurations(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with every distinct configuration once, under the first of its names: cases of a sweep whose parameters are equal
     but for the seed are one."""
@@ -129,13 +156,6 @@ def configurations(runs: pd.DataFrame) -> pd.DataFrame:
     keys = runs[["sweep", *parameters]].map(repr).agg("\0".join, axis=1)
     again = runs.assign(key=keys).duplicated(["key", "seed"])
     return runs.assign(case=runs.groupby(keys)["case"].transform("first"))[~again]
-
-
-def error_odds(accuracy: ArrayLike, items: ArrayLike) -> np.ndarray:
-    """The y to fit, positive and unbounded: (wrong + 1/2) / (right + 1/2) of accuracies (n,) from 0 to 1 over `items` test
-    items. Their log is the empirical logit, whose half counts remove most of its bias (Haldane 1956)."""
-    accuracy, items = np.asarray(accuracy, dtype=float), np.asarray(items, dtype=float)
-    return (items * (1 - accuracy) + 0.5) / (items * accuracy + 0.5)
 
 
 def summarise(runs: pd.DataFrame, by: str, metric: str) -> pd.DataFrame:

@@ -61,9 +61,9 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
 
 
 def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequence[str]) -> Figure:
-    """Error odds against one size on logarithmic axes, one panel per study, with the form that the runs support.
+    """Loss against one size on logarithmic axes, one panel per study, with the form that the runs support.
     studies: title -> (x (n,), y (n,), the fit)."""
-    figure, panels = _panels(len(studies), min(len(studies), 2), 4.6, 3.1, "unsolved : solved (odds)")
+    figure, panels = _panels(len(studies), min(len(studies), 2), 4.6, 3.1, "cross-entropy (nats per blank cell)")
     for ax, label, (title, (x, y, law)) in zip(panels, labels, studies.items()):
         ax.scatter(x, y, color=DOT, s=16, zorder=2)
         means = pd.Series(np.log(y)).groupby(np.asarray(x)).mean()

@@ -7,11 +7,12 @@ Three forms of y > 0 in one variable x > 0, or in two (model size N and data D),
     power law    y = E + A x^-alpha               y = E + A N^-alpha + B D^-beta     (alpha, beta from 0 to 10)
 
 The last is Chinchilla's (arXiv 2203.15556, approach 3), and so is the fit: Huber's loss of the residuals of log y, summed (as
-arXiv 2404.10102 advises) and minimised by L-BFGS from a grid of starts. Of accuracies, fit `experiments.error_odds`. Rows are
-runs, taken as independent. All logs are natural.
+arXiv 2404.10102 advises) and minimised by L-BFGS from a grid of starts. Rows are runs, taken as independent. All logs are
+natural. `recurrence_exponent` asks what it is worth to apply parameters again: as many others, or none.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +133,7 @@ def checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"x must be (n,) or (n, 2) and y (n,), with n of 1 or more; they are {x.shape} and {y.shape}")
     for name, values in (("x", x), ("y", y)):
         if bad := np.sum(~(np.isfinite(values) & (values > 0))):
-            raise UserError(f"{name} is not positive and finite in {bad} places; of an accuracy, fit its error_odds")
+            raise UserError(f"{name} is not positive and finite in {bad} places")
     return x, y
 
 
@@ -238,6 +239,8 @@ def study(
         row[r.Index] = f"{r.estimate:.3g} ({r.low:.3g} to {r.high:.3g})"
         if r.Index in ("alpha", "beta") and (r.high - r.low > r.estimate or r.high > STEEPEST / 2):
             doubts.append(f"{r.Index} is hardly determined")
+        if r.Index in ("b", "c") and best.form == "log-linear" and r.low <= 0 <= r.high:
+            doubts.append(f"{r.Index} may be 0")
     least = np.exp(pd.DataFrame(x).assign(log_y=np.log(y)).groupby(list(range(x.shape[1])))["log_y"].mean().min())
     if best.form == "power law" and best.params["E"] > least:
         doubts.append(f"the floor is above an observed mean, {least:.3g}")
@@ -248,3 +251,59 @@ def study(
     except UserError as reason:
         doubts.append(f"nothing was held out: {reason}")
     return best, row | {"doubts": "; ".join(doubts)}
+
+
+def recurrence_exponent(
+    once: ArrayLike,
+    shared: ArrayLike,
+    recurrences: ArrayLike,
+    y: ArrayLike,
+    coverage: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """phi of y = E + A (once + recurrences^phi shared)^-alpha (arXiv 2604.21106): 0 if to apply the shared parameters again
+    brings nothing, 1 if it brings as much as that many more of them.
+
+    Parameters
+    ----------
+    once, shared : (n,) parameters that are applied once, and again and again
+    recurrences : (n,) how often the latter are applied
+    y : (n,) losses, positive
+
+    Returns one row per parameter, E, A, alpha and phi: estimate, low, high (percentiles of a bootstrap over the runs). The loss
+    is that of `fit`. Raises UserError for values that are not positive, and for fewer than three sizes or recurrences.
+    """
+    x, y = checked(np.column_stack((shared, recurrences)), y)
+    once = np.asarray(once, dtype=float)
+    if min(len(np.unique(column)) for column in x.T) < 3:
+        raise UserError("an exponent of recurrence takes three sizes and three numbers of recurrences, or more")
+    log_y = np.log(y)
+
+    def log_size(phi: float) -> np.ndarray:
+        return np.log(once + x[:, 1] ** phi * x[:, 0])
+
+    def residuals(theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        log_E, log_middle, alpha, phi = theta  # the middle: A size^-alpha of a run of the mean size
+        size = log_size(phi)
+        return (np.logaddexp(log_E, log_middle - alpha * (size - size.mean())) - log_y)[rows]
+
+    def search(starts: list[list[float]], rows: np.ndarray, deltas: Sequence[float]) -> np.ndarray:
+        bounds = [log_y.min() - DEEPEST, -np.inf, 0.0, -2.0], [np.inf, np.inf, STEEPEST, 3.0]
+        for delta in deltas:
+            settings = {"bounds": bounds, "loss": "huber", "f_scale": delta, "args": (rows,)}
+            found = [optimize.least_squares(residuals, start, **settings) for start in starts]
+            starts = [min(found, key=lambda result: result.cost).x]
+        return starts[0]
+
+    def named(theta: np.ndarray) -> list[float]:
+        return [np.exp(theta[0]), np.exp(theta[1] + theta[2] * log_size(theta[3]).mean()), *theta[2:]]
+
+    every, rng = np.arange(len(y)), np.random.default_rng(seed)
+    grid = itertools.product([0.1, 0.7], [0.3, 1.5], [0.0, 0.5, 1.0])  # floor as a share of the smallest y, alpha, phi
+    starts = [[np.log(floor) + log_y.min(), np.median(log_y), alpha, phi] for floor, alpha, phi in grid]
+    best = search(starts, every, [1.0, 0.1, DELTA])  # from squares, which are smooth, to nearly straight
+    draws = [named(search([best], rng.integers(len(y), size=len(y)), [0.1, DELTA])) for _ in range(resamples)]
+    tail = (1 - coverage) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return pd.DataFrame({"estimate": named(best), "low": low, "high": high}, ["E", "A", "alpha", "phi"])

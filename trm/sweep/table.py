@@ -63,7 +63,9 @@ def own_tables(sweep: Sweep, points: list[Point], name: str = "table") -> pd.Dat
             except UserError as error:
                 raise _damaged(path, error) from None
             names = _names(point)
-            found.append(rows.assign(**names)[[*names, *(column for column in rows if column not in names)]])
+            own = rows.get("seed", point.seed)  # a chapter that trains several seeds counts them from the point's
+            rows = rows.assign(**names | {"seed": own})
+            found.append(rows[[*names, *(column for column in rows if column not in names)]])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
