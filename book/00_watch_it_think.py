@@ -65,12 +65,10 @@ if asked:
     run.path("figures/think.gif").write_bytes(moving)
 
 # %%
-from trm.progress import kernel
+from trm.plots import show_gif
 
-if asked and kernel():
-    from IPython.display import Image, display
-
-    display(Image(moving, format="gif", alt=f"The model's answer to a {puzzle.shape.name} puzzle after each step"))
+if asked:
+    show_gif(moving, f"The model's answer to a {puzzle.shape.name} puzzle after each step")
 
 # %% [markdown]
 # Under a slider (it moves in JupyterLab; a page shows one step):

@@ -114,6 +114,15 @@ def show_widget(box: ipywidgets.Widget, picture: bytes, words: str) -> None:
         display(box._repr_mimebundle_() | fallback, raw=True)
 
 
+def show_gif(picture: bytes, words: str) -> None:
+    """Show a GIF, which moves in a notebook and on a page; `words` say what it shows. A script shows nothing."""
+    if kernel():
+        from IPython.display import display
+
+        shown = {"image/gif": base64.b64encode(picture).decode(), "text/plain": words}
+        display(shown, raw=True, metadata={"image/gif": {"alt": words}})
+
+
 def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
     """What `explore` shows: the sliders, and below them the picture in its own size."""
     controls = {
