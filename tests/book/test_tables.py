@@ -185,8 +185,8 @@ def test_the_committed_contributions_have_equal_flops_ten_seeds_and_rates_of_val
     used = runs.groupby("case")["lr"].first()
     widths = runs[runs["case"].str.fullmatch("exp01.")].groupby("case")[["hidden_size", "lr"]].first()
     assert (widths["lr"].to_numpy() == chosen[[f"width_{width}" for width in widths["hidden_size"]]].to_numpy()).all()
-    tuned = [case for case in chosen.index if case.startswith("contrib")]
-    assert len(tuned) == 7 and (used[tuned] == chosen[tuned]).all()
+    tuned = [case.removeprefix("rate_") for case in chosen.index if case.startswith("rate_contrib")]
+    assert len(tuned) == 7 and all(used[case] == chosen[f"rate_{case}"] for case in tuned)
     assert (used[["baseline", "contrib02a", "contrib02b", "contrib03", "exp02f", "exp03e"]] == chosen["width_32"]).all()
     assert not set(rates["seed"]) & set(runs["seed"])
     for name in ("exp01", "exp02", "exp03"):
