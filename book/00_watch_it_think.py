@@ -47,9 +47,10 @@ from trm.puzzles.text import parse_question
 
 puzzle = parse_question(params.question, "question")
 verdict = watch.check(puzzle)
-asked = not verdict.status  # it has exactly one solution
+asked = not verdict.status  # it has one solution, or the exact solver gave up
 clues = sum(digit > 0 for digit in puzzle.digits)
-print(f"{puzzle.shape.name}, {clues} clues: {verdict.status or 'one solution'}", verdict.why)
+found = verdict.status or ("" if verdict.why else "one solution")
+print(f"{puzzle.shape.name}, {clues} clues: {found}", verdict.why)
 
 # %% [markdown]
 # ## Its answer, step by step
@@ -62,7 +63,7 @@ if asked:
     model = watch.model_for(puzzle, params.model_path)
     seen = watch.watch(model, puzzle, params.steps)
     moving = watch.animation(seen)
-    run.path("figures/think.gif").write_bytes(moving)
+    run.save_figure(moving, "think")
 
 # %%
 from trm.plots import show_gif
@@ -87,13 +88,12 @@ if asked:
 # it first obeys the rules.
 
 # %%
-ENTROPY = {"6x6": 0.224, "9x9": 0.0314}.get(
-    puzzle.shape.name, 0.1
-)  # thresholds that chapter 03 chose on validation puzzles
+THRESHOLDS = {"6x6": 0.224, "9x9": 0.0314}  # which chapter 03 chose on validation puzzles
+threshold = THRESHOLDS.get(puzzle.shape.name, 0.1)
 if asked:
-    figure = watch.signals(seen, ENTROPY)
+    figure = watch.signals(seen, threshold)
     run.save_figure(figure, "signals")
-    stops = watch.stops(seen, ENTROPY)
+    stops = watch.stops(seen, threshold)
     for rule, step in stops.items():
         how = f"stops after step {step}, {'right' if seen.is_valid[step - 1] else 'wrong'}" if step else "never stops"
         print(f"{rule}: {how}")

@@ -41,6 +41,13 @@ def test_subcommands_pass_their_words_and_exit_code_on(capsys):
     assert ended.value.code == 0 and "usage: trm report" in capsys.readouterr().out
 
 
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "trm.cli", "params", "04"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 1
+
+
 @pytest.mark.parametrize("module", ["trm.sweep", "trm.report"])
 def test_the_modules_are_commands_too(module):
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)

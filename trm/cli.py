@@ -72,7 +72,9 @@ def main(words: list[str] | None = None) -> int:
         return 2
     module, function = COMMANDS[name].split(":")
     try:
-        return getattr(import_module(module), function)(rest)
+        code = getattr(import_module(module), function)(rest)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -248,12 +248,16 @@ class Run:
                 write_atomically(path, "".join(to_json(record) + "\n" for record in kept))
 
     def save_figure(self, figure, name: str) -> None:
-        """Keep a matplotlib figure as figures/<name>.png."""
+        """Keep a matplotlib figure as figures/<name>.png, or a GIF (bytes) as figures/<name>.gif."""
         if self.main:
             with self._writing(self.dir / "figures"):
-                path = self.path(f"figures/{name}.png")
+                moving = isinstance(figure, bytes)
+                path = self.path(f"figures/{name}.{'gif' if moving else 'png'}")
                 temporary = path.with_name(f".{name}.tmp")
-                figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+                if moving:
+                    temporary.write_bytes(figure)
+                else:
+                    figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
                 os.replace(temporary, path)
 
     def save_table(self, table: Any, name: str = "table") -> None:

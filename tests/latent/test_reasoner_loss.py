@@ -56,6 +56,17 @@ def cross_entropy(logits, label):
     return float(x.exp().sum().log() - x[label])
 
 
+def test_activation_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpointing in (False, True):
+        model = make(activation_checkpointing=checkpointing).train()
+        model.loss(batch_of()).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert gradients[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("notes", [0, 1, 3])
 def test_the_loss_of_the_chain_is_the_sum_over_what_a_latent_is_taught(notes):
     thinker, n = make(), 3

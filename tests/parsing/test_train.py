@@ -17,6 +17,7 @@ from trm.parsing import grammar
 from trm.parsing import train as job
 from trm.parsing.evaluate import evaluate
 from trm.parsing.params import PARSER_ARMS, Parsing
+from trm.parsing.treebank import TreebankError
 from trm.run import Run
 
 TINY = dict(train_size=40, hidden_size=16, num_heads=2, arc_size=12, label_size=6, epochs=3, batch_tokens=150, warmup_steps=2,
@@ -158,6 +159,20 @@ def test_the_flags_of_pot_mean_the_arms():
     for own, arm in ((deep, "deep_supervision"), (act, "act_halting")):
         named = Parsing().of_arm(arm)
         assert all(getattr(own, name) == getattr(named, name) for name in PARSER_ARMS[arm])
+
+
+def test_broken_sentences_of_a_treebank_are_left_out_if_asked(tmp_path):
+    sentence = "".join(f"{i}\tw\t_\tX\t_\t_\t{head}\tdep\t_\t_\n" for i, head in ((1, 0), (2, 1))) + "\n"
+    for part, text in (
+        ("train", sentence + sentence.replace("\t1\tdep", "\t9\tdep")),
+        ("dev", sentence),
+        ("test", sentence),
+    ):
+        (tmp_path / f"x-{part}.conllu").write_text(text, encoding="utf-8")
+    with pytest.raises(TreebankError, match="x-train.conllu, lines 4 to 5: not a tree"):
+        job.load_data(params_of(conllu_dir=str(tmp_path), train_size=0))
+    found = job.load_data(params_of(conllu_dir=str(tmp_path), train_size=0, bad_sentences="skip")).treebank
+    assert len(found.train) == 1 and len(found.skipped) == 1
 
 
 def test_the_default_is_the_grammar(data):

@@ -8,9 +8,10 @@ from trm.errors import UserError
 from trm.losses import IGNORE_INDEX
 from trm.params import ParameterError
 from trm.puzzles import maze
-from trm.puzzles.any_puzzle import AnyPuzzle, count_flops, load, make_model, make_trainer
+from trm.puzzles.any_puzzle import AnyPuzzle, load, make_model, make_trainer
 from trm.puzzles.solve import evaluate_tokens, solve
 from trm.puzzles.token_set import TokenSet
+from trm.puzzles.train import count_flops
 from trm.run import Run
 
 TINY = dict(side=9, train_size=20, valid_size=5, test_size=6,
@@ -53,7 +54,7 @@ def test_a_model_is_trained_and_judged(tmp_path, mixer):
     by_hand = solve(model, torch.from_numpy(data.test.inputs.astype(np.int64)), 3).predictions.numpy()
     right = by_hand == data.test.labels[:, None]
     assert (found.exact == right.all(-1)).all() and found.cells_by_step == pytest.approx(right.mean((0, 2)))
-    assert found.metrics("test")["test/loss"] > 0 and count_flops(params, data)["flops/training"] > 0
+    assert found.metrics("test")["test/loss"] > 0 and count_flops(params, model.config)["flops/training"] > 0
 
 
 def test_a_folder_of_ones_own(tmp_path):

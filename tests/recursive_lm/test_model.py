@@ -49,6 +49,18 @@ def batch_of(question_weight=0.0, **extra):
 
 
 @pytest.mark.parametrize("options", BODIES, ids=str)
+def test_activation_checkpointing_changes_no_gradient(options):
+    gradients = []
+    for checkpointing in (False, True):
+        model = make(**options, activation_checkpointing=checkpointing).train()
+        model.loss(batch_of()).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert gradients[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", BODIES, ids=str)
 def test_a_later_token_changes_no_earlier_answer_at_any_depth(options):
     model = make(**options)
     ids = torch.from_numpy(np.random.default_rng(1).integers(3, 30, (2, 12)))

@@ -10,7 +10,7 @@ from trm.checkpoint import PRETRAINED, load_pretrained
 from trm.errors import UserError
 from trm.parsing.evaluate import parse
 from trm.parsing.model import Parser
-from trm.parsing.treebank import Sentence, TreebankError, tree_fault
+from trm.parsing.treebank import Sentence, TreebankError, tree_fault, word_lines
 from trm.text_files import read_stdin, read_text
 
 SHIPPED = PRETRAINED / "parser"
@@ -23,11 +23,9 @@ replaced (the enhanced heads of column 9 stay). The result is CoNLL-U."""
 
 @dataclass(frozen=True)
 class Lines:
-    """A sentence of the input: its lines, ten columns each where they are words, and which of them are words."""
+    """A sentence of the input: its lines, in columns (a comment is one), and the places of those that hold its words."""
 
-    lines: list[
-        list[str]
-    ]  # a line that holds no word (a comment, a multiword token, an empty node) has its text as it is
+    lines: list[list[str]]
     words: list[int]
     where: str
 
@@ -71,23 +69,8 @@ def read_lines(text: str, name: str) -> Iterator[Lines]:
 
 
 def _conllu(block: list[tuple[int, str]], name: str) -> Lines:
-    lines, words = [], []
-    for number, line in block:
-        where, columns = f"{name}, line {number}", line.split("\t")
-        if line.startswith("#"):
-            lines.append([line])
-            continue
-        if len(columns) != 10:
-            raise TreebankError(f"{where}: has {len(columns)} columns; 10 are required, separated by tabs")
-        if re.fullmatch("[0-9]{1,9}", columns[0]):
-            if columns[0] == "1" and words:
-                raise TreebankError(f"{where}: a sentence begins; an empty line is missing before it")
-            if int(columns[0]) != len(words) + 1:
-                raise TreebankError(f"{where}: word {columns[0]} instead of word {len(words) + 1}; renumber it")
-            words.append(len(lines))
-        elif not re.fullmatch("[0-9]{1,9}[-.][0-9]{1,9}", columns[0]):
-            raise TreebankError(f"{where}: {columns[0]!r} is not the number of a word, as 1, 1-2 or 1.1")
-        lines.append(columns)
+    words = [number - block[0][0] for number, _ in word_lines(block, name)]
+    lines = [[line] if line.startswith("#") else line.split("\t") for _, line in block]
     return Lines(lines, words, f"{name}, line {block[0][0]}")
 
 

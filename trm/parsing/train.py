@@ -15,7 +15,7 @@ from trm.layers import inner_width
 from trm.params import world_size
 from trm.parsing import grammar
 from trm.parsing.batches import LengthBatches, Vocabulary, batch_on
-from trm.parsing.evaluate import attachment_scores, entropy_threshold, evaluate, speed
+from trm.parsing.evaluate import Evaluation, attachment_scores, entropy_threshold, evaluate, speed
 from trm.parsing.model import Parser, ParserConfig, parser_flops
 from trm.parsing.params import Parsing
 from trm.parsing.treebank import PARTS, Treebank, load_treebank
@@ -115,7 +115,7 @@ def train_arm(params: Parsing, data: Data, run: Run, arm: str, draw: Callable | 
         result.model = load_pretrained(Parser, result.folder / "best", str(resolve_device(params)))
         result.evaluation = evaluate(result.model, data.treebank.test, data.encoded["test"])
         result.metrics |= result.evaluation.metrics("test") | controller_gradients(result.model, data)
-        result.metrics |= stopped_by_entropy(result.model, data, own.tolerance)
+        result.metrics |= stopped_by_entropy(result.model, data, result.evaluation, own.tolerance)
     return result
 
 
@@ -126,15 +126,14 @@ def with_halting(model: Parser, mode: str, threshold: float = 1.0) -> Parser:
     return other
 
 
-def stopped_by_entropy(model: Parser, data: Data, tolerance: float) -> dict[str, float]:
+def stopped_by_entropy(model: Parser, data: Data, test: Evaluation, tolerance: float) -> dict[str, float]:
     """Stopping where the routing entropy is low, by the threshold of fewest iterations that loses at most `tolerance` of UAS on
     dev: the threshold, UAS and mean iterations on test, and sentences per second over those of all iterations. {} where nothing
-    is iterated and routed."""
+    is iterated and routed. test: the model's evaluation on the test part."""
     if model.config.block != "pointer" or model.num_iterations == 1:
         return {}
     model = with_halting(model, "fixed")
-    dev, test = (evaluate(model, getattr(data.treebank, part), data.encoded[part]) for part in ("dev", "test"))
-    threshold = entropy_threshold(dev, tolerance)
+    threshold = entropy_threshold(evaluate(model, data.treebank.dev, data.encoded["dev"]), tolerance)
     stopped = test.stopping(Rule("entropy", threshold))
     name = "parse/sentences_per_second"
     rates = [speed(one, data.encoded["test"])[name] for one in (with_halting(model, "entropy", threshold), model)]

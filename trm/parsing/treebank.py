@@ -4,7 +4,7 @@ Words are those of the basic trees: lines of multiword tokens (`3-4`) and of emp
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -73,8 +73,7 @@ def tree_fault(heads: Sequence[int] | np.ndarray) -> str:
 
 def read_conllu(path: str | Path, skipped: list[str] | None = None) -> list[Sentence]:
     """The sentences of a .conllu file (also .xz, .gz). skipped: a list that takes what is wrong with a broken sentence, which
-    is then left out. TreebankError: a sentence is broken or its heads are not a tree (and there is no such list), or no
-    sentence is there."""
+    is then left out. TreebankError: without it, a sentence is broken or its heads are not a tree; the file has no sentence."""
     path = Path(path)
     if not path.name.endswith((".conllu", ".conllu.xz", ".conllu.gz")):
         raise TreebankError(f"{path}: not a .conllu file (also .conllu.xz, .conllu.gz)")
@@ -100,22 +99,36 @@ def read_conllu(path: str | Path, skipped: list[str] | None = None) -> list[Sent
     return sentences
 
 
+def word_lines(lines: Iterable[tuple[int, str]], path: str | Path) -> Iterator[tuple[int, str]]:
+    """Those of the numbered lines of a sentence that hold its words, in order: (number, line). Comments, multiword tokens (3-4)
+    and empty nodes (8.1) are passed over. TreebankError: not ten columns, or a word that is not the next."""
+    count = 0
+    for number, line in lines:
+        if line.startswith("#"):
+            continue
+        where, columns = f"{path}, line {number}", line.split("\t")
+        if len(columns) != 10:
+            raise TreebankError(f"{where}: has {len(columns)} columns; 10 are required, separated by tabs")
+        if re.fullmatch("[0-9]+[-.][0-9]+", columns[0]):
+            continue
+        if not re.fullmatch("[0-9]{1,9}", columns[0]):
+            raise TreebankError(f"{where}: {columns[0][:20]!r} is not the number of a word, as 1, 1-2 or 1.1")
+        count += 1
+        if columns[0] == "1" and count > 1:
+            raise TreebankError(f"{where}: a sentence begins; an empty line is missing before it")
+        if int(columns[0]) != count:
+            raise TreebankError(f"{where}: word {columns[0]} instead of word {count}; renumber it")
+        yield number, line
+
+
 def _sentence(lines: list[tuple[int, str]], path: Path) -> Sentence:
     words = []
-    for number, line in lines:
+    for number, line in word_lines(lines, path):
         where = f"{path}, line {number}"
-        if (columns := line.count("\t") + 1) != 10:
-            raise TreebankError(f"{where}: has {columns} columns; 10 are required, separated by tabs")
         try:
             token = parse_line(line, DEFAULT_FIELDS, READ)
         except (ParseException, ValueError) as error:  # also of a number of thousands of digits
             raise TreebankError(f"{where}: {error}") from None
-        if not isinstance(token["id"], int):
-            continue
-        if token["id"] == 1 and words:
-            raise TreebankError(f"{where}: a sentence begins; an empty line is missing before it")
-        if token["id"] != len(words) + 1:
-            raise TreebankError(f"{where}: word {token['id']} instead of word {len(words) + 1}; renumber it")
         if token["head"] is None or token["deprel"] in ("", "_"):
             raise TreebankError(f"{where}: word {token['id']} has no head or no label (columns 7 and 8)")
         words.append((token["form"] or "_", token["upos"] or "_", token["head"], token["deprel"]))

@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from trm.errors import UserError
-from trm.halting import UNROLLED
-from trm.model import TRM, TRMConfig, answer_flops, training_flops
+from trm.model import TRM, TRMConfig
 from trm.progress import Progress
 from trm.puzzles import maze
 from trm.puzzles.params import PuzzleTraining
 from trm.puzzles.solve import evaluate_tokens
-from trm.puzzles.token_set import TokenBatches, TokenSet
-from trm.puzzles.unrolled import UnrolledTRM
+from trm.puzzles.token_set import Metadata, TokenBatches, TokenSet
+from trm.puzzles.unrolled import make_trm
 from trm.run import Run
 from trm.trainer import Trainer
 
@@ -79,17 +77,15 @@ def load(params: AnyPuzzle) -> TokenSplits:
     return TokenSplits(whole.first(size), whole.between(groups - params.valid_size, groups), test)
 
 
-def trm_config(params: AnyPuzzle, about) -> TRMConfig:
-    """The configuration of the model for a data set (its `Metadata`)."""
+def trm_config(params: AnyPuzzle, about: Metadata) -> TRMConfig:
+    """The configuration of the model for a data set."""
     config = TRMConfig.of(params, about.vocab_size, about.seq_len)
     return config.model_copy(update={"num_puzzles": about.num_puzzle_identifiers})
 
 
 def make_model(params: AnyPuzzle, data: TokenSplits) -> TRM:
     """The TRM that `params` describe, for these puzzles; its initial weights depend on `params.seed` alone."""
-    torch.manual_seed(params.seed)
-    kind = UnrolledTRM if params.halting in UNROLLED else TRM
-    return kind(trm_config(params, data.train.about))
+    return make_trm(trm_config(params, data.train.about), params.seed)
 
 
 def make_trainer(model: TRM, params: AnyPuzzle, run: Run, data: TokenSplits, show: Progress | None = None) -> Trainer:
@@ -100,10 +96,3 @@ def make_trainer(model: TRM, params: AnyPuzzle, run: Run, data: TokenSplits, sho
         return evaluate_tokens(averaged, data.valid, params.eval_steps).metrics("valid")
 
     return Trainer(model, batches, params, run, evaluate=test, show=show)
-
-
-def count_flops(params: AnyPuzzle, data: TokenSplits) -> dict[str, int]:
-    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
-    config = trm_config(params, data.train.about)
-    training = training_flops(config, params.batch_size, params.max_steps)
-    return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}

@@ -71,8 +71,8 @@ def _attempt_once(
     keys: np.ndarray | None = None,
 ) -> tuple[Solved, np.ndarray, np.ndarray]:
     """One attempt at each puzzle: what came out, the answers (N, T) in the puzzles' own orientation, and the mean probability
-    of the digits that were written into blank cells (N,). keys: (N,) a number of
-    each puzzle, from which alone its start is drawn; None: all starts from one stream."""
+    of the digits that were written into blank cells (N,). keys: (N,) a number of each puzzle, from which alone its start is
+    drawn; None: all starts from one stream."""
     shape, questions, extra, N = puzzles.shape, puzzles.questions, None, len(puzzles)
     key = [seed, number, 0x7217]
     streams = [(key, N)] if keys is None else [([*key, int(k)], 1) for k in keys]

@@ -138,7 +138,7 @@ def words_of(result: Result) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command: 0 where all puzzles are solved, 1 where one is not, 2 for input that is no puzzle or no model."""
+    """Run the command: 0 where all puzzles are solved, 1 where one is not, 2 for input that cannot be used."""
     options = argparse.ArgumentParser("trm solve", description=f"Solve Sudoku puzzles, such as {EXAMPLE}")
     options.add_argument(
         "input", nargs="*", help="puzzles of 16, 36 or 81 digits and blanks (.0_*), or files (- or none: stdin)"

@@ -16,12 +16,19 @@ BLUE = "#4477aa"
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}  # a legend right of its axes
 
 
-def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.ndarray, truth: np.ndarray) -> None:
-    """A Sudoku grid: clues black and bold, cells of `answer` green where they agree with `truth` and red where not."""
-    n = int(round(len(question) ** 0.5))
+def grid_lines(ax: Axes, n: int, box: tuple[int, int]) -> None:
+    """The lines of an empty grid of n x n cells, thick around boxes of `box` (rows, columns), and no axes."""
     for line in range(n + 1):
         for draw, size in ((ax.axhline, box[0]), (ax.axvline, box[1])):
             draw(line, color=INK, linewidth=1.8 if line % size == 0 else 0.5)
+    ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.ndarray, truth: np.ndarray) -> None:
+    """A Sudoku grid: clues black and bold, cells of `answer` green where they agree with `truth` and red where not."""
+    n = int(round(len(question) ** 0.5))
+    grid_lines(ax, n, box)
     for cell in range(n * n):
         row, column = divmod(cell, n)
         if question[cell]:
@@ -32,8 +39,6 @@ def draw_grid(ax: Axes, question: np.ndarray, box: tuple[int, int], answer: np.n
             if not right:
                 ax.add_patch(plt.Rectangle((column, row), 1, 1, color="#fadbd8", zorder=0))
         ax.text(column + 0.5, row + 0.54, text, ha="center", va="center", fontsize=54 / n, **style)
-    ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
 
 
 def grids(

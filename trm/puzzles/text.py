@@ -20,7 +20,7 @@ LENGTHS = "16, 36 or 81"
 
 
 class PuzzleTextError(UserError):
-    """A text that is no puzzle; the message says where, what is wrong and the fix."""
+    """A text that cannot be read as a puzzle; the message says where, what is wrong and the fix."""
 
 
 @dataclass(frozen=True)

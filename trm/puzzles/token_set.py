@@ -148,7 +148,7 @@ class TokenSet:
     @classmethod
     def load(cls, folder: str | Path) -> "TokenSet":
         """The set in a folder, such as data/train; inputs and labels stay on disk (memory-mapped). TokenSetError: a file is
-        missing, is no array, or `checked` refuses it."""
+        missing, cannot be read, or `checked` refuses it."""
         folder = Path(folder)
         try:
             about = Metadata(**read_json(folder / "dataset.json", TokenSetError))

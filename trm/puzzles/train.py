@@ -10,7 +10,7 @@ import torch
 
 from trm.arms import ArmResult, scaled, train_arm
 from trm.halting import UNROLLED
-from trm.model import TRM, answer_flops, applications, training_flops
+from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
 from trm.params import arm_names
 from trm.progress import Progress
 from trm.puzzles.dataset import PuzzleBatches, Splits
@@ -22,12 +22,13 @@ from trm.puzzles.params import (
     USUAL_H,
     DeepSupervision,
     Halting,
+    PuzzleTraining,
     SudokuTraining,
     TrmTrain,
     split_arm,
 )
 from trm.puzzles.solve import evaluate
-from trm.puzzles.unrolled import UnrolledTRM
+from trm.puzzles.unrolled import make_trm
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
 from trm.trainer import Trainer
@@ -43,14 +44,13 @@ SCALED = ("max_steps", "curriculum_start_step", "curriculum_end_step", "eval_int
 
 def make_model(params: TrmTrain, data: Splits) -> TRM:
     """The TRM that `params` describe, for the puzzles in `data`; its initial weights depend on `params.seed` alone."""
-    torch.manual_seed(params.seed)
-    kind = UnrolledTRM if params.halting in UNROLLED else TRM
-    return kind(params.trm_config(data.train.shape))
+    return make_trm(params.trm_config(data.train.shape), params.seed)
 
 
-def count_flops(params: TrmTrain) -> dict[str, int]:
-    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`."""
-    config = params.trm_config()
+def count_flops(params: PuzzleTraining, config: TRMConfig | None = None) -> dict[str, int]:
+    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`. config: of the
+    model, where the parameters alone do not give it."""
+    config = config or params.trm_config()
     training = training_flops(config, params.batch_size, params.max_steps)
     return {"flops/training": training, "flops/answer": answer_flops(config, params.eval_steps)}
 

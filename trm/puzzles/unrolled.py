@@ -22,6 +22,12 @@ from trm.model import TRM, TRMConfig, TRMState
 from trm.protocol import StepOutput
 
 
+def make_trm(config: TRMConfig, seed: int) -> TRM:
+    """The TRM of a configuration, whose way of halting decides the class; its initial weights depend on `seed` alone."""
+    torch.manual_seed(seed)
+    return (UnrolledTRM if config.halting in halting.UNROLLED else TRM)(config)
+
+
 class UnrolledTRM(TRM):
     """A TRM whose loss is over all supervision steps; weights, files and use are those of `TRM`."""
 

@@ -1,5 +1,6 @@
 """Chapter 00: what a trained model writes, and how sure it is, step by step, on one puzzle."""
 
+import html
 import io
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from trm.errors import UserError
 from trm.model import TRM
-from trm.plots import INK, WRONG, png, tidy
+from trm.plots import INK, RIGHT, WRONG, png, tidy
 from trm.puzzles.command import check, retry, text_of, words_of
+from trm.puzzles.figures import grid_lines
 from trm.puzzles.solve import ActiveBatch, check_size, load_model, shipped_model
 from trm.puzzles.sudoku import digits, is_solution, tokens
 from trm.puzzles.text import Question, parse_question
@@ -66,9 +68,7 @@ def draw_step(ax: Axes, seen: Watched, step: int) -> None:
     """The grid after a step (0: before the first): clues black, digits the darker the surer, those that changed in a box."""
     shape, clues = seen.question.shape, np.array(seen.question.digits)
     n = shape.size
-    for line in range(n + 1):
-        for draw, size in ((ax.axhline, shape.box_rows), (ax.axvline, shape.box_cols)):
-            draw(line, color=INK, linewidth=1.8 if line % size == 0 else 0.4)
+    grid_lines(ax, n, (shape.box_rows, shape.box_cols))
     for cell in range(n * n):
         row, column = divmod(cell, n)
         place = {"x": column + 0.5, "y": row + 0.54, "ha": "center", "va": "center", "fontsize": 120 / n}
@@ -83,14 +83,9 @@ def draw_step(ax: Axes, seen: Watched, step: int) -> None:
                         (column + 0.08, row + 0.08), 0.84, 0.84, fill=False, edgecolor="#e08a1e", linewidth=1.4
                     )
                 )
-    ax.set(xlim=(0, n), ylim=(n, 0), aspect="equal", xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    words = (
-        "the puzzle"
-        if not step
-        else f"after step {step}: {'obeys the rules' if seen.is_valid[step - 1] else 'not yet right'}"
-    )
-    ax.set_title(words, fontsize=11, color="#1b7f3b" if step and seen.is_valid[step - 1] else INK)
+    right = bool(step) and bool(seen.is_valid[step - 1])
+    words = f"after step {step}: {'obeys the rules' if right else 'not yet right'}" if step else "the puzzle"
+    ax.set_title(words, fontsize=11, color=RIGHT if right else INK)
 
 
 def frame(seen: Watched, step: int) -> Figure:
@@ -142,7 +137,7 @@ def signals(seen: Watched, threshold: float) -> Figure:
     right.set(xlabel="supervision step", ylabel="nats per cell", yscale="log")
     for ax in (left, right):
         if seen.solved_at:
-            ax.axvline(seen.solved_at, color="#1b7f3b", linewidth=1, label="first right answer")
+            ax.axvline(seen.solved_at, color=RIGHT, linewidth=1, label="first right answer")
         ax.legend(fontsize=8)
     return tidy(figure)
 
@@ -180,7 +175,7 @@ def puzzle_box(steps: int = 16) -> ipywidgets.VBox:
         try:
             question = parse_question(change["new"], "the text")
         except UserError as error:
-            words.value = str(error) if change["new"] else ""
+            words.value = html.escape(str(error), quote=False) if change["new"] else ""
             return
         if question.shape.size not in (6, 9):
             words.value = "no model ships for 4x4 puzzles; give 36 or 81 cells"
@@ -204,7 +199,7 @@ def puzzle_box(steps: int = 16) -> ipywidgets.VBox:
                 return
             seen[:] = [watch(model_for(question), question, steps)]
         except UserError as error:
-            words.value = f"<span style='color: {WRONG}'>{error}</span>"
+            words.value = f"<span style='color: {WRONG}'>{html.escape(str(error), quote=False)}</span>"
             return
         at = seen[-1].solved_at
         words.value = (
