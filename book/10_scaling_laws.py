@@ -22,8 +22,10 @@
 #
 # The tables that it reads by default were made by
 #
-#     trm sweep run scaling_rates scaling_contributions_rates scaling_depth_rates scaling_research tpu_quickstart --jobs 2
-#     trm sweep results scaling_rates scaling_contributions_rates scaling_depth_rates --csv book/results/10_rates.csv
+#     trm sweep run scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates --jobs 2
+#     trm sweep run scaling_research tpu_quickstart --jobs 2
+#     trm sweep results scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates \
+#         --csv book/results/10_rates.csv
 #     trm sweep results scaling_research --csv book/results/10_scaling_research.csv
 #     trm sweep results tpu_quickstart --csv book/results/10_tpu_quickstart.csv
 #
@@ -32,11 +34,11 @@
 # gradients through the last, 1,000 steps with a falling rate. Three seeds; five on the
 # axes width, L_cycles and H_cycles; ten of the contributions, whose steps are scaled so that all take the baseline's FLOPs.
 # Rates were chosen by validation loss, with seeds that are not used here: the lowest rate whose loss is within 15 % of the
-# best. Each width has its own, and each contribution that changes the optimisation; all other runs have that of width 32,
-# which at the ends of L_cycles is the best of four, and at those of H_cycles within 11 %. Not run with this recipe yet: data,
-# supervision steps, batch, precision, optimizer, layers, and the quick start but for T and n. `-p results FILE` draws the
-# tables and figures of others, separated by commas. A law found here is a law of small models on a small puzzle; nothing
-# shows that it holds elsewhere.
+# best. Each width has its own, each contribution that changes the optimisation, and each network with more layers or with
+# attention; all other runs have that of width 32, which at the ends of L_cycles is the best of four, and at those of H_cycles
+# within 11 %. Batch, supervision steps, optimizer and what else the quick start changes were not tuned. float16 (`exp08c`)
+# requires CUDA and was not run. `-p results FILE` draws the tables and figures of others, separated by commas. A law found
+# here is a law of small models on a small puzzle; nothing shows that it holds elsewhere.
 
 # %% tags=["parameters"]
 results = ""  # tables of `trm sweep results --csv`, separated by commas; empty: the committed ones
@@ -292,6 +294,10 @@ else:
     width, (deep, wide) = rows["parameters N"], (exponents[axis_of[n].label].loc["phi"] for n in ("exp02", "exp03"))
     ten = compared["contributions"].drop("baseline")
     missed = 100 * (1 - np.exp(-abs(width["log_error"])))
+    mean_of, quick = by_case[experiments.ACCURACY], len(compared["quick start"]) - 1
+    spread = " and ".join(
+        f"{100 * runs.loc[runs['case'] == c, experiments.ACCURACY].std():.0f}" for c in ("exp06e", "exp06f")
+    )
     flat = compare(runs, experiments.ACCURACY, "exp02f", "exp02b", key="case", tests=5)
     say(f"""
 **Width pays, by something like a law.** At equal steps, with a rate chosen for each width, the cross-entropy per blank cell
@@ -319,12 +325,32 @@ the optimisation (by one seed, the baseline's by three) and intervals corrected 
 chapter 02's; a constant rate by {effect("contrib08", tests=10)}. Learned puzzle tokens differ by
 {effect("contrib07", tests=10)}. Minimum detectable effects run from {ten["mde"].min():.0f} points to {ten["mde"].max():.0f}.
 
-**Averaged weights** matter where the rate does not fall: without them {effect("exp09a", "contrib08")} against a decay of 0.99,
-at a rate that was chosen with it.
+**More than three layers hardly learn in this time.** With the product of layers and latent steps held at 12, two layers of six
+steps solve {mean_of["exp04b"]:.1%}, one of twelve {mean_of["exp04a"]:.1%}, three of four {mean_of["exp04c"]:.1%}, four of
+three {mean_of["exp04d"]:.1%}, and six of two none, each at the best of six rates (three seeds). The loss of the best is
+{as_width("exp04", "exp04b")} that of a wider model of one layer and two latent steps with the same FLOPs of training.
 
-**T and n** are not decided by three seeds: against T = 3, n = 6 of the quick start (1,000 training puzzles), T = 2, n = 2
-differs by {effect("e2_2_t2_n2", "e2_2_t3_n6", 4)}, and T = 4, n = 6 by {effect("e2_2_t4_n6", "e2_2_t3_n6", 4)}, corrected for
-four.
+**It is variants that count, not puzzles.** With a new variant by symmetry each time a puzzle is seen, 10 training puzzles bring
+{mean_of["exp05a"]:.1%} and 500 {mean_of["exp05f"]:.1%}; over the six sizes no difference is found (p =
+{axes.loc["exp05", "p"]:.2f}, three seeds, deviation {axes.loc["exp05", "deviation over seeds"]:.0f} points), and no law. With
+one fixed variant of each of 100 puzzles {mean_of["exp05g"]:.1%} are solved, with ten {mean_of["exp05h"]:.1%}, with fifty
+{mean_of["exp05i"]:.1%}. (All 6x6 grids have 49 classes by symmetry.)
+
+**Averaged weights** matter where the rate does not fall: without them {effect("exp09a", "contrib08")} against a decay of 0.99,
+at a rate that was chosen with it. Where it falls, they are undecided: {effect("e2_1_ema_off", "e1_1_baseline")}.
+
+**Attention learns nothing in this time**: {mean_of["e2_3_attention"]:.1%} at the best of six rates, where the MLP over the
+cells solves {mean_of["e1_1_baseline"]:.1%}. Nor does any model without warm-up at this rate
+({mean_of["e4_4_no_warmup"]:.1%}), or where the batch takes most of the steps: {mean_of["exp07c"]:.1%} with 500 steps of 96
+puzzles, {mean_of["exp07d"]:.1%} with 250 of 192, {mean_of["exp07e"]:.1%} with 125 of 384. The wide model of two layers solves
+{mean_of["e3_1_large_model"]:.1%}, with 5.7 times the FLOPs: {effect("e3_1_large_model", "e1_1_baseline", quick)}, corrected
+for {quick}.
+
+**Undecided with three seeds**: supervision steps (from {mean_of["exp06e"]:.0%} to {mean_of["exp06b"]:.0%}; runs with twelve and
+sixteen differ by {spread} points from seed to seed), precision (bfloat16 differs by {effect("exp08b", "exp08a")}), the
+optimizer (the largest difference is without weight decay, {effect("exp10e", "exp10b", 4)}), and T and n: against T = 3, n = 6
+of the quick start (1,000 training puzzles), T = 2, n = 2 differs by {effect("e2_2_t2_n2", "e2_2_t3_n6", 4)}, and T = 4, n = 6
+by {effect("e2_2_t4_n6", "e2_2_t3_n6", 4)}, corrected for four.
 """)
 
 # %%

@@ -78,6 +78,11 @@ def widths():
     return [*(float(word) for word in slope.replace("(", "").replace(")", "").replace("to ", "").split()), *solved]
 
 
+def variants():
+    """Share solved with 10 and with 500 training puzzles, unlimited variants; and with one fixed variant of each of 100."""
+    return [mean(table("10_scaling_research"), case, "test/exact_accuracy", "case") for case in ("exp05a", "exp05f", "exp05g")]
+
+
 def averaging():
     """Points that a constant rate loses without averaged weights, with the interval."""
     found = compare(table("10_scaling_research"), "test/exact_accuracy", "contrib08", "exp09a", key="case")
@@ -208,6 +213,8 @@ NUMBERS = [
         "r^{:.2f} ({:.2f} to {:.2f}) by H-cycles",
         lambda: [*recurrence(), *recurrence("exp03[abde]")],
     ),
+    ("README.md", "{:.1f} % with 10 training puzzles and {:.1f} % with 500", lambda: variants()[:2]),
+    ("README.md", "of 100 {:.1f} %", lambda: variants()[2:]),
     (
         "book/11_report.py",
         "drops by {:.0f} points ({:.1f} to {:.1f}, three seeds",

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import ROOT
 from trm.params import arm_names, read_yaml
 from trm.puzzles.params import TrmTrain
+from trm.sweep.spec import read_sweeps
 from trm.tpu.compare import parity
 from trm.tpu.params import TpuScaling
 from trm.tpu.plan import SLICES
@@ -45,12 +46,20 @@ def test_the_committed_controls_of_rates_and_weights():
     again = higher[higher["arm"] != "none"]
     assert again.groupby("arm")["lr"].first().to_dict() == best[best > 0.016].to_dict()
     assert higher.groupby(["arm", "lr"])["seed"].nunique().eq(10).all() and len(higher) == 50
-    kinds = settings.groupby(["arm", "lr", "H_cycles"])["seed"].nunique()
-    assert {(lr, n) for (_, lr, _), n in kinds.items()} == {(0.064, 10), (0.016, 5)}
-    assert set(settings["H_cycles"]) == {3} and not settings.duplicated(["arm", "lr", "seed"]).any()
-    assert {arm for arm, lr, _ in kinds.index if lr == 0.064} == {"none", "linear", "exponential", "curriculum"}
+    assert not settings.duplicated(["case", "arm", "seed"]).any()
+    deep, three = settings[settings["H_cycles"] > 3], settings[settings["H_cycles"] == 3]
+    kinds = three.groupby(["arm", "lr"])["seed"].nunique()
+    assert {(lr, n) for (_, lr), n in kinds.items()} == {(0.064, 10), (0.016, 5)}
+    assert {arm for arm, lr in kinds.index if lr == 0.064} == {"none", "linear", "exponential", "curriculum"}
     weights = {"none", "linear", *(f"linear:{w}" for w in ("0.2", "0.4", "0.7", "1"))}
-    assert {arm for arm, lr, _ in kinds.index if lr == 0.016} == weights
+    assert {arm for arm, lr in kinds.index if lr == 0.016} == weights
+    tried = pandas.read_csv(results / "02_deep_supervision_depth_rates.csv")
+    assert tried.groupby(["arm", "H_cycles"])["lr"].nunique().eq(3).all() and not set(tried["seed"]) & set(deep["seed"])
+    six = tried[tried["H_cycles"] == 6]
+    assert six.loc[six.groupby("arm")["valid/exact_accuracy"].idxmax(), "lr"].eq(0.016).all()
+    kinds = deep.groupby(["arm", "H_cycles", "lr"])["seed"].nunique()
+    other = {("none", 4, 0.032), ("linear", 4, 0.032), ("none", 5, 0.008)}
+    assert kinds.eq(5).all() and len(kinds) == 13 and {kind for kind in kinds.index if kind[2] != 0.016} == other
     for table in (higher, settings):
         assert table["flops/training"].max() / rates["flops/training"].min() < 1.01
 
@@ -108,6 +117,16 @@ def test_the_committed_controls_of_halting_hold_every_seed():
         assert (table["accuracy_ever"] >= table["accuracy_trained_steps"]).all()
         never = table[(table["arm"] == "q") & (table["act_weight"] == 0)]
         assert (never["taught_mean_steps"] == 6).all(), "its head stops no puzzle"
+
+
+@pytest.mark.parametrize("suite", ["scaling_research", "tpu_quickstart"])
+def test_the_committed_suites_hold_every_configuration_and_seed_with_its_rate(suite):
+    """All but float16, which requires CUDA."""
+    points = read_sweeps()[suite].points("laptop")
+    wanted = {(p.case, p.seed): p.params.lr for p in points if p.case != "exp08c"}
+    table = pandas.read_csv(ROOT / "book" / "results" / f"10_{suite}.csv")
+    found = dict(zip(zip(table["case"], table["seed"]), table["lr"]))
+    assert found == pytest.approx(wanted) and len(table) == len(wanted)
 
 
 def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():

@@ -83,7 +83,7 @@ def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     assert len(sentences) == 500 and uas == pytest.approx(row["test/uas"])
     assert row["test/las"] <= row["test/uas"] and all(np.isscalar(value) for value in row.values())
     assert ("test/uas_per_iteration_3" in row) == (arm in ("", "both"))
-    assert row["train/epochs"] > 0 and row["model/parameters"] == sum(p.numel() for p in result.model.parameters())
+    assert row["epochs"] > 0 and row["model/parameters"] == sum(p.numel() for p in result.model.parameters())
     curve, watched = pd.DataFrame(job.arm_curve(result)), [r for r in result.history if "valid/las" in r]
     assert curve["dev/las"].tolist() == [r["valid/las"] for r in watched] and (curve["arm"] == row["arm"]).all()
     assert curve["minutes"].tolist() == pytest.approx([r["train/seconds"] / 60 for r in watched])
@@ -91,7 +91,7 @@ def test_an_arm_is_trained_evaluated_and_put_in_a_row(tmp_path, data, arm):
     dev = evaluate(result.model, data.treebank.dev, data.encoded["dev"]).metrics("valid")
     assert dev["valid/las"] == pytest.approx(best), "the model is the one that did best on dev"
     words = sum(len(s.words) for s in data.treebank.train)
-    flops = job.training_flops(result.params, data) * words * row["train/epochs"]
+    flops = job.training_flops(result.params, data) * words * row["epochs"]
     assert row["flops/training"] == pytest.approx(flops) and row["lr"] == 1e-2
     if arm in ("", "both"):
         assert row["gradients/controller"] > 0 and row["gradients/iteration_1"] > 0

@@ -117,6 +117,14 @@ def test_a_file_stands_for_itself_alone(tmp_path):
     assert [sweep.name for sweep, _ in find(["b"], folder=tmp_path)] == ["other"]
 
 
+def test_a_case_that_several_sweeps_have_is_named_with_its_sweep():
+    assert [(sweep.name, cases) for sweep, cases in find(["poh_rates/standard"])] == [("poh_rates", ["standard"])]
+    [(sweep, cases)] = find(["poh_epochs/deciding"])
+    assert sweep.name == "poh_epochs" and cases == ["one_iteration", "standard", "deep_supervision"]
+    with pytest.raises(SweepError, match="no sweep, group or configuration 'poh_rates/exp01a'"):
+        find(["poh_rates/exp01a"])
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -163,10 +163,11 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
 
 def arm_row(result: ArmResult) -> dict:
     """An arm as one row of the main table: what it was, its metrics (one column per iteration), UAS by length of arc."""
-    row = {"arm": result.arm, "seed": result.seed}
+    metrics = dict(result.metrics)
+    row = {"arm": result.arm, "seed": result.seed, "epochs": metrics.pop("train/epochs")}
     names = ("lr", "controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")
     row |= {name: getattr(result.params, name) for name in names}
-    for name, value in result.metrics.items():
+    for name, value in metrics.items():
         row |= {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
     distances = result.evaluation.by_distance()
     return row | {f"arc/{arc}": uas for arc, uas in zip(distances["arc"], distances["uas"])}

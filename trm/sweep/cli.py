@@ -19,7 +19,12 @@ def arguments() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     chosen = argparse.ArgumentParser(add_help=False)
     add = chosen.add_argument
-    add("names", nargs="*", metavar="NAME", help="sweep, group, configuration or file, several allowed")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="sweep, group, configuration, SWEEP/CONFIGURATION or file, several allowed",
+    )
     add("--pattern", default="", help="every configuration that begins with this, or matches it")
     add("--scale", choices=SCALES, default="laptop", help="size of the runs (default: laptop)")
     add("--outputs", type=Path, metavar="DIR", help="where runs lie (default: outputs/sweeps)")

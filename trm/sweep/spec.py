@@ -238,8 +238,8 @@ def read_sweeps(folder: Path | None = None) -> dict[str, Sweep]:
 
 
 def find(names: list[str], pattern: str = "", folder: Path | None = None) -> list[tuple[Sweep, list[str]]]:
-    """The sweeps and cases that names stand for: a sweep, a group, a case, a file's path; `pattern` adds every case
-    that begins with it or matches it."""
+    """The sweeps and cases that names stand for: a sweep, a group, a case, SWEEP/CASE or SWEEP/GROUP, a file's path; `pattern`
+    adds every case that begins with it or matches it."""
     files = {name: read_sweep(Path(name)) for name in names if name.endswith((".yaml", ".yml"))}
     sweeps = read_sweeps(folder) | {sweep.name: sweep for sweep in files.values()}
     for name, sweep in files.items():
@@ -247,7 +247,9 @@ def find(names: list[str], pattern: str = "", folder: Path | None = None) -> lis
             raise SweepError(f"{other} and {name} have one name, {sweep.name}, and so one folder; rename one")
     chosen: dict[str, list[str]] = {name: [] for name in sweeps}
     for name in names:
-        hits = {sweep.name: sweep.cases_of(name) for sweep in sweeps.values()}
+        of, _, part = name.rpartition("/")
+        looked_in = [sweeps[of]] if of in sweeps else sweeps.values()
+        hits = {sweep.name: sweep.cases_of(part if of in sweeps else name) for sweep in looked_in}
         whole = files[name] if name in files else sweeps.get(name)
         if whole:  # and not a group or a case of its name
             hits = {whole.name: list(whole.cases)}
