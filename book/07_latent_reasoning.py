@@ -64,6 +64,7 @@ import pandas as pd
 from trm.latent import evaluate
 from trm.latent import train as job
 from trm.latent.data import encode
+from trm.latent.thinking import Thinking
 
 data = job.load(params, run)
 reasoners = evaluate.shipped(data, params) if params.eval_checkpoint == "shipped" else {}
@@ -145,7 +146,7 @@ first = next((reasoner for name, reasoner in reasoners.items() if name != "pause
 def one_problem(steps=4, which=0):
     some = [one for one in data.parts["test"] if one.steps == steps] or data.parts["test"]
     one = some[which % len(some)]
-    thinking = evaluate.Thinking(data.lm, first, params.max_new_tokens)
+    thinking = Thinking(data.lm, first, params.max_new_tokens)
     return plots.thoughts(one, thinking.nearest_words(one))
 
 
@@ -228,18 +229,23 @@ run.save_figure(figure, "full_times")
 # ## Swap test: which latents carry the answer?
 #
 # `mean`, `ridge` and `shuffled` replace all six latents, those taught the answer included; they cannot tell a chain of thought
-# from an answer that is copied. A swap can. Of the shipped `thoughts`, on the 316 four-step stories among the first 1,500 of
-# the test part (latents 1 to 3 are taught the first three totals, latents 4 to 6 the answer):
-#
-# | latents 1 to 3 | latents 4 to 6 | accuracy |
-# |---|---|---|
-# | own | own | 95.3 % |
-# | of another story | own | 94.9 % |
-# | mean over the stories | own | 95.6 % |
-# | own | of another story | 1.3 % |
-#
-# In the last row 92.4 % of the answers are those of the other story. The language model reads the answer off the last latents;
-# without the other steps it does as well. (`tests/latent/test_evaluate.py` computes these numbers again.)
+# from an answer that is copied. A swap can: some latents of a story are replaced by those of another story of as many steps
+# (`other`), or by their mean over the stories (`mean`). Share of right answers, and of answers that are the other story's. In
+# stories of n steps `steps` are latents 1 to n - 1, which are taught totals before the answer, and `answer` those from n on.
+
+# %%
+from trm.latent.swap import swap_test
+
+swaps = pd.DataFrame()
+if first and complete:
+    length = min(4, params.max_problem_steps)
+    some = [one for one in data.parts["test"] if one.steps == length] or data.parts["test"][:1]
+    found = swap_test(Thinking(data.lm, first, params.max_new_tokens, params.max_answer_tokens), some)
+    swaps = pd.DataFrame(found)
+    run.save_table(swaps, "swaps")
+    figure = plots.swaps(swaps)
+    run.save_figure(figure, "swaps")
+swaps.round(3)
 
 # %% [markdown]
 # ## Findings
@@ -250,7 +256,15 @@ run.save_figure(figure, "full_times")
 # %%
 from trm.progress import say
 
-mean = full.groupby("way")["accuracy"].mean()
+mean, swapped = full.groupby("way")["accuracy"].mean(), ""
+if params.eval_checkpoint == "shipped" and len(swaps):
+    of = swaps.set_index(["slots", "by"])
+    steps_other, answer_other = of.loc[("steps", "other")], of.loc[("answer", "other")]
+    swapped = (
+        f" (the shipped `thoughts` on {steps_other['problems']:.0f} stories of four steps: with the latents of the steps of "
+        f"another story {steps_other['accuracy']:.1%} are right, as with their own; with the latents of another story's answer "
+        f"{answer_other['accuracy']:.1%}, and {answer_other['other_answer']:.1%} of the answers are the other story's)"
+    )
 against = {way: stats.compare(full, "accuracy", "thoughts", way, key="way").say() for way in mean.index}
 gap = (mean["thoughts"] - mean["no_thinking"]) / (mean["chain"] - mean["no_thinking"])
 faster = stats.compare(full, "ms/1", "chain", "thoughts", key="way", ratio=True).say()
@@ -258,9 +272,9 @@ say(f"""
 - After latents {mean["thoughts"]:.1%} of unseen stories are answered correctly, {mean["no_thinking"]:.1%} at once, and
   {mean["chain"]:.1%} after the written chain. Latents against answering at once: {against["no_thinking"]}, {gap:.0%} of the
   gap. Time per answer of the chain over that of the latents, one story at a time: {faster}.
-- **The latents are not shown to be a chain of thought.** The language model copies the answer from the last latents (swap
-  test): the computing is done by the reasoner, which was taught the answer, and the content of the earlier latents is not
-  shown to be used by the language model.
+- **The latents are not shown to be a chain of thought.** The language model copies the answer from the last latents{swapped}:
+  the computing is done by the reasoner, which was taught the answer, and the content of the earlier latents is not shown to be
+  used by the language model.
 - The language model adds nothing to the latents. The word nearest to the last latent is the answer in
   {mean["read_off"]:.1%}; the language model after the latents does worse: {against["read_off"]}, not
   corrected for the eight comparisons of this list. The same
@@ -274,6 +288,10 @@ say(f"""
 
 # %%
 metrics = evaluate.chapter_metrics(rows) | trained.metrics if complete else {}
+by_slot = swaps.set_index(["slots", "by"]) if len(swaps) else swaps
+if ("steps", "other") in by_slot.index:
+    metrics["latent/swap/own_answer_steps_swapped"] = float(by_slot.loc[("steps", "other"), "accuracy"])
+    metrics["latent/swap/other_answer_answer_swapped"] = float(by_slot.loc[("answer", "other"), "other_answer"])
 if complete:
     run.save_table(table)
     about = {"arm": trained.arm, "seed": trained.seed}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trm.grpo.loss import ALGORITHMS, advantages, dead_groups, kl_k3, policy_loss
+from trm.grpo.loss import ALGORITHMS, REJECTION, advantages, dead_groups, kl_k3, policy_loss
 
 G, N, A = 3, 4, 5
 MASK = torch.tensor(
@@ -158,3 +158,18 @@ def test_the_defaults_are_grpo_without_kl():
     assert policy_loss(new, old, gain, MASK)[1]["kl"] == 0, "without a reference"
     summed, divided = (policy_loss(new, old, gain, MASK, "Dr.GRPO", **n)[0] for n in ({}, {"max_actions": 7}))
     assert float(summed) == pytest.approx(7 * float(divided), rel=1e-12), "max_actions is 1"
+
+
+def test_rejection_sampling_learns_the_likelihood_of_rewarded_answers_alone():
+    """Its gradient is that of cross-entropy on the tokens of rewarded answers, scaled by their share of all tokens."""
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    gain = advantages(rewards, REJECTION).flatten()
+    assert torch.equal(gain, rewards.flatten())
+    new, old, _, _ = toy()
+    found = policy_loss(new.requires_grad_(), old, gain, MASK, REJECTION)[0]
+    (ours,) = torch.autograd.grad(found, new)
+    kept = MASK * gain[:, None]
+    cross_entropy = -(new * kept).sum() / kept.sum()
+    (theirs,) = torch.autograd.grad(cross_entropy, new)
+    torch.testing.assert_close(ours, theirs * kept.sum() / MASK.sum())
+    assert ours[1].abs().sum() == 0 and (ours[0][MASK[0] > 0] < 0).all(), "not rewarded; rewarded"

@@ -207,7 +207,7 @@ def test_a_reward_that_returns_nan_stops_the_run(tmp_path, monkeypatch):
     "values, message",
     [
         ({"reward": "rigth"}, "parameter 'reward' = 'rigth': no such reward; did you mean 'right'"),
-        ({"algorithm": "PPO"}, "'GRPO', 'Dr.GRPO' or 'DAPO'"),
+        ({"algorithm": "PPO"}, "'GRPO', 'Dr.GRPO', 'DAPO' or 'rejection_sampling'"),
         ({"batch_size": 30}, "'batch_size' = 30 must be a multiple of group_size .* = 4"),
         ({"prefetch": 2}, "unknown parameter 'prefetch'"),
         ({"group_size": 1}, "parameter 'group_size' = 1"),

@@ -31,13 +31,21 @@ def folder_of(path, **parts):
     "text, number",
     [
         ("#### 1,234", 1234), ("She paid 7 times 9.\n#### -1,200", -1200), ("#### 5\nThat is 3 more than 2.", 5),
-        ("#### 5\n#### 6", 6), ("so $1,234.50.", Fraction(2469, 2)), ("-5", -5), ("\u22125", -5), ("-$5", -5),
+        ("#### 5\nQ: next?\n#### 6", 5), ("so $1,234.50.", Fraction(2469, 2)), ("-5", -5), ("\u22125", -5), ("-$5", -5),
         ("$-5", -5), ("3/4", Fraction(3, 4)), ("It is 3 / 4 of them.", Fraction(3, 4)), ("-1/2", Fraction(-1, 2)),
         ("12-5", 5), ("x=17;", 17), ("17*2=34", 34), ("\\boxed{72}", 72), ("the 3 are \\boxed{1,072} of 5", 1072),
         ("**18**", 18), ("$18$", 18), ("50%", 50), ("18.00", 18), ("0.5", Fraction(1, 2)), ("12 apples and 3", 3),
         ("3, and then 4, so", 4), ("step2 has 7 of them", 7), ("007", 7), ("no number", None), ("", None),
         ("#### none, of 5", 5), ("#### ", None), ("\\boxed{}", None), (".5", Fraction(1, 2)),
         ("of the 4, .25", Fraction(1, 4)), ("-.5", Fraction(-1, 2)), ("1/0", 1), ("5/00", 5), ("9" * 5000, None),
+        ("\\boxed{5} and \\boxed{6}", 5), ("1,2,3", None), ("it is 1, 2, 3", 3), ("12,34", None), ("1 234", None),
+        ("1\u00a0234", 1234),
+        ("1\u202f234\u202f567", 1234567), ("\\frac{1}{2}", Fraction(1, 2)), ("\\boxed{\\dfrac{3}{4}}", Fraction(3, 4)),
+        ("-\\frac{1}{2}", Fraction(-1, 2)), ("2\\frac{1}{2}", Fraction(5, 2)), ("2 1/2", Fraction(5, 2)), ("3.5e3", 3500),
+        ("2E-2", Fraction(1, 50)), ("1.234,56", Fraction(123456, 100)), ("1.234.567", 1234567),
+        ("1,234,567.5", Fraction(2469135, 2)),
+        ("1.234", Fraction(1234, 1000)), ("1,23,456", None), ("1.2.3", None), ("3/4/5", None), ("so 1,034, and", 1034),
+        ("on day 3 she has 120", 120), ("12:30", 30), ("3e3x", 3),
     ],
 )  # fmt: skip
 def test_the_number_that_a_text_ends_with(text, number):

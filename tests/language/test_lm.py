@@ -1,13 +1,15 @@
 """Language models: states of any layer as transformers gives them, states replaced, writing, loading."""
 
+from itertools import islice
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, SmolLM3Config, SmolLM3ForCausalLM
 
 from trm.errors import UserError
-from trm.language.lm import SHIPPED_LM, CausalLM, StateReader, generate_greedy, load_lm, smollm3
-from trm.language.stories import Problem, make_tokenizer
+from trm.language.lm import SHIPPED_LM, CausalLM, StateReader, end_ids, generate_greedy, load_lm, smollm3, up_to_end
+from trm.language.stories import Problem, make_tokenizer, problems
 
 SIZES = {"vocab_size": 60, "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -119,3 +121,20 @@ def test_a_real_encoder():
     reader, text = StateReader(encoder), tokenizer(["One sentence."], return_tensors="pt")
     assert reader.hidden_size == 384 and reader.head is None and reader.layer == 6
     assert reader.states(text["input_ids"], text["attention_mask"]).shape[-1] == 384
+
+
+def test_an_answer_ends_with_the_first_token_that_ends_one_whatever_the_padding_is():
+    assert up_to_end([5, 6, 2, 2, 2], [2]) == [5, 6, 2] and up_to_end([5, 0, 6], [2]) == [5, 0, 6]
+    assert up_to_end([7, 5, 2], [2, 7]) == [7] and up_to_end([5, 6], []) == [5, 6]
+    lm, tokenizer = load_lm()
+    end = tokenizer.eos_token_id
+    assert end_ids(lm, tokenizer) == [end]
+    some = list(islice(problems("test", 1, 2, 3), 12))
+    before = generate_greedy(lm, tokenizer, some, True)
+    tokenizer.pad_token = tokenizer.eos_token  # as many tokenizers have it
+    assert generate_greedy(lm, tokenizer, some, True) == before
+    semicolon = tokenizer.encode(";", add_special_tokens=False)[0]
+    lm.generation_config.eos_token_id = [end, semicolon]
+    assert end_ids(lm, tokenizer) == sorted([end, semicolon])
+    stopped = generate_greedy(lm, tokenizer, some, True)
+    assert all(text == whole.split(";")[0] + ";" for text, whole in zip(stopped.texts, before.texts))

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import ROOT
 from trm.language.lm import load_lm
 from trm.language.stories import problems
 from trm.latent import figures as plots
 from trm.latent.data import Exercise, from_problem
-from trm.latent.evaluate import Answers, Thinking, chapter_metrics, in_batches, is_right, latency
+from trm.latent.evaluate import chapter_metrics, latency
 from trm.latent.frozen_lm import FrozenLM, tokens_of
 from trm.latent.reasoner import SHIPPED_REASONER, LatentReasoner, Pause, ReasonerConfig, load_reasoner
+from trm.latent.swap import swap_test
+from trm.latent.thinking import Answers, Thinking, in_batches, is_right
 
 LM, TOKENIZER = load_lm()
 FROZEN = FrozenLM(LM, TOKENIZER, 2, ";")
@@ -137,25 +138,17 @@ def test_latency_is_measured_in_turn_after_a_round_that_warms_up():
 
 
 @pytest.mark.slow
-def test_the_swap_test_in_the_chapter():
-    """The language model copies the answer from latents 4 to 6, whatever latents 1 to 3 hold."""
+def test_the_language_model_copies_the_answer_from_the_last_latents_of_the_shipped_reasoner():
+    """Whatever latents 1 to 3 hold, as the reasoner's card says."""
     stories = [from_problem(one) for one in islice(problems("test", 0, 2, 6), 1500)]
     stories = [one for one in stories if one.steps == 4]
-    other = [*stories[-1:], *stories[:-1]]
-    thinking = Thinking(FROZEN, load_reasoner(SHIPPED_REASONER / "thoughts", 192), 80, 8)
-
-    def joined(steps, answers):  # (prompts, latents) -> latents 1 to 3 of `steps`, the others of `answers`
-        return lambda prompt, own: torch.cat((steps(own)[:, :3], answers(own)[:, 3:]), 1)
-
-    same, rolled, mean = (lambda x: x), (lambda x: x.roll(1, 0)), (lambda x: x.mean(0).expand_as(x))
-    pairs = {"own | own": (same, same), "of another story | own": (rolled, same)}
-    pairs |= {"mean over the stories | own": (mean, same), "own | of another story": (same, rolled)}
-    text = (ROOT / "book" / "07_latent_reasoning.py").read_text(encoding="utf-8")
-    for name, parts in pairs.items():
-        found = thinking.with_latents(stories, joined(*parts))
-        assert f"# | {name} | {100 * found.accuracy:.1f} % |" in text
-    copied = np.mean([answer == one.answer for answer, one in zip(found.texts, other)])
-    assert len(stories) == 316 and f"In the last row {100 * copied:.1f} %" in text
+    found = swap_test(Thinking(FROZEN, load_reasoner(SHIPPED_REASONER / "thoughts", 192), 80, 8), stories)
+    table = pd.DataFrame(found).set_index(["slots", "by"]).round(3)
+    assert len(stories) == 316 and table.loc[("none", "own"), "accuracy"] == 0.953
+    assert table.loc[("steps", "other"), "accuracy"] == 0.949 and table.loc[("steps", "mean"), "accuracy"] == 0.956
+    assert table.loc[("answer", "other"), "accuracy"] == 0.013
+    assert table.loc[("answer", "other"), "other_answer"] > 0.92
+    assert len(plots.swaps(table.reset_index()).axes) == 2
 
 
 def test_metrics_and_figures_of_a_table():

@@ -166,3 +166,20 @@ def test_models_and_tokenizers_that_cannot_think_are_refused(tmp_path):
     for tokenizer, layer, message in faults:
         with pytest.raises(UserError, match=message):
             FrozenLM(LM, tokenizer, layer)
+
+
+def test_greedy_answers_do_not_depend_on_which_token_pads_or_on_a_second_end():
+    lm, tokenizer = load_lm()
+    before = FrozenLM(lm, tokenizer, 2, ";")
+    whole = before.generate_greedy(before.read_rows(IDS), None, 40)
+    tokenizer.pad_token = tokenizer.eos_token
+    same = FrozenLM(lm, tokenizer, 2, ";")
+    again = same.generate_greedy(same.read_rows(IDS), None, 40)
+    end, first = tokenizer.eos_token_id, []
+    for row, other in zip(whole.tolist(), again.tolist()):
+        first.append(row.index(end))
+        assert other[: first[-1] + 1] == row[: first[-1] + 1] and set(other[first[-1] :]) == {end}
+    lm.generation_config.eos_token_id = [end, tokens_of(tokenizer, "</think>")[0]]
+    two = FrozenLM(lm, tokenizer, 2, ";")
+    cut = two.generate_greedy(two.read_rows(IDS), None, 40)
+    assert cut.shape[1] == max(first) - 1, "the answer, of one token, and its end are no longer written"

@@ -261,3 +261,18 @@ def test_bad_input_is_said_in_one_line(tmp_path):
     )
     with pytest.raises(UserError, match=r"size mismatch for embed: .*\[30, 16\].*\[30, 32\]..$"):
         load_recursive_lm(tmp_path)
+
+
+@pytest.mark.parametrize("body", ["recursive", "looped"])
+def test_a_drawn_number_of_cycles_is_trained_as_that_number_is(body):
+    options = {"body": body, "schedule": "linear", "backprop": "full", "H_cycles": 3}
+    drawn = make(**options, random_cycles=True)
+    counts = [int(drawn.host_draws(0, step, 2)["cycles"][0]) for step in range(2000)]
+    assert set(counts) == {1, 2, 3, 4, 5} and abs(np.mean(counts) - 3) < 0.1
+    assert counts[:9] == [int(drawn.host_draws(0, step, 4)["cycles"][3]) for step in range(9)]
+    assert "cycles" not in make(**options).host_draws(0, 0, 2)
+    for H in (1, 5):
+        found = drawn.loss(batch_of(cycles=torch.full((5,), H)))
+        same = make(**options | {"H_cycles": H}).loss(batch_of())
+        assert float(found.loss) == pytest.approx(float(same.loss), rel=1e-6)
+        assert [n for n in found.metrics if "step_" in n] == [n for n in same.metrics if "step_" in n]

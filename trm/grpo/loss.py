@@ -3,6 +3,8 @@
 - `GRPO` (arXiv 2402.03300): advantages in standard deviations of the group; every answer counts the same, however long.
 - `Dr.GRPO` (2503.20783): no deviation, and sums over tokens divided by a constant.
 - `DAPO` (2503.14476): deviations as in GRPO; every token counts the same. Its other parts are parameters of chapter 08.
+- `rejection_sampling` (RAFT, 2304.06767), a baseline: the likelihood of rewarded answers, of every token the same; the others
+  count nothing, no ratio and no clip.
 Shapes: G groups of n answers, B = G n answers, at most A actions per answer (tokens, or latent vectors and tokens).
 """
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from trm.supervision import batch_mean
 
 ALGORITHMS = ("GRPO", "Dr.GRPO", "DAPO")
+REJECTION = "rejection_sampling"
 EPSILON = 1e-4  # added to the standard deviation, as in TRL
 
 
@@ -21,8 +24,10 @@ def dead_groups(rewards: Tensor) -> Tensor:
 
 
 def advantages(rewards: Tensor, algorithm: str = "GRPO") -> Tensor:
-    """Reward minus the group's mean, over its sample standard deviation except in Dr.GRPO; exactly 0 in a dead group.
-    (G, n) -> (G, n)."""
+    """Reward minus the group's mean, over its sample standard deviation except in Dr.GRPO; exactly 0 in a dead group. In
+    rejection sampling 1 for a positive reward, else 0. (G, n) -> (G, n)."""
+    if algorithm == REJECTION:
+        return (rewards > 0).to(rewards.dtype)
     centred = rewards - rewards.mean(1, keepdim=True)
     if algorithm != "Dr.GRPO":
         centred = centred / (rewards.std(1, keepdim=True) + EPSILON)
@@ -58,6 +63,8 @@ def policy_loss(
     ratio = (log_probs - old).exp()
     gain = advantages[:, None]
     losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)  # (B, A)
+    if algorithm == REJECTION:
+        losses = -log_probs * gain
     kl = kl_k3(log_probs, log_probs.detach() if reference is None else reference)
     if kl_coef:
         losses = losses + kl_coef * kl
@@ -67,7 +74,7 @@ def policy_loss(
         loss = (total / max_actions).mean()
     else:
         each = total / actions.clamp_min(1)
-        loss = batch_mean(each, actions, action_sums) if algorithm == "DAPO" else each.mean()
+        loss = each.mean() if algorithm == "GRPO" else batch_mean(each, actions, action_sums)
     clipped = ((ratio < 1 - clip_low) & (gain < 0)) | ((ratio > 1 + clip_high) & (gain > 0))
     count = (mask.sum() if action_sums is None else action_sums.mean()).clamp_min(1)
     return loss, {"kl": ((kl * mask).sum() / count).detach(), "clipped": (clipped * mask).sum() / count}

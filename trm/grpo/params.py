@@ -22,7 +22,9 @@ class Grpo(Training):
     )
     reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
     latent_std: float = Field(0.2, gt=0, description="latents: std of the noise, as a share of that of word embeddings")
-    algorithm: Literal["GRPO", "Dr.GRPO", "DAPO"] = Field("GRPO", description="advantages and normalisation")
+    algorithm: Literal["GRPO", "Dr.GRPO", "DAPO", "rejection_sampling"] = Field(
+        "GRPO", description="advantages and normalisation; or the likelihood of rewarded answers alone"
+    )
     reward: str = Field("right", description="reward of an answer, a name of trm.grpo.rewards")
     latent_gradient: Literal["density", "answer"] = Field(
         "density", description="latents: policy gradient on their density, or through the answer's tokens"

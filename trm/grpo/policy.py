@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from trm.errors import UserError
-from trm.language.lm import Generations, generate_greedy
+from trm.language.lm import Generations, end_ids, generate_greedy, up_to_end
 from trm.language.stories import Problem, prompt, read_answer
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import Latents
@@ -38,6 +38,7 @@ class TokenPolicy(nn.Module):
             raise UserError(f"the tokenizer has no token {', '.join(missing)}; {advice}")
         self.lm, self.tokenizer, self.group_size = lm, tokenizer, group_size
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
+        self.ends = end_ids(lm, tokenizer)
 
     def save_pretrained(self, folder) -> None:
         """Keep the language model in `folder` as transformers does."""
@@ -103,8 +104,8 @@ class TokenPolicy(nn.Module):
         return out.logits.float(), cache
 
     def _write(self, logits: Tensor, cache: Cache, before: Tensor, uniforms: Tensor) -> Batch:
-        """Sample tokens and mask (B, A) by inverting the cumulative distribution, until <eos>. Rows that have ended leave the
-        batch."""
+        """Sample tokens and mask (B, A) by inverting the cumulative distribution, until one ends the answer. Rows that end
+        leave the batch."""
         B, pad = len(logits), self.tokenizer.pad_token_id
         tokens = torch.full((B, self.max_new_tokens), pad, device=logits.device)
         mask = torch.zeros_like(tokens)
@@ -114,7 +115,7 @@ class TokenPolicy(nn.Module):
             drawn = torch.searchsorted(cumulative, uniforms[rows, i, None] * cumulative[:, -1:], right=True)[:, 0]
             drawn = drawn.clamp_max(logits.shape[1] - 1)
             tokens[rows, i], mask[rows, i] = drawn, 1
-            going = drawn != self.tokenizer.eos_token_id
+            going = ~torch.isin(drawn, torch.tensor(self.ends, device=drawn.device))
             if i + 1 == self.max_new_tokens or not going.any():
                 break
             if not going.all():
@@ -209,7 +210,7 @@ class LatentPolicy(TokenPolicy):
             ids, mask = self._one_per_group(self._questions(problems[start : start + EVAL_BATCH]))
             asked = self.frozen.read(*padded_right(ids, mask))
             for row in self.frozen.generate_greedy(asked, self.think(ids, mask), self.max_new_tokens).tolist():
-                kept = [token for token in row if token != self.tokenizer.pad_token_id]
+                kept = up_to_end(row, self.ends)
                 texts.append(self.tokenizer.decode(kept))
                 tokens.append(len(kept))
         return Generations(texts, [read_answer(text) for text in texts], tokens)

@@ -32,17 +32,54 @@ class Exercise:
 
 
 def read_number(text: str, first: bool = False) -> Fraction | None:
-    """The last number in `text` (`first`: the first), or that after `####` or in `\\boxed{}` where there is one; None where
-    it holds none. "so $1,234.50." is 1234.5."""
+    """The last number in `text` (`first`: the first), or that after the first `####` or in the first `\\boxed{}` where there is
+    one; None where there is no number, or one that can be read in two ways, such as "1,2,3" or "1 234".
+
+    Read are 1,234.5 and 1.234,5 and 1.234.567 (thousands in groups of three; a point alone is the decimal one), 1 234 with a
+    no-break or thin space, 3.5e3, 3/4, \\frac{3}{4}, 2\\frac{1}{2}.
+    """
+    text = re.sub(r"(?<=\d)\s*(?=\\[dt]?frac)", " ", text.replace("\u2212", "-"))
+    text = re.sub(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r"\1/\2 ", text)
+    text = re.sub(r"(?<=\d)[\u00a0\u202f\u2009](?=\d{3}(?!\d))", "_", text)  # separates thousands, and nothing else
     for marked in (r"####\s*(.*)", r"\\boxed\{([^{}]*)\}"):
         if found := re.findall(marked, text):
-            text = found[-1]
+            text = found[0]
             break
-    numbers = re.findall(rf"(?<![\w.]){NUMBER}(?:\s*/\s*\d+)?", text.replace("\u2212", "-"))
-    if not numbers or len(number := numbers[0 if first else -1]) > LONGEST:
+    numbers = list(re.finditer(rf"(?<![\w.,])(?P<sign>-?\$?-?){WRITTEN}", text))
+    if not numbers:
         return None
-    whole, _, below = re.sub(r"[$,\s]", "", number).partition("/")
-    return Fraction(whole) / int(below) if below and int(below) else Fraction(whole)
+    found = numbers[0 if first else -1]
+    whole, above, below = (found[name] for name in ("whole", "above", "below"))
+    value = _value(whole) if len(found[0]) <= LONGEST and not found["again"] else None
+    if value is None:
+        return None
+    if below and int(below):
+        value = value + Fraction(int(above), int(below)) if above else value / int(below)
+    return -value if "-" in found["sign"] else value
+
+
+# A run of digits with points and commas, perhaps with an exponent, or a fraction of it, or one behind it; and what must not
+# follow: a further part of a fraction, or a group of three digits, which may belong to it or not.
+WRITTEN = (
+    r"(?P<whole>[\d._,]*\d(?:[eE][-+]?\d{1,3}(?![\w]))?)"
+    r"(?:\s+(?P<above>\d+)(?=\s*/))?(?:\s*/\s*(?P<below>\d+))?(?P<again>\s*/\s*\d| \d{3}(?![\d.,/]*\d))?"
+)
+FORMS = (  # of a number, and what its points and commas are
+    (r"\d*(?:\.\d+)?", ""),
+    (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", ","),
+    (r"\d{1,3}(?:\.\d{3})+,\d+", "."),
+    (r"\d{1,3}(?:\.\d{3}){2,}", "."),
+)
+
+
+def _value(written: str) -> Fraction | None:
+    """The value of digits with points, commas and an exponent; None where they are no number of one meaning."""
+    digits, _, exponent = written.replace("_", "").lower().partition("e")
+    for form, thousands in FORMS:
+        if re.fullmatch(form, digits):
+            plain = digits.replace(thousands, "") if thousands else digits
+            return Fraction(plain.replace(",", ".")) * Fraction(10) ** int(exponent or 0)
+    return None
 
 
 def exercises(source: str, part: str) -> Iterator[Exercise]:

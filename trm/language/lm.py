@@ -106,6 +106,19 @@ class CausalLM(nn.Module):
     forward = loss
 
 
+def end_ids(lm: nn.Module, tokenizer) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, and those of the model's generation config, which may name several."""
+    named = getattr(getattr(lm, "generation_config", None), "eos_token_id", None)
+    named = named if isinstance(named, list) else [named]
+    return sorted({token for token in [tokenizer.eos_token_id, *named] if token is not None})
+
+
+def up_to_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The tokens up to the first that ends an answer, it included. What follows is padding, whose id may be that of an end."""
+    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return list(tokens[: last + 1])
+
+
 @dataclass(frozen=True)
 class Generations:
     """Completions of problems: texts, the answers read from them (None: no answer), numbers of tokens."""
@@ -122,7 +135,7 @@ class Generations:
 @torch.no_grad()
 def generate_greedy(lm: nn.Module, tokenizer, problems: Sequence[Problem], thinking: bool) -> Generations:
     """Greedy completions of the prompts of `problems`, with or without a chain of thought."""
-    texts, tokens = [], []
+    texts, tokens, ends = [], [], end_ids(lm, tokenizer)
     longest = 12 * max((len(p.steps) for p in problems), default=1) + 8 if thinking else 6
     for i in range(0, len(problems), BATCH_SIZE):
         prompts = [prompt(p, thinking) for p in problems[i : i + BATCH_SIZE]]
@@ -130,7 +143,7 @@ def generate_greedy(lm: nn.Module, tokenizer, problems: Sequence[Problem], think
         ids, mask = batch["input_ids"].to(lm.device), batch["attention_mask"].to(lm.device)
         out = lm.generate(input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False)
         for row in out[:, ids.shape[1] :].tolist():
-            kept = [token for token in row if token != tokenizer.pad_token_id]
+            kept = up_to_end(row, ends)
             texts.append(tokenizer.decode(kept))
             tokens.append(len(kept))
     return Generations(texts, [read_answer(text) for text in texts], tokens)

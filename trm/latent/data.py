@@ -46,7 +46,7 @@ class Encoded:
     steps: int
 
 
-def encode(lm: FrozenLM, some: Sequence[Exercise], num_latents: int) -> list[Encoded]:
+def encode(lm: FrozenLM, some: Sequence[Exercise], num_latents: int, teach_answer: bool = True) -> list[Encoded]:
     """Exercises as token ids; an answer with the token that ends it."""
     t, end = lm.tokenizer, lm.tokenizer.eos_token_id
     return [
@@ -54,16 +54,19 @@ def encode(lm: FrozenLM, some: Sequence[Exercise], num_latents: int) -> list[Enc
             tokens_of(t, chat_prompt(t, one.question, True)),
             tokens_of(t, one.chain),
             [*tokens_of(t, one.answer), *([] if end is None else [end])],
-            step_labels(t, one, num_latents),
+            step_labels(t, one, num_latents, teach_answer),
             one.steps,
         )
         for one in some
     ]
 
 
-def step_labels(tokenizer: PreTrainedTokenizerFast, exercise: Exercise, num_latents: int) -> np.ndarray:
+def step_labels(
+    tokenizer: PreTrainedTokenizerFast, exercise: Exercise, num_latents: int, teach_answer: bool = True
+) -> np.ndarray:
     """(num_latents, 1 + `NOTES`): the tokens of total, operation, number, total before. The labels of latents after the last
     step are the answer; of a chain with more steps than latents the last steps count. A text of several tokens has no label.
+    Without `teach_answer` neither the total of the last step nor the latents after it have one.
     """
 
     def one_token(text: str) -> int:
@@ -74,13 +77,16 @@ def step_labels(tokenizer: PreTrainedTokenizerFast, exercise: Exercise, num_late
     done = exercise.calculations[-num_latents:]
     for row, (before, operation, number, total) in enumerate(done):
         labels[row] = [one_token(text) for text in (total, operation, number, before)]
-    labels[len(done) :, 0] = one_token(exercise.answer) if done else IGNORE_INDEX
+    if done:
+        labels[len(done) - (not teach_answer) :, 0] = one_token(exercise.answer) if teach_answer else IGNORE_INDEX
     return labels
 
 
 @dataclass
 class ThoughtBatches:
     """step -> a batch of exercises, in an order shuffled by (seed, epoch); a pure function of the step.
+
+    after: states after thinking of all exercises, (N, D); None: no batch holds them.
 
     Arrays: states (B, T, K) float32, compressed (K = 0 without a store); mask (B, T); step_labels (B, num_latents, 1 + NOTES);
     answers (B, A), `IGNORE_INDEX` after the end. In every `lm_loss_every`-th step from `lm_loss_start` on (None: never), in
@@ -94,6 +100,7 @@ class ThoughtBatches:
     seed: int = 0
     lm_loss_start: int | None = 0
     lm_loss_every: int = 1
+    after: np.ndarray | None = None
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """The global batch of `step`."""
@@ -115,6 +122,8 @@ class ThoughtBatches:
             "step_labels": np.stack([row.step_labels for row in rows]),
             "answers": pad([row.answer for row in rows], IGNORE_INDEX),
         }
+        if self.after is not None:
+            batch["after"] = self.after[np.asarray(which)]
         if with_lm:
             chains = pad([row.chain for row in rows], -1)
             batch |= {"input_ids": ids, "chains": np.where(chains < 0, self.pad_id, chains), "chain_mask": chains >= 0}

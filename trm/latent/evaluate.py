@@ -1,11 +1,7 @@
-"""Methods of answering compared: at once, after a written chain, after latents, and baselines for the latents.
-
-All generate through one loop (`FrozenLM.generate_greedy`), so that their times compare the methods and not the loops.
-"""
+"""Methods of answering compared, their times, and what single latents and states hold."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -14,117 +10,15 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from trm.errors import UserError
-from trm.language.gsm8k import read_number
+from trm.latent.continued import continued
 from trm.latent.data import Data, Encoded, Exercise
-from trm.latent.frozen_lm import FrozenLM, Prompt, chat_prompt, tokens_of
+from trm.latent.frozen_lm import Prompt
 from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import SHIPPED_REASONER, Latents, load_reasoner
+from trm.latent.thinking import Method, Thinking, in_batches
 
 FIT_ON = 2000  # training problems that compressors, means and regressions are fitted on
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Answers to N problems: right (N,), tokens generated for each (N,), and the texts."""
-
-    right: np.ndarray
-    tokens: np.ndarray
-    texts: list[str]
-
-    @property
-    def accuracy(self) -> float:
-        """Share that is right."""
-        return float(self.right.mean())
-
-
-Method = Callable[[Sequence[Exercise]], Answers]
-Change = Callable[[Prompt, Tensor], Tensor]  # (prompts, latents) -> other latents
-
-
-def is_right(text: str, exercise: Exercise, first: bool = False) -> bool:
-    """Whether the last (`first`: the first) number after the chain is the answer."""
-    return read_number(text.split("</think>")[-1], first) == read_number(exercise.answer)
-
-
-class Thinking:
-    """A frozen language model with a reasoner (None: no latents are used), and its limits for a chain with its answer
-    (`max_new_tokens`) and for an answer alone (`max_answer_tokens`)."""
-
-    def __init__(self, lm: FrozenLM, reasoner: Latents | None, max_new_tokens: int, max_answer_tokens: int = 16):
-        self.lm, self.reasoner = lm, reasoner
-        self.max_new_tokens, self.max_answer_tokens = max_new_tokens, max_answer_tokens
-
-    def read(self, some: Sequence[Exercise], thinking: bool = True) -> Prompt:
-        """The prompts of exercises, read; those without thinking with the words before the answer."""
-        tokenizer, anchor = self.lm.tokenizer, "" if thinking else self.lm.anchor
-        texts = [chat_prompt(tokenizer, one.question, thinking) + anchor for one in some]
-        return self.lm.read_rows([tokens_of(tokenizer, text) for text in texts])
-
-    @torch.no_grad()
-    def thoughts(self, prompt: Prompt) -> list[Tensor]:
-        """The reasoner's thought after each cycle."""
-        return self.reasoner.think(self.reasoner.compress(prompt.states), prompt.mask)
-
-    @torch.no_grad()
-    def latents(self, prompt: Prompt) -> Tensor:
-        """The inputs to the language model, (B, num_latents, D): of the last thought, or with act of that at which it stops."""
-        return self.reasoner.latents(self.reasoner.chosen(self.thoughts(prompt)))
-
-    @torch.no_grad()
-    def nearest_tokens(self, prompt: Prompt) -> Tensor:
-        """The token id of the word nearest to each latent: (B, num_latents)."""
-        logits = self.reasoner.logits(self.reasoner.chosen(self.thoughts(prompt)))
-        return self.reasoner.ids[logits[:, :, 0].argmax(-1)]
-
-    @torch.no_grad()
-    def nearest_words(self, one: Exercise) -> list[list[tuple[str, float]]]:
-        """For each cycle and latent, the word of largest weight in the mixture, and that weight."""
-        found = []
-        for thought in self.thoughts(self.read([one])):
-            weights, best = self.reasoner.logits(thought)[0, :, 0].softmax(-1).max(-1)
-            words = [self.lm.tokenizer.decode([i]) for i in self.reasoner.ids[best].tolist()]
-            found.append(list(zip(words, weights.tolist())))
-        return found
-
-    def with_latents(self, some: Sequence[Exercise], change: Change | None = None) -> Answers:
-        """Answers after the reasoner's latents, or after `change(prompts, latents)`."""
-        prompt = self.read(some)
-        latents = self.latents(prompt) if change is None else change(prompt, self.latents(prompt))
-        return self._answers(some, self.lm.generate_greedy(prompt, latents, self.max_answer_tokens), first=True)
-
-    def without(self, some: Sequence[Exercise], thinking: bool) -> Answers:
-        """Answers at once, or (`thinking`) after a written chain; a chain that does not end within the limit is wrong."""
-        prompt = self.read(some, thinking)
-        limit = self.max_new_tokens if thinking else self.max_answer_tokens
-        found = self._answers(some, self.lm.generate_greedy(prompt, None, limit), first=not thinking)
-        ended = np.array([not thinking or "</think>" in text for text in found.texts])
-        return replace(found, right=found.right * ended)
-
-    def direct(self, some: Sequence[Exercise]) -> Answers:
-        """Answers without the language model: the word nearest to the last latent."""
-        found = self._answers(some, self.nearest_tokens(self.read(some))[:, -1:], first=True)
-        return replace(found, tokens=np.zeros(len(some), int))
-
-    def answer(self, some: Sequence[Exercise]) -> Answers:
-        """Answers by the readout that the reasoner was trained for."""
-        return self.direct(some) if self.reasoner.config.readout == "direct" else self.with_latents(some)
-
-    def _answers(self, some: Sequence[Exercise], ids: Tensor, first: bool) -> Answers:
-        """Answers in generated token ids (B, T), up to the end token, which counts as one token."""
-        end, texts, tokens = self.lm.tokenizer.eos_token_id, [], []
-        for row in ids.tolist():
-            length = row.index(end) if end in row else len(row)
-            texts.append(self.lm.tokenizer.decode(row[:length]))
-            tokens.append(min(length + 1, len(row)))
-        right = [is_right(text, one, first) for text, one in zip(texts, some)]
-        return Answers(np.array(right, float), np.array(tokens), texts)
-
-
-def in_batches(method: Method, some: Sequence[Exercise], size: int) -> Answers:
-    """The answers of a method, `size` problems at a time."""
-    parts = [method(some[first : first + size]) for first in range(0, len(some), size)]
-    right, tokens = (np.concatenate([getattr(part, name) for part in parts]) for name in ("right", "tokens"))
-    return Answers(right, tokens, [text for part in parts for text in part.texts])
+SHIPPED = ("thoughts", "direct", "pause")
 
 
 def shipped(data: Data, params: LatentReasoning) -> dict[str, Latents]:
@@ -136,12 +30,17 @@ def shipped(data: Data, params: LatentReasoning) -> dict[str, Latents]:
     lm, found, advice = data.lm, {}, "give `-p eval_checkpoint trained`"
     if params.lm or params.data_path:
         raise UserError(f"the reasoners that ship are for the model and the stories that ship; {advice}")
-    for name in ("thoughts", "direct", "pause"):
+    for name in SHIPPED:
         found[name] = load_reasoner(SHIPPED_REASONER / name, lm.hidden_size, name == "pause").to(lm.device)
         layer, ending = found[name].config.layer, found[name].config.ending
         if (layer, ending) != (lm.layer, params.ending):
             raise UserError(f"the reasoners that ship are for layer {layer} and ending {ending!r}; {advice}")
     return found
+
+
+def answering(thinking: Thinking) -> Method:
+    """The method that a reasoner was trained for; if it was taught no answer, a chain that goes on after half of the steps."""
+    return thinking.answer if thinking.reasoner.config.teach_answer else partial(continued, thinking)
 
 
 def methods(params: LatentReasoning, data: Data, reasoners: dict[str, Latents]) -> dict[str, Method]:
@@ -152,7 +51,7 @@ def methods(params: LatentReasoning, data: Data, reasoners: dict[str, Latents]) 
     found: dict[str, Method] = {name: partial(without, thinking=name == "chain") for name in ("no_thinking", "chain")}
     for name, reasoner in reasoners.items():
         thinking = Thinking(data.lm, reasoner, *limits)
-        found[name] = thinking.answer
+        found[name] = answering(thinking)
         if name == "thoughts":
             found["read_off"] = thinking.direct
             found |= baselines(thinking, data.parts["train"][:FIT_ON], params.batch_size)

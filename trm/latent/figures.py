@@ -104,3 +104,20 @@ def constant_share(found: dict[str, Sequence[float]]) -> Figure:
     ax.set(xlabel="block of the language model", ylabel="constant share", ylim=(0, 1.02))
     ax.legend(frameon=False, fontsize=8)
     return tidy(figure)
+
+
+def swaps(table: pd.DataFrame) -> Figure:
+    """Right answers when latents are replaced, by slot, and answers of the other problem. table: rows of `swap_test`."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
+    own = table.loc[table["by"] == "own", "accuracy"].iloc[0]
+    for ax, (by, title) in zip(panels, (("other", "latents of another problem"), ("mean", "mean of the latents"))):
+        part = table[table["by"] == by]
+        x = np.arange(len(part))
+        ax.bar(x - 0.2, 100 * part["accuracy"], 0.4, color=RIGHT, label="own answer")
+        ax.bar(x + 0.2, 100 * part["other_answer"], 0.4, color=WRONG, label="the other problem's answer")
+        ax.axhline(100 * own, color="#555555", linestyle=":", linewidth=1, label="no latent replaced")
+        ax.set_xticks(x, part["slots"])
+        ax.set(title=title, xlabel="latents that are replaced")
+    panels[0].set_ylabel("answers (%)")
+    panels[1].legend(**LEGEND)
+    return tidy(figure)

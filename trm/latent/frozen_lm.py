@@ -16,7 +16,7 @@ from transformers import Cache, DynamicCache
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from trm.errors import UserError
-from trm.language.lm import StateReader
+from trm.language.lm import StateReader, end_ids
 from trm.losses import pad
 
 DATE = "01 January 2025"  # the date in templates that ask for today's, so that prompts are the same every day
@@ -68,7 +68,7 @@ class FrozenLM:
             raise UserError(f"the language model has no token {' and '.join(missing)}; give one that can think")
         self.layer = StateReader(lm, layer).layer  # which also freezes it
         self.lm, self.tokenizer = lm, tokenizer
-        self.anchor = anchor
+        self.anchor, self.ends = anchor, end_ids(lm, tokenizer)
         self.closing = tokens_of(tokenizer, ending + "</think>" + anchor)  # after latents
         self.end_of_chain = tokens_of(tokenizer, "</think>" + anchor)  # after a chain, which has its ending
         table = lm.get_input_embeddings()  # some models scale what they look up
@@ -120,25 +120,31 @@ class FrozenLM:
         return torch.stack([h[rows, last] for h in out.hidden_states[1:]], 1).float()
 
     @torch.no_grad()
-    def generate_greedy(self, prompt: Prompt, latents: Tensor | None, max_new_tokens: int) -> Tensor:
+    def generate_greedy(
+        self, prompt: Prompt, latents: Tensor | None, max_new_tokens: int, closed: bool = True
+    ) -> Tensor:
         """Greedy decoding until all rows have ended: token ids (B, generated), pads after the end. It continues prompts with
-        latents (B, n, D) and the closing, or (None) the prompts alone."""
-        pad_id, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        latents (B, n, D) and, if `closed`, the closing, or (None) the prompts alone."""
+        pad_id, ends = self.tokenizer.pad_token_id, torch.tensor(self.ends, device=self.device)
         mask, cache, logits = prompt.mask, _copied(prompt.cache), prompt.next
         if latents is not None:
             closing = F.embedding(self._closing(len(latents)), self.embeddings)
-            given = torch.cat((latents.to(closing.dtype), closing), 1)
+            given = torch.cat((latents.to(closing.dtype), closing[:, : None if closed else 0]), 1)
             mask, positions = _longer(mask, given.shape[1])
             logits = self._run(mask, positions, cache, 1, states=False, inputs_embeds=given).logits[:, -1]
         written, done = [], torch.zeros(len(mask), dtype=torch.bool, device=self.device)
         while True:
             token = torch.where(done, pad_id, logits.argmax(-1))
             written.append(token)
-            done = done | (token == end)
+            done = done | torch.isin(token, ends)
             if done.all() or len(written) == max_new_tokens:
                 return torch.stack(written, 1)
             mask, positions = _longer(mask, 1)
             logits = self._run(mask, positions, cache, 1, states=False, input_ids=token[:, None]).logits[:, -1]
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits (B, V) of states of the last block, (B, D); UserError where the head alone does not give the logits."""
+        return StateReader(self.lm).lm_head(states)
 
     def _closing(self, rows: int) -> Tensor:
         return torch.tensor(self.closing, device=self.device).expand(rows, -1)

@@ -9,6 +9,7 @@ from trm.params import RecursiveTraining, checked_weights, known_schedule
 
 # The loss of the language model alone, in every step.
 ANSWER_ONLY = {"chain_weight": 0.0, "lm_loss_start": 0, "lm_loss_every": 1, "readout": "lm"}
+STATE = {"readout": "state", "chain_weight": 0.0, "answer_weight": 0.0}
 # What each arm changes in the parameters of the chapter.
 LATENT_ARMS = {
     "thoughts": {"readout": "lm"},  # learns the steps of the chain, and the answer through the language model
@@ -16,6 +17,13 @@ LATENT_ARMS = {
     "pause": ANSWER_ONLY,  # the same, for vectors that are equal for every problem
     "direct": {"readout": "direct"},  # the same recursion and chain loss, read off without the language model
     "direct_alone": {"readout": "direct", "chain_weight": 0.0},  # learns only the answer, without the language model
+    # only the state after a correct chain, through the language model, which then answers
+    "distill_alone": ANSWER_ONLY | {"answer_weight": 0.0},
+    # the source's phase 2: states before thinking to the state after it, without and with recursion
+    "state": STATE,
+    "state_once": STATE | {"recursion": False},
+    # learns the totals before the answer; the language model continues the chain after any number of them
+    "totals": {"readout": "lm", "teach_answer": False, "answer_weight": 0.0, "distill_weight": 0.0},
 }
 
 
@@ -80,8 +88,11 @@ class LatentReasoning(RecursiveTraining, ReasonerParams):
             raise ValueError(f"parameter 'hidden_size' = {width} must be a multiple of 2 * num_heads = {heads}")
         if not self.chain_weight + self.answer_weight + self.distill_weight:
             raise ValueError("'chain_weight', 'answer_weight', 'distill_weight' are all 0: nothing is learned")
+        own = self.of_arm(self.arm)
+        if own.readout == "direct" and not own.teach_answer:
+            raise ValueError("readout 'direct' reads the answer off the last latent: it requires teach_answer True")
         every_step = self.lm_loss_start == 0 and self.lm_loss_every == 1
-        no_chain = self.of_arm(self.arm).chain_weight == 0 and self.readout == "lm"
+        no_chain = own.chain_weight == 0 and own.readout == "lm"
         if self.halting == "act" and no_chain and not every_step:
             raise ValueError("'halting' = 'act' weighs a loss of every thought in every step: give chain_weight")
         for name, value in LATENT_ARMS.get(self.arm, {}).items():

@@ -41,11 +41,13 @@ class ReasonerParams(CycleParams):
     expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")
     L_cycles: int = Field(1, ge=1, description="L-cycles per H-cycle")
-    readout: Literal["lm", "direct"] = Field(
+    recursion: bool = Field(True, description="apply the blocks again and again; False: once")
+    readout: Literal["lm", "direct", "state"] = Field(
         "lm",
         validation_alias=AliasChoices("readout", "answers_by"),  # the old name, in older config.json
-        description="the answer is the language model's, or the last latent's",
+        description="what the last thought gives: latents for the language model, a word, or its state after thinking",
     )
+    teach_answer: bool = Field(True, description="teach the answer to latents; False: only the totals before it")
     chain_weight: float = Field(1.0, ge=0, description="weight of the chain loss: the steps of a correct chain")
     answer_weight: float = Field(1.0, ge=0, description="weight of the answer's cross-entropy")
     distill_weight: float = Field(1.0, ge=0, description="weight of the distance to the state after a correct chain")
@@ -105,7 +107,7 @@ class Latents(nn.Module, PyTorchModelHubMixin):
 
 
 class LatentReasoner(Latents):
-    """The recursive reasoner; see the top of this file."""
+    """The recursive reasoner; see the top of this file. With `recursion` False its blocks are applied once."""
 
     def __init__(self, config: ReasonerConfig | dict):
         super().__init__(config)
@@ -119,6 +121,10 @@ class LatentReasoner(Latents):
         self.out = Linear(D, (1 + c.notes) * c.d_compressed)
         self.register_buffer("H_init", truncated_normal_(torch.empty(D), 1.0))
         self.register_buffer("L_init", truncated_normal_(torch.empty(D), 1.0))
+        if c.readout == "state":
+            self.after = nn.Linear(D, c.lm_size)
+            self.register_buffer("after_mean", torch.zeros(c.lm_size))
+            self.register_buffer("after_scale", torch.ones(()))
         if c.halting == "act":
             self.q_head = halting.init_halting_head(nn.Linear(D, 1), c.halt_max_steps * c.H_cycles)
 
@@ -143,6 +149,8 @@ class LatentReasoner(Latents):
             return z
 
         net = checkpointed(net) if c.activation_checkpointing else net
+        if not c.recursion:
+            return [net(places + z_H + z_L)]
         for _ in range(c.halt_max_steps):
             found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), c.H_cycles, c.L_cycles, c.backprop)
             thoughts += found
@@ -158,6 +166,19 @@ class LatentReasoner(Latents):
         """The inputs to the language model, (B, n, lm_size): the expected word embedding. logits: if already computed."""
         logits = self.logits(thought) if logits is None else logits
         return logits[:, :, 0].softmax(-1) @ self.words
+
+    def set_target(self, states: Tensor) -> None:
+        """Scale predictions of the state after thinking to the mean and the deviation of these, (N, lm_size)."""
+        self.after_mean.copy_(states.mean(0))
+        self.after_scale.copy_(states.var(0, correction=0).mean().sqrt())
+
+    def state(self, thought: Tensor) -> Tensor:
+        """The state after thinking that the last latent predicts: (B, n, D) -> (B, lm_size)."""
+        return self.after_mean + self.after_scale * self.after(thought[:, -1])
+
+    def distance(self, thought: Tensor, states: Tensor) -> Tensor:
+        """Mean square error of that prediction over the mean variance of the training states: 1 is their mean's. (B,)."""
+        return ((self.state(thought) - states) / self.after_scale).square().mean(-1)
 
     def halt_logits(self, thoughts: list[Tensor]) -> Tensor:
         """Logits of "stop after this thought". n of (B, num_latents, D) -> (B, n)."""
@@ -210,7 +231,8 @@ class LatentThinker(nn.Module):
 
         chain_weight   * cross-entropy of each latent's word and notes against the steps of a correct chain
       + answer_weight  * cross-entropy of the answer, by the language model after the latents, or by the last latent
-      + distill_weight * distance of the answer's anchor from its state after a correct chain (CODI, arXiv 2502.21074)
+      + distill_weight * distance of the answer's anchor from its state after a correct chain (CODI, arXiv 2502.21074);
+                         with readout `state`, of the state that the last latent predicts from it
 
     The language model is called if the batch holds the prompts' tokens, after the last thought, or after every one with
     `lm_loss_all_cycles` or act.
@@ -251,6 +273,10 @@ class LatentThinker(nn.Module):
                 metrics[f"deep_supervision/step_{i}_loss"] = chain.mean()
                 if last:
                     metrics["last_latent"] = (logits[:, -1, 0].argmax(-1) == labels[:, -1, 0]).float().mean()
+            if c.readout == "state":
+                distance = reasoner.distance(thought, batch["after"])
+                losses[i] = losses[i] + c.distill_weight * distance
+                metrics[f"distance_{i}"] = distance.mean()
             if prompt and (last or c.lm_loss_all_cycles or act):
                 latents = reasoner.latents(thought, logits)
                 answer, distance, right = self.answer_loss(

@@ -21,10 +21,12 @@ from trm.language import gsm8k
 from trm.language.lm import load_lm, weights_digest
 from trm.language.stories import SPLITS, problems
 from trm.latent.data import Data, Encoded, Exercise, ThoughtBatches, encode, from_problem
-from trm.latent.evaluate import FIT_ON, Thinking, in_batches, step_accuracy
+from trm.latent.evaluate import FIT_ON, answering, step_accuracy
 from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
 from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import LatentReasoner, Latents, LatentThinker, Pause, ReasonerConfig, ReasonerParams
+from trm.latent.state_map import state_distances, states_after
+from trm.latent.thinking import Thinking, in_batches
 from trm.params import subset
 from trm.progress import Progress
 from trm.run import Run, write_atomically
@@ -131,12 +133,17 @@ def compressed_states(
 def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None = None) -> ArmResult | None:
     """Train the arm that `params` name, and save its averaged last weights in `model/`; None if `time_limit` paused it."""
     own = params.of_arm(params.arm)
-    encoded = encode(data.lm, data.parts["train"], own.num_latents)
+    encoded = encode(data.lm, data.parts["train"], own.num_latents, own.teach_answer)
     reasoner = make_reasoner(own, data, encoded, params.arm)
     store = None if params.arm == "pause" else compressed_states(own, run, data.lm, reasoner, encoded)
-    start = own.lm_loss_start if own.readout == "lm" else None
+    start = own.lm_loss_start if own.readout == "lm" and own.answer_weight + own.distill_weight else None
     pad_id = data.lm.tokenizer.pad_token_id
-    batches = ThoughtBatches(encoded, store, own.batch_size, pad_id, own.seed, start, own.lm_loss_every)
+    after = None
+    if own.readout == "state":
+        states = states_after(data.lm, encoded, own.batch_size)
+        reasoner.set_target(states)
+        after = states.cpu().numpy()
+    batches = ThoughtBatches(encoded, store, own.batch_size, pad_id, own.seed, start, own.lm_loss_every, after)
     thinker = LatentThinker(reasoner, data.lm)
     evaluate = partial(validate, params=own, data=data)
     trainer = Trainer(thinker, batches, own, run, evaluate, monitor=("valid/accuracy",), show=show)
@@ -155,11 +162,16 @@ def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None =
 
 @torch.no_grad()
 def validate(model: LatentThinker, params: LatentReasoning, data: Data) -> dict[str, float]:
-    """valid/accuracy of the answers; valid/latent_I, the accuracy of the I-th latent's word as the total of its step."""
+    """valid/accuracy of the answers (`evaluate.answering`); valid/latent_I, the accuracy of the I-th latent's word as the total
+    of its step, or valid/distance to the state after thinking."""
     some = data.parts["valid"]
     thinking = Thinking(data.lm, model.reasoner, params.max_new_tokens, params.max_answer_tokens)
-    found = {"valid/accuracy": in_batches(thinking.answer, some, params.batch_size).accuracy}
+    own = params.of_arm(params.arm)
+    found = {"valid/accuracy": in_batches(answering(thinking), some, params.batch_size).accuracy}
     if params.arm == "pause":
         return found
-    right = step_accuracy(thinking, encode(data.lm, some, params.num_latents), params.batch_size)
+    encoded = encode(data.lm, some, params.num_latents, own.teach_answer)
+    if own.readout == "state":
+        return found | {"valid/distance": state_distances(thinking, encoded, params.batch_size)[-1]}
+    right = step_accuracy(thinking, encoded, params.batch_size)
     return found | {f"valid/latent_{i}": float(share) for i, share in enumerate(right, 1) if np.isfinite(share)}

@@ -41,6 +41,9 @@ class LMParams(CycleParams):
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(3, ge=1, description="answers in a supervision step")
     L_cycles: int = Field(1, ge=1, description="latent steps before each answer")
+    random_cycles: bool = Field(
+        False, description="draw the H-cycles of each training step from 1 to 2 * H_cycles - 1, whose mean is H_cycles"
+    )
     halt_by: Literal["sequence", "token"] = Field(
         "sequence", description="where the depth is decided: once at the prompt's end, or at each token"
     )
@@ -148,11 +151,16 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         return torch.stack(answers, 2).take_along_dim(depths[..., None, None] - 1, 2).squeeze(2)
 
     def host_draws(self, seed: int, train_step: int, batch_size: int) -> dict[str, np.ndarray]:
-        """What a training step is told besides its batch: curriculum (B,), the factor on all cycles but the last."""
+        """What a training step is told besides its batch: curriculum (B,), the factor on all cycles but the last; with
+        `random_cycles` also cycles (B,), the H-cycles of this step, the same for all rows."""
         c, factor = self.config, 1.0
         if c.curriculum_enabled:
             factor = supervision.curriculum_factor(train_step, c.curriculum_start_step, c.curriculum_end_step)
-        return {"curriculum": np.full(batch_size, factor, np.float32)}
+        found = {"curriculum": np.full(batch_size, factor, np.float32)}
+        if c.random_cycles:
+            drawn = np.random.default_rng([seed, train_step, 0x100B5]).integers(1, 2 * c.H_cycles)
+            found["cycles"] = np.full(batch_size, drawn)
+        return found
 
     def answers_at_targets(self, batch: dict[str, Tensor], H_cycles: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
         """The answers where a token is to be learned, n of (B, M, D); these tokens and their weights, (B, M) each."""
@@ -200,10 +208,11 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         """All supervision steps on a batch of texts, and the loss above, in nats per token, every token by its weight.
 
         batch: input_ids, labels, weights (B, T) and places (B, M), at which alone the head is applied, of
-        `trm.language.stories.to_learn`; curriculum (B,), optional. detail: also the loss and gradient of every answer.
+        `trm.language.stories.to_learn`; curriculum, cycles (B,), optional. detail: also the loss and gradient of every answer.
         """
         c = self.config
-        answers, labels, weights = self.answers_at_targets(batch)
+        H = int(batch["cycles"][0]) if "cycles" in batch else c.H_cycles
+        answers, labels, weights = self.answers_at_targets(batch, H)
         for z in answers if detail else []:
             if z.requires_grad:
                 z.retain_grad()
@@ -211,7 +220,7 @@ class RecursiveLanguageModel(nn.Module, PyTorchModelHubMixin):
         cycle_weights, act = [1.0], c.halting == "act"
         if c.body != "plain":  # for `adaptive`, something for every cycle that counts
             name = "constant" if c.schedule == supervision.ADAPTIVE else c.schedule
-            cycle_weights = supervision.step_weights(name, c.H_cycles, c.supervision_weight)
+            cycle_weights = supervision.step_weights(name, H, c.supervision_weight)
         H, S = len(cycle_weights), len(answers) // len(cycle_weights)
         supervised = [h for h in range(H) if cycle_weights[h] > 0]
         read = list(range(H)) if detail or act else sorted({*supervised, H - 1})  # cycles to which the head is applied

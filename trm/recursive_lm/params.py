@@ -9,11 +9,12 @@ from trm.params import RecursiveTraining, arm_names, checked_weights, known_sche
 from trm.recursive_lm.model import LMParams
 
 # What each arm changes in the parameters of the chapter. A plain arm has no cycles to supervise.
-PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1}
+PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1, "random_cycles": False}
 LM_ARMS = {
     "recursive": {"body": "recursive"},
     "last_only": {"body": "recursive", "schedule": "none"},  # no deep supervision: a loss on the last answer alone
     "looped": {"body": "looped"},  # the shared blocks applied as often, without z_H and z_L
+    "random_loops": {"body": "looped", "random_cycles": True},  # the same, and the number of loops drawn for each batch
     "same_parameters": PLAIN,  # the blocks once
     "same_compute": PLAIN | {"num_layers": 0},  # as many blocks as the recursion applies; 0: counted by `of_arm`
     "chain": PLAIN | {"chain": True},  # the blocks once, and the chain written before the answer
@@ -101,6 +102,10 @@ class RecursiveLM(RecursiveTraining, LMParams):
             raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles; a loop requires 'full'")
         if self.body == "plain" and (self.schedule != "none" or self.halting != "none" or self.halt_max_steps > 1):
             raise ValueError("parameter 'body' = 'plain' requires schedule 'none', halting 'none' and halt_max_steps 1")
+        if self.random_cycles and (self.body == "plain" or self.halting == "act"):
+            raise ValueError("parameter 'random_cycles' draws cycles, which a plain body and a halting head lack")
+        if self.random_cycles and self.schedule not in supervision.schedule_names():
+            raise ValueError("parameter 'random_cycles' draws cycles: give a schedule by its name, not its weights")
         if self.data == "text" and self.halting == "act" and self.halt_by == "sequence":
             raise ValueError("parameter 'halt_by' = 'sequence' requires a prompt, which text lacks; give 'token'")
         if self.data == "text" and (self.chain or "chain" in arm_names(f"{self.arm}, {self.baseline_arm}")):
