@@ -10,6 +10,7 @@ USAGE = """usage: trm COMMAND ...
 
   trm solve ...      a trained model on your own Sudoku puzzles (trm solve --help)
   trm parse ...      sentences to dependency trees (trm parse --help)
+  trm convert ...    weights of the original TRM code in this book's format (trm convert --help)
   trm sweep ...      run sweeps of chapters, see their state, collect their tables (trm sweep --help)
   trm report ...     build the HTML book from executed chapters (trm report --help)
   trm params NN      list the parameters of chapter NN: type, range, default, description
@@ -55,7 +56,7 @@ def info(words: list[str]) -> int:
 # Command -> module and function that take the words after it and return the exit code.
 COMMANDS = {
     "sweep": "trm.sweep.cli:main", "report": "trm.report.html:main", "solve": "trm.puzzles.command:main",
-    "parse": "trm.parsing.command:main",
+    "parse": "trm.parsing.command:main", "convert": "trm.puzzles.official:main",
     "params": "trm.cli:params", "info": "trm.cli:info",
 }  # fmt: skip
 
