@@ -80,7 +80,10 @@ def widths():
 
 def variants():
     """Share solved with 10 and with 500 training puzzles, unlimited variants; and with one fixed variant of each of 100."""
-    return [mean(table("10_scaling_research"), case, "test/exact_accuracy", "case") for case in ("exp05a", "exp05f", "exp05g")]
+    return [
+        mean(table("10_scaling_research"), case, "test/exact_accuracy", "case")
+        for case in ("exp05a", "exp05f", "exp05g")
+    ]
 
 
 def averaging():

@@ -150,7 +150,9 @@ def test_the_committed_claims_are_whole_and_every_one_is_answered(rows):
     tally = claims.counts(rows)
     assert list(tally.index) == list(claims.SOURCES) and tally.to_numpy().sum() == len(rows)
     compared = [claim.id for claim in found if claim.table]
-    assert not (rows["id"].isin(compared) & (rows["verdict"] == NOT_MEASURED)).any(), "no run of a comparison is missing"
+    assert not (rows["id"].isin(compared) & (rows["verdict"] == NOT_MEASURED)).any(), (
+        "no run of a comparison is missing"
+    )
 
 
 def test_verdicts_that_were_wrong_before(rows):
