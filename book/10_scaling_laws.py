@@ -330,7 +330,7 @@ steps solve {mean_of["exp04b"]:.1%}, one of twelve {mean_of["exp04a"]:.1%}, thre
 three {mean_of["exp04d"]:.1%}, and six of two none, each at the best of six rates (three seeds). The loss of the best is
 {as_width("exp04", "exp04b")} that of a wider model of one layer and two latent steps with the same FLOPs of training.
 
-**It is variants that count, not puzzles.** With a new variant by symmetry each time a puzzle is seen, 10 training puzzles bring
+**Variants count more than puzzles.** With a new variant by symmetry each time a puzzle is seen, 10 training puzzles bring
 {mean_of["exp05a"]:.1%} and 500 {mean_of["exp05f"]:.1%}; over the six sizes no difference is found (p =
 {axes.loc["exp05", "p"]:.2f}, three seeds, deviation {axes.loc["exp05", "deviation over seeds"]:.0f} points), and no law. With
 one fixed variant of each of 100 puzzles {mean_of["exp05g"]:.1%} are solved, with ten {mean_of["exp05h"]:.1%}, with fifty
