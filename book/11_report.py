@@ -125,7 +125,7 @@ say(
 #   gradient, on Sudoku and in the parser, and the parser's first iteration becomes a usable answer. A gain in final accuracy or
 #   loss is not significant anywhere; the minimum detectable effects are 5 points on Sudoku (`linear`) and 1.5 points of UAS.
 # - *Averaged weights* (EMA) matter at a constant rate: without them accuracy drops by 47 points (42.8 to 51.9, three seeds, at
-#   a rate chosen with averaging), more than the 15.3 that the TPU quick start reports.
+#   a rate chosen with averaging), more than the 15.3 that the TPU quick start reports; where the rate falls, it is undecided.
 # - *GRPO* against shuffled rewards is supported; *a curriculum of depth* at equal compute is not (chapters 03 and 10).
 # - Contradicted by runs: that a higher loss after the first cycle is a bad sign (the best arm has it), and that a higher cosine
 #   similarity means a better compressor. The other contradictions are facts about the sources themselves.

@@ -217,7 +217,7 @@ NUMBERS = [
         lambda: [*recurrence(), *recurrence("exp03[abde]")],
     ),
     ("README.md", "{:.1f} % with 10 training puzzles and {:.1f} % with 500", lambda: variants()[:2]),
-    ("README.md", "of 100 {:.1f} %", lambda: variants()[2:]),
+    ("README.md", "one fixed variant of each of 100, {:.1f} %", lambda: variants()[2:]),
     (
         "book/11_report.py",
         "drops by {:.0f} points ({:.1f} to {:.1f}, three seeds",

@@ -119,6 +119,22 @@ def test_the_committed_controls_of_halting_hold_every_seed():
         assert (never["taught_mean_steps"] == 6).all(), "its head stops no puzzle"
 
 
+def test_networks_of_their_own_have_the_lowest_rate_near_the_best_or_where_none_learns_the_best():
+    rates = pandas.read_csv(ROOT / "book" / "results" / "10_rates.csv").query("sweep == 'scaling_layers_rates'")
+    used = pandas.concat(
+        pandas.read_csv(ROOT / "book" / "results" / f"10_{suite}.csv")
+        for suite in ("scaling_research", "tpu_quickstart")
+    )
+    for case, tried in rates.groupby("case"):
+        best = tried["valid/loss"].min()
+        near = (
+            tried[tried["valid/loss"] <= 1.15 * best]
+            if tried["valid/exact_accuracy"].any()
+            else tried[tried["valid/loss"] == best]
+        )
+        assert len(tried) == 6 and set(used.loc[used["case"] == case.removeprefix("rate_"), "lr"]) == {near["lr"].min()}
+
+
 @pytest.mark.parametrize("suite", ["scaling_research", "tpu_quickstart"])
 def test_the_committed_suites_hold_every_configuration_and_seed_with_its_rate(suite):
     """All but float16, which requires CUDA."""
