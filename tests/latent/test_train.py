@@ -63,9 +63,11 @@ def test_every_arm_trains_and_leaves_the_language_model_alone(tmp_path, data, ar
     asked = []
     monkeypatch.setattr(FrozenLM, "after", lambda *given, call=FrozenLM.after: asked.append(1) or call(*given))
     found, run = trained(tmp_path, data, arm=arm)
-    assert len(asked) == {"thoughts": 2, "answer_alone": 4, "pause": 4}.get(arm, 0)
+    assert len(asked) == {"thoughts": 2, "answer_alone": 4, "pause": 4, "distill_alone": 4}.get(arm, 0)
     assert all(torch.equal(value, before[name]) for name, value in data.lm.lm.state_dict().items())
-    assert "valid/accuracy" in found.history[-1] and ("valid/latent_1" in found.history[-1]) == (arm != "pause")
+    last = found.history[-1]
+    assert "valid/accuracy" in last and ("valid/distance" in last) == arm.startswith("state")
+    assert ("valid/latent_1" in last) == (arm != "pause" and not arm.startswith("state"))
     kept = load_reasoner(run.path("model"), data.lm.hidden_size, arm == "pause")
     for name, value in kept.state_dict().items():
         assert torch.equal(value, found.model.state_dict()[name]), "what is judged is what is kept"
