@@ -116,7 +116,7 @@ def swaps(table: pd.DataFrame) -> Figure:
         ax.bar(x - 0.2, 100 * part["accuracy"], 0.4, color=RIGHT, label="own answer")
         ax.bar(x + 0.2, 100 * part["other_answer"], 0.4, color=WRONG, label="the other problem's answer")
         ax.axhline(100 * own, color="#555555", linestyle=":", linewidth=1, label="no latent replaced")
-        ax.set_xticks(x, part["slots"])
+        ax.set_xticks(x, part["slots"], fontsize=8)
         ax.set(title=title, xlabel="latents that are replaced")
     panels[0].set_ylabel("answers (%)")
     panels[1].legend(**LEGEND)

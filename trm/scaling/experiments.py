@@ -44,7 +44,7 @@ EXPERIMENTS = [
     Experiment("exp05", "5a · training puzzles", "exp05[a-f]", "train/puzzles", "training puzzles"),
     Experiment("exp05 aug", "5b · variants", "exp05[g-k]", "num_aug", "variants of each puzzle"),
     Experiment("exp06", "6 · supervision steps", "exp06.", "halt_max_steps", "halt_max_steps"),
-    Experiment("exp07", "7 · batch", "exp07.", "batch_size", "examples per optimizer step (as many examples in all)"),
+    Experiment("exp07", "7 · batch", "exp07.", "batch_size", "examples per step (as many in all)"),
     Experiment("exp08", "8 · precision", "exp08."),
     Experiment("exp09", "9 · averaged weights", "exp09.", "ema_decay", "decay of the average (0: none)"),
     Experiment("exp10", "10 · optimizer", "exp10."),

@@ -54,7 +54,8 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
             _size_axis(ax, x, experiment.label)
         else:
             names = [f"{v:g}" for v in values] if experiment.x else [in_figure(name) for name in table.index]
-            ax.set_xticks(range(len(table)), names, fontsize=8, rotation=0 if experiment.x else 60)
+            slanted = {} if experiment.x else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+            ax.set_xticks(range(len(table)), names, fontsize=8, **slanted)
             ax.set_xlabel(experiment.label)
         ax.set_title(experiment.title, fontsize=10)
     return tidy(figure)
