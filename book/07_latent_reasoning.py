@@ -236,14 +236,13 @@ run.save_figure(figure, "full_times")
 # %%
 from trm.latent.swap import swap_test
 
-swaps = pd.DataFrame()
-if first and complete:
-    length = min(4, params.max_problem_steps)
-    some = [one for one in data.parts["test"] if one.steps == length] or data.parts["test"][:1]
+swaps, length = pd.DataFrame(), min(4, params.max_problem_steps)
+some = [one for one in data.parts["test"] if one.steps == length]
+if complete and first and first.config.readout == "lm" and first.config.teach_answer and len(some) > 1:
     found = swap_test(Thinking(data.lm, first, params.max_new_tokens, params.max_answer_tokens), some)
-    swaps = pd.DataFrame(found)
-    run.save_table(swaps, "swaps")
-    figure = plots.swaps(swaps)
+    swaps = pd.DataFrame(found).set_index(["slots", "by"])
+    run.save_table(swaps.reset_index(), "swaps")
+    figure = plots.swaps(swaps.reset_index())
     run.save_figure(figure, "swaps")
 swaps.round(3)
 
@@ -257,13 +256,14 @@ swaps.round(3)
 from trm.progress import say
 
 mean, swapped = full.groupby("way")["accuracy"].mean(), ""
-if params.eval_checkpoint == "shipped" and len(swaps):
-    of = swaps.set_index(["slots", "by"])
-    steps_other, answer_other = of.loc[("steps", "other")], of.loc[("answer", "other")]
+if params.eval_checkpoint == "shipped" and ("answer", "other") in swaps.index:
+    own, steps_other, answer_other = (
+        swaps.loc[row] for row in (("none", "own"), ("steps", "other"), ("answer", "other"))
+    )
     swapped = (
-        f" (the shipped `thoughts` on {steps_other['problems']:.0f} stories of four steps: with the latents of the steps of "
-        f"another story {steps_other['accuracy']:.1%} are right, as with their own; with the latents of another story's answer "
-        f"{answer_other['accuracy']:.1%}, and {answer_other['other_answer']:.1%} of the answers are the other story's)"
+        f" (the shipped `thoughts` on {own['problems']:.0f} stories of {length} steps: {own['accuracy']:.1%} are right, and "
+        f"{steps_other['accuracy']:.1%} with another story's latents of the steps; with another story's answer latents "
+        f"{answer_other['accuracy']:.1%} are, and {answer_other['other_answer']:.1%} of the answers are the other story's)"
     )
 against = {way: stats.compare(full, "accuracy", "thoughts", way, key="way").say() for way in mean.index}
 gap = (mean["thoughts"] - mean["no_thinking"]) / (mean["chain"] - mean["no_thinking"])
@@ -288,10 +288,9 @@ say(f"""
 
 # %%
 metrics = evaluate.chapter_metrics(rows) | trained.metrics if complete else {}
-by_slot = swaps.set_index(["slots", "by"]) if len(swaps) else swaps
-if ("steps", "other") in by_slot.index:
-    metrics["latent/swap/own_answer_steps_swapped"] = float(by_slot.loc[("steps", "other"), "accuracy"])
-    metrics["latent/swap/other_answer_answer_swapped"] = float(by_slot.loc[("answer", "other"), "other_answer"])
+if ("answer", "other") in swaps.index:
+    metrics["latent/swap/own_answer_steps_swapped"] = float(swaps.loc[("steps", "other"), "accuracy"])
+    metrics["latent/swap/other_answer_answer_swapped"] = float(swaps.loc[("answer", "other"), "other_answer"])
 if complete:
     run.save_table(table)
     about = {"arm": trained.arm, "seed": trained.seed}

@@ -306,7 +306,7 @@ falls from {by_case.loc["exp01a", experiments.LOSS]:.2f} at 16 wide to {by_case.
 15 times the FLOPs, and the share of puzzles solved rises from {by_case.loc["exp01a", experiments.ACCURACY]:.1%} to
 {by_case.loc["exp01f", experiments.ACCURACY]:.1%} (five seeds each). The form is {width["form"]}: N to the power of minus
 {width["b"]}, from 6,609 to 43,681 parameters. It barely passes: the widest model is predicted {missed:.0f} % too low from the
-others ({abs(width["log_error"]):.2f} in log, where 0.2 is the limit). A power law with a floor cannot be told apart (AICc
+others ({abs(width["log_error"]):.2f} in log, where 0.2 is the limit). A power law with a floor cannot be distinguished (AICc
 behind: {width["AICc behind"]}).
 
 **More latent steps bring less than width; for H-cycles it is undecided**, at equal steps, with a rate for each width and one

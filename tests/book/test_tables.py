@@ -135,6 +135,15 @@ def test_networks_of_their_own_have_the_lowest_rate_near_the_best_or_where_none_
         assert len(tried) == 6 and set(used.loc[used["case"] == case.removeprefix("rate_"), "lr"]) == {near["lr"].min()}
 
 
+def test_the_arms_that_decide_have_the_rate_that_is_best_on_dev():
+    tried = pandas.read_csv(ROOT / "book" / "results" / "05_rates.csv")
+    best = tried.loc[tried.groupby("arm")["dev/las"].idxmax()].set_index("arm")["lr"]
+    sweep = read_sweeps()["poh_epochs"]
+    points = sweep.points("laptop", sweep.cases_of("deciding"))
+    assert {(p.case, p.params.lr) for p in points} == set(best.items()) and len(best) == 3
+    assert not {p.seed for p in points} & set(tried["seed"])
+
+
 @pytest.mark.parametrize("suite", ["scaling_research", "tpu_quickstart"])
 def test_the_committed_suites_hold_every_configuration_and_seed_with_its_rate(suite):
     """All but float16, which requires CUDA."""

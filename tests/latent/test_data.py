@@ -47,6 +47,12 @@ def test_labels_are_the_totals_and_then_the_answer(tokenizer, exercise, expected
     assert said == expected
 
 
+def test_labels_without_the_answer_hold_the_totals_before_it_alone(tokenizer):
+    whole, kept = (step_labels(tokenizer, from_problem(STORY), 4, teach_answer) for teach_answer in (True, False))
+    assert (kept[1:, 0] == -100).all() and (whole[1:, 0] != -100).all(), "the last step's total is the answer"
+    assert np.array_equal(kept[0], whole[0]) and np.array_equal(kept[:, 1:], whole[:, 1:]), "the notes stay"
+
+
 # --- batches ------------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +72,12 @@ def store(tmp_path):
     starts = np.cumsum([0, *LENGTHS]).tolist()
     (tmp_path / "starts.json").write_text(json.dumps({"about": {}, "starts": starts}), encoding="utf-8")
     return StateStore(tmp_path)
+
+
+def test_states_after_thinking_are_those_of_the_rows(store):
+    after = np.arange(10, dtype=np.float32).reshape(5, 2)
+    batch = ThoughtBatches(exercises(), store, 2, pad_id=0, after=after).rows([2, 3, 0], with_lm=False)
+    assert np.array_equal(batch["after"], after[[2, 3, 0]])
 
 
 def test_every_row_is_one_exercise_with_its_own_states(store):

@@ -79,6 +79,12 @@ def test_variants_differ_and_a_task_may_have_few():
     assert len(arc.variants(Task("b", ((black, black),), ((black, black),)), 30, np.random.default_rng(0))) == 1
 
 
+def test_a_task_may_ask_the_same_input_with_an_output_and_without():
+    one = grid(2, 2)
+    known = Task("b", ((one, one),), ((one, None), (one, one)))
+    assert len(arc.variants(known, 3, np.random.default_rng(0))) == 4
+
+
 def test_the_data_set_has_the_counts_of_its_tasks(tmp_path):
     training, judged = [task("a", 3, 1), task("b", 2, 2)], [task("c", 4, 2)]
     found = build(training, judged, num_aug=5, side=8, seed=1)

@@ -52,7 +52,7 @@ def test_a_wrong_configuration_is_named_by_the_originals_names():
     weights, config, _ = read(GOLDEN[0])
     with pytest.raises(OfficialCheckpointError, match="'L_level.layers.1.mlp.down_proj.weight' has no place"):
         from_official(weights, config | {"L_layers": 1})
-    with pytest.raises(OfficialCheckpointError, match="tensors are missing, first that of 'net.2."):
+    with pytest.raises(OfficialCheckpointError, match="tensors are missing, first 'L_level.layers.2."):
         from_official(weights, config | {"L_layers": 3})
     with pytest.raises(
         OfficialCheckpointError, match=r"'embed_tokens.embedding_weight' has shape \(\d+, \d+\), and this configuration"
@@ -81,6 +81,14 @@ def test_what_is_no_state_dict_is_refused_in_one_line(content):
     assert "\n" not in str(error.value)
 
 
+def test_a_puzzle_embedding_that_is_too_wide_is_not_cut():
+    weights, config, _ = read(GOLDEN[1])
+    name = next(name for name in weights if name.endswith("puzzle_emb.weights"))
+    wide = torch.nn.functional.pad(weights[name], (0, 1000))
+    with pytest.raises(OfficialCheckpointError, match="'puzzle_emb.weights' has shape"):
+        from_official(weights | {name: wide}, config)
+
+
 def test_the_command_converts_a_checkpoint_with_its_yaml_and_data(tmp_path, capsys):
     weights, config, golden = read(GOLDEN[3])
     sizes = {name: config.pop(name) for name in ("vocab_size", "seq_len", "num_puzzle_identifiers")}
@@ -95,5 +103,8 @@ def test_the_command_converts_a_checkpoint_with_its_yaml_and_data(tmp_path, caps
     answers, _ = model.think(x, *model.initial_thought(len(x)))
     torch.testing.assert_close(model.output_logits(answers[-1]), golden["logits_0"], atol=1e-4, rtol=0)
     assert "-p model_path" in capsys.readouterr().out
+    (tmp_path / "train" / "dataset.json").write_text("{}", encoding="utf-8")
+    assert trm.cli.main(["convert", *words, "--data", str(tmp_path)]) == 1
+    assert "dataset.json: field 'vocab_size'" in capsys.readouterr().err
     (tmp_path / "step_10").write_bytes(pickle.dumps({"a": print}))
     assert trm.cli.main(["convert", *words]) == 1 and "holds no tensors alone" in capsys.readouterr().err

@@ -144,6 +144,8 @@ def test_text_from_a_book(real_data):
     [
         ({"arm": "", "body": "plain"}, "requires schedule 'none'"),
         ({"body": "plain", "schedule": "none"}, "contradicts arm 'recursive'"),
+        ({"random_cycles": True, "halting": "act"}, "which a plain body and a halting head lack"),
+        ({"random_cycles": True, "schedule": "0.2, 0.5, 1"}, "give a schedule by its name"),
         ({"arm": "", "body": "looped", "backprop": "last"}, "a loop requires 'full'"),
         ({"hidden_size": 20, "num_heads": 4}, "multiple of 2 \\* num_heads"),
         ({"max_problem_steps": 8}, "must not fall"),

@@ -108,14 +108,14 @@ class TokenPolicy(nn.Module):
         leave the batch."""
         B, pad = len(logits), self.tokenizer.pad_token_id
         tokens = torch.full((B, self.max_new_tokens), pad, device=logits.device)
-        mask = torch.zeros_like(tokens)
+        mask, ends = torch.zeros_like(tokens), torch.tensor(self.ends, device=logits.device)
         rows = torch.arange(B, device=logits.device)  # those still writing
         for i in range(self.max_new_tokens):
             cumulative = (logits / self.temperature).softmax(-1).cumsum(-1)  # (rows, V)
             drawn = torch.searchsorted(cumulative, uniforms[rows, i, None] * cumulative[:, -1:], right=True)[:, 0]
             drawn = drawn.clamp_max(logits.shape[1] - 1)
             tokens[rows, i], mask[rows, i] = drawn, 1
-            going = ~torch.isin(drawn, torch.tensor(self.ends, device=drawn.device))
+            going = ~torch.isin(drawn, ends)
             if i + 1 == self.max_new_tokens or not going.any():
                 break
             if not going.all():

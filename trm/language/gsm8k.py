@@ -19,6 +19,19 @@ NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 LONGEST = 1000  # characters of a number; a longer one is not read
 CALCULATION = re.compile(rf"<<({NUMBER})([-+*/])({NUMBER})=({NUMBER})>>")  # of two numbers only
 
+# A run of digits with points and commas, perhaps with an exponent, or a fraction of it, or one behind it; and what must not
+# follow: a further part of a fraction, or a group of three digits, which may belong to it or not.
+WRITTEN = (
+    r"(?P<whole>[\d._,]*\d(?:[eE][-+]?\d{1,3}(?![\w]))?)"
+    r"(?:\s+(?P<above>\d+)(?=\s*/))?(?:\s*/\s*(?P<below>\d+))?(?P<again>\s*/\s*\d| \d{3}(?![\d.,/]*\d))?"
+)
+FORMS = (  # of a number, and what its points and commas are
+    (r"\d*(?:\.\d+)?", ""),
+    (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", ","),
+    (r"\d{1,3}(?:\.\d{3})+,\d+", "."),
+    (r"\d{1,3}(?:\.\d{3}){2,}", "."),
+)
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -33,7 +46,7 @@ class Exercise:
 
 def read_number(text: str, first: bool = False) -> Fraction | None:
     """The last number in `text` (`first`: the first), or that after the first `####` or in the first `\\boxed{}` where there is
-    one; None where there is no number, or one that can be read in two ways, such as "1,2,3" or "1 234".
+    one; None where it holds none, or one that can be read in two ways, such as "1,2,3" or "1 234".
 
     Read are 1,234.5 and 1.234,5 and 1.234.567 (thousands in groups of three; a point alone is the decimal one), 1 234 with a
     no-break or thin space, 3.5e3, 3/4, \\frac{3}{4}, 2\\frac{1}{2}.
@@ -56,20 +69,6 @@ def read_number(text: str, first: bool = False) -> Fraction | None:
     if below and int(below):
         value = value + Fraction(int(above), int(below)) if above else value / int(below)
     return -value if "-" in found["sign"] else value
-
-
-# A run of digits with points and commas, perhaps with an exponent, or a fraction of it, or one behind it; and what must not
-# follow: a further part of a fraction, or a group of three digits, which may belong to it or not.
-WRITTEN = (
-    r"(?P<whole>[\d._,]*\d(?:[eE][-+]?\d{1,3}(?![\w]))?)"
-    r"(?:\s+(?P<above>\d+)(?=\s*/))?(?:\s*/\s*(?P<below>\d+))?(?P<again>\s*/\s*\d| \d{3}(?![\d.,/]*\d))?"
-)
-FORMS = (  # of a number, and what its points and commas are
-    (r"\d*(?:\.\d+)?", ""),
-    (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", ","),
-    (r"\d{1,3}(?:\.\d{3})+,\d+", "."),
-    (r"\d{1,3}(?:\.\d{3}){2,}", "."),
-)
 
 
 def _value(written: str) -> Fraction | None:

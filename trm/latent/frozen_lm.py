@@ -8,6 +8,7 @@ The prompt is read once into the cache. The `closing` ends the chain: `ending`, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +145,11 @@ class FrozenLM:
 
     def head(self, states: Tensor) -> Tensor:
         """Logits (B, V) of states of the last block, (B, D); UserError where the head alone does not give the logits."""
-        return StateReader(self.lm).lm_head(states)
+        return self._last_block.lm_head(states)
+
+    @cached_property
+    def _last_block(self) -> StateReader:
+        return StateReader(self.lm)
 
     def _closing(self, rows: int) -> Tensor:
         return torch.tensor(self.closing, device=self.device).expand(rows, -1)

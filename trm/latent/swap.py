@@ -25,7 +25,7 @@ def swap_test(thinking: Thinking, some: Sequence[Exercise]) -> list[dict]:
     and other_answer, the share of answers that are the other problem's (problems with the same answer left out)."""
     length, count = some[0].steps, thinking.reasoner.config.num_latents
     slots = {"none": []} | {str(i + 1): [i] for i in range(count)}
-    if length - 1 < count:
+    if 0 < length - 1 < count:
         slots |= {"steps": list(range(length - 1)), "answer": list(range(length - 1, count))}
     others = [one.answer for one in [*some[-1:], *some[:-1]]]
     differ = np.array([one.answer != other for one, other in zip(some, others)])

@@ -92,8 +92,9 @@ def _turned(grid: np.ndarray, turn: int) -> np.ndarray:
     return (np.fliplr(grid), np.flipud(grid), grid.T, np.fliplr(np.rot90(grid)))[turn - 4]
 
 
-def _key(grid: np.ndarray | None) -> tuple | None:
-    return None if grid is None else (grid.shape, grid.tobytes())
+def _key(grid: np.ndarray | None) -> tuple:
+    """What tells grids apart, and can be sorted; empty for one that is not known."""
+    return () if grid is None else (grid.shape, grid.tobytes())
 
 
 def read_tasks(path: str | Path) -> tuple[list[Task], list[str]]:
@@ -135,7 +136,7 @@ def _pair(pair: dict, part: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _grid(rows: list, what: str) -> np.ndarray:
     if not isinstance(rows, list) or not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ValueError(f"an {what} is no rectangle of cells")
+        raise ValueError(f"an {what} must be a rectangle of cells")
     grid = np.array(rows)
     if max(grid.shape) > LARGEST:
         raise ValueError(

@@ -19,7 +19,6 @@ from trm.errors import UserError
 from trm.model import PAPER, TRM, TRMConfig
 from trm.params import read_yaml
 from trm.puzzles.token_set import Metadata
-from trm.text_files import read_json
 
 REQUIRED = ("vocab_size", "seq_len", "hidden_size", "L_layers", "H_cycles", "L_cycles")
 DEFAULTS = {
@@ -68,33 +67,42 @@ def from_official(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> T
         OfficialCheckpointError: a field or tensor is missing, left over or does not fit; it is named as in the original.
     """
     theirs = {re.sub(PREFIXES, "", name): value for name, value in tensors_of(state_dict).items()}
-    rows = {"embed_tokens.embedding_weight": "vocab_size", "puzzle_emb.weights": "num_puzzle_identifiers"}
-    found = {field: len(theirs[name]) for name, field in rows.items() if name in theirs}
+    sizes = {"embed_tokens.embedding_weight": "vocab_size", "puzzle_emb.weights": "num_puzzle_identifiers"}
+    found = {field: len(theirs[name]) for name, field in sizes.items() if name in theirs}
     model = TRM(official_config(found | dict(config)))
-    weights, names = {}, {}
+    expected = {original_name(own, model.config.mixer): own for own in model.state_dict()}
     for name, value in theirs.items():
-        own = name.replace("embed_tokens.embedding_weight", "embed").replace("L_level.layers.", "net.")
-        own = re.sub(r"\.(mlp_t|self_attn)\.", ".mixer.", own)
-        if name == "puzzle_emb.weights" and model.config.puzzle_tokens:
-            own, width = "puzzle_embed", model.config.puzzle_tokens * model.config.hidden_size
-            value = torch.nn.functional.pad(value.float(), (0, width - value.shape[1]))
-            value = value.view(len(value), model.config.puzzle_tokens, -1)
-        weights[own], names[own] = value[:1] if name.startswith("q_head.") else value, name
-    expected = model.state_dict()
-    for own, value in weights.items():
-        if own not in expected:
+        if name not in expected:
             raise OfficialCheckpointError(
-                f"tensor {names[own]!r} has no place in this configuration; is it of another class?"
+                f"tensor {name!r} has no place in this configuration; is it of another class?"
             )
-        if value.shape != expected[own].shape:
-            shapes = f"{tuple(value.shape)}, and this configuration makes it {tuple(expected[own].shape)}"
+        theirs[name] = _in_our_form(name, value, model.config)
+        if (own := theirs[name].shape) != (ours := model.state_dict()[expected[name]].shape):
+            shapes = f"{tuple(own)}, and this configuration makes it {tuple(ours)}"
             raise OfficialCheckpointError(
-                f"tensor {names[own]!r} has shape {shapes}; give the configuration it was trained with"
+                f"tensor {name!r} has shape {shapes}; give the configuration it was trained with"
             )
-    if missing := [own for own in expected if own not in weights]:
-        raise OfficialCheckpointError(f"{len(missing)} tensors are missing, first that of {missing[0]!r}")
-    model.load_state_dict({own: value.float() for own, value in weights.items()})
+    if missing := [name for name in expected if name not in theirs]:
+        raise OfficialCheckpointError(f"{len(missing)} tensors are missing, first {missing[0]!r}")
+    model.load_state_dict({expected[name]: value.float() for name, value in theirs.items()})
     return model.eval()
+
+
+def original_name(own: str, mixer: str) -> str:
+    """The original's name, without prefixes, of a tensor of `TRM`."""
+    whole = {"embed": "embed_tokens.embedding_weight", "puzzle_embed": "puzzle_emb.weights"}
+    own = re.sub(r"^net\.", "L_level.layers.", whole.get(own, own))
+    return own.replace(".mixer.", ".mlp_t." if mixer == "mlp" else ".self_attn.")
+
+
+def _in_our_form(name: str, value: Tensor, config: TRMConfig) -> Tensor:
+    """A tensor of the original as `TRM` has it, where its shape allows: puzzle embeddings as tokens, one output of q_head."""
+    if name == "puzzle_emb.weights" and value.ndim == 2:
+        width = config.puzzle_tokens * config.hidden_size
+        if value.shape[1] <= width:
+            padded = torch.nn.functional.pad(value.float(), (0, width - value.shape[1]))
+            return padded.view(len(value), config.puzzle_tokens, -1)
+    return value[:1] if name.startswith("q_head.") and value.ndim else value
 
 
 def tensors_of(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -122,7 +130,7 @@ def main(words: list[str]) -> int:
     args = parser.parse_args(words)
     config = dict(read_yaml(args.config))
     if args.data:
-        about = Metadata(**read_json(args.data / "train" / "dataset.json"))
+        about = Metadata.read(args.data / "train")
         names = ("vocab_size", "seq_len", "num_puzzle_identifiers")
         config |= {name: getattr(about, name) for name in names}
     model = from_official(read_checkpoint(args.checkpoint), config)

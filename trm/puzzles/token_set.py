@@ -39,6 +39,16 @@ class Metadata(BaseModel):
     total_puzzles: int = Field(0, ge=0)
     sets: list[str] = ["all"]
 
+    @classmethod
+    def read(cls, folder: Path) -> "Metadata":
+        """The dataset.json of a folder, such as data/train; TokenSetError where a field is missing or cannot be."""
+        try:
+            return cls(**read_json(folder / "dataset.json", TokenSetError))
+        except ValidationError as error:
+            field = error.errors()[0]
+            name, own = ".".join(map(str, field["loc"])), f", not {field['input']!r}" * (field["type"] != "missing")
+            raise TokenSetError(f"{folder / 'dataset.json'}: field {name!r}: {field['msg']}{own}") from None
+
 
 @dataclass(frozen=True)
 class TokenSet:
@@ -150,12 +160,7 @@ class TokenSet:
         """The set in a folder, such as data/train; inputs and labels stay on disk (memory-mapped). TokenSetError: a file is
         missing, cannot be read, or `checked` refuses it."""
         folder = Path(folder)
-        try:
-            about = Metadata(**read_json(folder / "dataset.json", TokenSetError))
-        except ValidationError as error:
-            field = error.errors()[0]
-            name, own = ".".join(map(str, field["loc"])), f", not {field['input']!r}" * (field["type"] != "missing")
-            raise TokenSetError(f"{folder / 'dataset.json'}: field {name!r}: {field['msg']}{own}") from None
+        about = Metadata.read(folder)
         if len(about.sets) != 1:
             raise TokenSetError(
                 f"{folder / 'dataset.json'}: {len(about.sets)} sets; one is read, keep it alone in `sets`"
