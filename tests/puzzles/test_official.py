@@ -58,6 +58,8 @@ def test_a_wrong_configuration_is_named_by_the_originals_names():
         OfficialCheckpointError, match=r"'embed_tokens.embedding_weight' has shape \(\d+, \d+\), and this configuration"
     ):
         from_official(weights, config | {"vocab_size": 99})
+    with pytest.raises(OfficialCheckpointError, match="field 'L_layers' = two: Input should be a valid integer"):
+        from_official(weights, config | {"L_layers": "two"})
     with pytest.raises(OfficialCheckpointError, match="without hidden_size, L_layers"):
         from_official(weights, {"seq_len": 6})
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trm.errors import UserError
@@ -26,6 +27,7 @@ DEFAULTS = {
     "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
 }  # fmt: skip
 NAMES = {"L_layers": "num_layers", "num_puzzle_identifiers": "num_puzzles", "rms_norm_eps": "norm_eps"}  # theirs: ours
+PREFIXES = r"^(_orig_mod\.|module\.|model\.|inner\.)+"
 
 
 class OfficialCheckpointError(UserError):
@@ -51,10 +53,13 @@ def official_config(config: dict) -> TRMConfig:
     ours = {
         NAMES.get(name, name): value for name, value in (DEFAULTS | config).items() if name in (*REQUIRED, *DEFAULTS)
     }
-    return TRMConfig(**PAPER | ours | {"mixer": "mlp" if mlp else "attention", "puzzle_tokens": tokens})
-
-
-PREFIXES = r"^(_orig_mod\.|module\.|model\.|inner\.)+"
+    try:
+        return TRMConfig(**PAPER | ours | {"mixer": "mlp" if mlp else "attention", "puzzle_tokens": tokens})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        own = ".".join(map(str, fault["loc"]))
+        name = next((theirs for theirs, ours in NAMES.items() if ours == own), own)
+        raise OfficialCheckpointError(f"field {name!r} = {str(fault['input']):.80}: {fault['msg']}") from None
 
 
 def from_official(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> TRM:
