@@ -116,7 +116,7 @@ def test_a_hand_worked_evaluation():
     found = Evaluation(
         sentence=np.array([0, 0, 1]),
         distance=np.array([1, 0, 0]),
-        punctuation=np.array([True, False, False]),
+        label=np.array(["punct", "nsubj", "root"]),
         head_right=np.array([[True, False, False], [False, True, True]]),
         label_right=np.array([[True, False, False], [False, True, False]]),
         loss=np.ones((2, 3)),

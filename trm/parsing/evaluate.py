@@ -100,7 +100,7 @@ class Evaluation:
 
     sentence: np.ndarray  # (W,) index of each word's sentence
     distance: np.ndarray  # (W,) from a word to its head, in words; 0 for the root
-    punctuation: np.ndarray  # (W,) bool
+    label: np.ndarray  # (W,) str: its label in the gold tree, without the subtype
     head_right: np.ndarray  # (S, W) bool
     label_right: np.ndarray  # (S, W) bool: head and label
     loss: np.ndarray  # (S, W) cross-entropy of the head, nats
@@ -127,13 +127,20 @@ class Evaluation:
     def by_distance(self) -> pd.DataFrame:
         """UAS by length of the gold arc when a sentence stops: columns arc (of `ARC_LENGTHS`), words, uas."""
         kinds = np.array(list(ARC_LENGTHS))[np.searchsorted(list(ARC_LENGTHS.values()), self.distance)]
-        found = pd.Series(self.at_exit[0]).groupby(kinds).agg(words="size", uas="mean")
+        found = self._grouped(kinds)
         return found.reindex([arc for arc in ARC_LENGTHS if arc in found.index]).rename_axis("arc").reset_index()
+
+    def by_label(self) -> pd.DataFrame:
+        """UAS by label of the gold arc when a sentence stops: columns label, words, uas, the most frequent first."""
+        return self._grouped(self.label).sort_values("words", ascending=False).rename_axis("label").reset_index()
+
+    def _grouped(self, kinds: np.ndarray) -> pd.DataFrame:
+        return pd.Series(self.at_exit[0]).groupby(kinds).agg(words="size", uas="mean")
 
     def metrics(self, part: str) -> dict[str, float | list[float]]:
         """<part>/uas and las when sentences stop, also without punctuation; by iteration; mean iterations taken."""
         heads, labels = self.at_exit
-        words = ~self.punctuation
+        words = self.label != "punct"
         means = {"uas": heads, "las": labels, "uas_no_punct": heads[words], "las_no_punct": labels[words]}
         found = {f"{part}/{name}": float(value.mean()) for name, value in means.items()}
         by_iteration = {"uas": self.head_right, "las": self.label_right, "loss": self.loss}
@@ -180,7 +187,7 @@ def evaluate(model: Parser, sentences: Sequence[Sentence], encoded: Sequence[dic
     return Evaluation(
         sentence=np.repeat(np.arange(len(sentences)), [len(s.words) for s in sentences]),
         distance=np.where(heads == 0, 0, np.abs(heads - position)),
-        punctuation=np.concatenate([np.array(s.plain_labels) == "punct" for s in sentences]),
+        label=np.concatenate([np.array(s.plain_labels) for s in sentences]),
         head_right=np.concatenate(head_right, 1),
         label_right=np.concatenate(label_right, 1),
         loss=np.concatenate(losses, 1),

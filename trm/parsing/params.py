@@ -33,7 +33,11 @@ class Parsing(RecursiveTraining, ParserParams):
     COMPUTED_BY: ClassVar[str] = "trm.parsing.train"
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
 
-    conllu_dir: str = Field("", description="folder or file of CoNLL-U, or hub:CONFIG; empty: the shipped grammar")
+    conllu_dir: str = Field(
+        "",
+        description="folder or file of CoNLL-U, or hub:CONFIG; agreement:HOPS: generated sentences in free word order, whose "
+        "modifiers agree with a word that HOPS arcs (0 to 4) lead to; empty: the shipped grammar",
+    )
     bad_sentences: Literal["stop", "skip"] = Field(
         "stop", description="what to do with a broken sentence of a treebank; skip: leave it out, and say so"
     )

@@ -13,7 +13,7 @@ from trm.checkpoint import load_pretrained
 from trm.halting import Rule
 from trm.layers import inner_width
 from trm.params import world_size
-from trm.parsing import grammar
+from trm.parsing import agreement, grammar
 from trm.parsing.batches import LengthBatches, Vocabulary, batch_on
 from trm.parsing.evaluate import Evaluation, attachment_scores, entropy_threshold, evaluate, speed
 from trm.parsing.model import Parser, ParserConfig, parser_flops
@@ -37,7 +37,12 @@ class Data:
 def load_data(params: Parsing) -> Data:
     """The treebank that `params` name, with a pretrained encoder's states where one is named. UserError: it is not usable."""
     skip = params.bad_sentences == "skip"
-    treebank = load_treebank(params.conllu_dir, skip) if params.conllu_dir else grammar.treebank(0)
+    if not params.conllu_dir:
+        treebank = grammar.treebank(0)
+    elif params.conllu_dir.startswith(agreement.SOURCE):
+        treebank = agreement.treebank(params.conllu_dir.removeprefix(agreement.SOURCE))
+    else:
+        treebank = load_treebank(params.conllu_dir, skip)
     if 0 < params.train_size < len(treebank.train):
         # Spread over the whole part, which is in the order of its sources.
         some = np.sort(np.random.default_rng(0).permutation(len(treebank.train))[: params.train_size])
@@ -162,15 +167,17 @@ def controller_gradients(model: Parser, data: Data, sentences: int = 64) -> dict
 
 
 def arm_row(result: ArmResult) -> dict:
-    """An arm as one row of the main table: what it was, its metrics (one column per iteration), UAS by length of arc."""
+    """An arm as one row of the main table: what it was, its metrics (one column per iteration), UAS by length and by label of
+    the arc."""
     metrics = dict(result.metrics)
     row = {"arm": result.arm, "seed": result.seed, "epochs": metrics.pop("train/epochs")}
     names = ("lr", "controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")
     row |= {name: getattr(result.params, name) for name in names}
     for name, value in metrics.items():
         row |= {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
-    distances = result.evaluation.by_distance()
-    return row | {f"arc/{arc}": uas for arc, uas in zip(distances["arc"], distances["uas"])}
+    distances, labels = result.evaluation.by_distance(), result.evaluation.by_label()
+    row |= {f"arc/{arc}": uas for arc, uas in zip(distances["arc"], distances["uas"])}
+    return row | {f"label/{label}": uas for label, uas in zip(labels["label"], labels["uas"])}
 
 
 def arm_curve(result: ArmResult) -> list[dict]:
