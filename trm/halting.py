@@ -188,7 +188,7 @@ SIGNALS = {
     "q_margin": "high",  # the same less the continue logit
     "halt_probability": "high",  # chance to have halted by now, 1 - prod (1 - s(h))
     "halt_mass": "high",  # sum of s(h), Graves's rule at 1 - epsilon
-    "entropy": "low",  # of the answer's tokens, nats a position
+    "entropy": "low",  # of the answer's tokens, nats per position
     "residual": "low",  # |z_H - z_H before| / |z_H before|
     "stable": "high",  # steps since the answer last changed
     "is_valid": "high",  # 1 where the answer satisfies the constraints: an oracle that the model does not have

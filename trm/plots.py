@@ -27,7 +27,7 @@ def learning_curves(history: Sequence[dict]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3))
     for name, label in (("train/supervised_loss", "answer"), ("train/act_loss", "halting")):
         left.plot(*series(history, name), label=label)
-    left.set(xlabel="optimizer step", ylabel="training loss (nats a cell)", yscale="log")
+    left.set(xlabel="optimizer step", ylabel="training loss (nats per cell)", yscale="log")
     left.legend()
     for name, label in (("valid/cell_accuracy", "blank cells"), ("valid/exact_accuracy", "whole puzzles")):
         right.plot(*series(history, name), marker="o", markersize=3, label=label)
@@ -39,7 +39,7 @@ def learning_curves(history: Sequence[dict]) -> Figure:
 def per_cycle(history: Sequence[dict], H_cycles: int, what: str = "loss") -> Figure:
     """The loss (`what="loss"`) or the gradient norm (`"gradient"`) after each H-cycle, over optimizer steps."""
     name, label = {
-        "loss": ("train/deep_supervision/step_{}_loss", "training loss (nats a cell)"),
+        "loss": ("train/deep_supervision/step_{}_loss", "training loss (nats per cell)"),
         "gradient": ("train/gradients/step_{}_grad_norm_mean", "gradient norm at the answer, one example"),
     }[what]
     figure, ax = plt.subplots(figsize=(6, 3.3))

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from tests.book.test_pairs import CHAPTERS, SCHEMAS
+from tests.book.test_teaching import solutions
 from tests.conftest import ROOT
 from trm.report.html import WIDGET
 
@@ -18,13 +19,22 @@ PAPERMILL = [sys.executable, "-m", "papermill"]
 def papermill(chapter, out, *options, cwd=ROOT):
     command = [
         *PAPERMILL,
-        str(ROOT / "book" / f"{chapter}.ipynb"),
+        str(chapter if isinstance(chapter, os.PathLike) else ROOT / "book" / f"{chapter}.ipynb"),
         str(out),
         "--no-progress-bar",
         "--log-output",
         *options,
     ]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def with_solutions(chapter, path):
+    """Write the notebook of a chapter with the Python of its solutions as last cells; the number of its own cells."""
+    notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", 4)
+    own = len(notebook.cells)
+    notebook.cells += [nbformat.v4.new_code_cell(text) for language, text in solutions(chapter) if language == "python"]
+    nbformat.write(notebook, path)
+    return own
 
 
 def what_is_seen(chapter, notebook, outputs, log):
@@ -57,8 +67,10 @@ def test_every_script_lists_its_parameters(chapter, tmp_path):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
     smoke = ROOT / "params" / f"{chapter[:2]}_smoke.yaml"
+    source = tmp_path / f"{chapter}.ipynb"
+    own = with_solutions(chapter, source)
     done = papermill(
-        chapter, tmp_path / "out.ipynb", "-f", str(smoke), "-p", "output_dir", str(tmp_path / "run"), cwd=tmp_path
+        source, tmp_path / "out.ipynb", "-f", str(smoke), "-p", "output_dir", str(tmp_path / "run"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Unable to parse" not in done.stderr
@@ -66,6 +78,8 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
     assert all(value is not None for value in metrics.values())
     assert list((tmp_path / "run" / "figures").glob("*.png"))
     notebook = nbformat.read(tmp_path / "out.ipynb", 4)
+    parts = sum("injected-parameters" in c.metadata.get("tags", []) for c in notebook.cells)
+    notebook.cells = notebook.cells[: own + parts]  # without the solutions
     outputs = [o for c in notebook.cells for o in c.get("outputs", [])]
     assert not [o for o in outputs if o.output_type == "error"]
     what_is_seen(chapter, notebook, outputs, done.stderr)
