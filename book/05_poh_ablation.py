@@ -13,18 +13,29 @@
 # ---
 
 # %% [markdown]
-# # 05 · Pointer-over-Heads
+# # 05 · Pointer-over-Heads: iterations in a dependency parser
 #
-# **Does a parser get better with iterations, and what makes it?** A dependency parser predicts for each word of a sentence
-# which other word it depends on, and how. This one has a block of attention that is applied again and again, and a
-# controller that weights its heads anew for each word in each iteration. PoT, the project this chapter follows, compares two
-# hypotheses: **H0**, the task is too simple for iterations to help; **H1**, they lacked a training signal, and *deep
-# supervision*, a loss after every iteration, brings it.
+# **Does a parser get better when it applies its block several times, and does it take a loss after every iteration?** PoT,
+# the project that this chapter follows, compares two hypotheses: **H0**, the task is too simple for iterations to help; **H1**,
+# they lacked a training signal, and *deep supervision* brings it.
 #
-# An **arm** is one way to train, or one replacement of the block: `one_iteration`, `standard` (a loss on the last
-# iteration), `deep_supervision`, `act_halting` (the expected loss over halting times), `both`; and as baselines `encoder`
-# (nothing in its place), `layer` (one plain layer with as many parameters), `untied` (as many plain layers as iterations)
-# and `transformer` (plain layers alone). Steps are scaled so that all arms use equal FLOPs.
+# ## What you will learn
+#
+# - how a graph-based parser scores all pairs of words and turns the scores into a tree;
+# - what a controller over attention heads is, and what applying one block several times with the same weights means;
+# - the two ways to train iterations: deep supervision, and the expected loss over halting times;
+# - how to decide between H0 and H1: equal epochs, equal FLOPs, sixteen seeds, and a task on which iterations have to help.
+#
+# The chapter trains two small parsers, for about two minutes on two cores. With other parameters it is the program of every
+# experiment below:
+#
+#     papermill book/05_poh_ablation.ipynb outputs/05_poh_ablation.ipynb -p arm both
+#
+# An **arm** is one way to train, or one replacement of the block: `one_iteration`, `standard` (three, with a loss on the last),
+# `deep_supervision` (a loss after each), `injection` and `deep_injection` (the words are added to the state before every
+# iteration, as in a TRM), `act_halting` (the expected loss over halting times), `both`; and as baselines `encoder` (nothing in
+# its place), `layer` (one plain layer with as many parameters), `untied` (as many plain layers as iterations) and `transformer`
+# (plain layers alone).
 
 # %% tags=["parameters"]
 conllu_dir = ""  # folder or file of CoNLL-U, or hub:CONFIG; empty: the shipped grammar
@@ -99,17 +110,100 @@ figures.draw_arcs(ax, sentence.words, sentence.heads, sentence.labels, sentence.
 run.save_figure(figure, "tree")
 
 # %% [markdown]
-# ## The model
+# ## The parser
 #
-# Each word is the sum of its embedding and those of its prefixes and suffixes; gated convolutions see its neighbours. Then the
-# block: every head attends, the controller weights the heads for each word, and the output is the next input (with
-# `input_injection` the words are added to it again). After each
-# iteration the same biaffine scorer gives the tree (the best one with a single root, exactly).
+# Each word is the sum of its embedding and those of its prefixes and suffixes; gated convolutions see its neighbours. The
+# result is the state $z_0$. Then the **pointer block** is applied $S$ times with the same weights. In iteration $t$ every head
+# $k$ of $K$ attends and gives word $i$ a vector $o_k(i)$; a small **controller** $c$ weights the heads for each word, before
+# they are mixed:
+#
+# $$\alpha(i) = \mathrm{softmax}\big(c(z_{t-1}(i))\big), \qquad
+#   z' = \mathrm{norm}\big(z_{t-1} + W \, [K \alpha_1 o_1; \dots; K \alpha_K o_K]\big), \qquad
+#   z_t = \mathrm{norm}\big(z' + \mathrm{SwiGLU}(z')\big).$$
+#
+# With equal weights $\alpha_k = 1/K$ this is an ordinary transformer layer. After each iteration one **biaffine** scorer
+# (Dozat and Manning) gives every pair of a word $i$ and a possible head $j$ a number. Two small MLPs make a vector $d_i$ for
+# the word as dependent and $h_j$ for the other as head; $j = 0$ is the root, which has a vector of its own:
+#
+# $$s_{ij} = (U d_i + b)^\top h_j \,/\, \sqrt{A}, \qquad p(\text{head of } i = j) = \mathrm{softmax}_j(s_{ij}).$$
+#
+# The loss is the cross-entropy of the right head, plus that of the right label at the right head.
+
+# %%
+from trm.teaching import diagram, show_source
+
+parts = {
+    "words": (0, 0, "words", "data"),
+    "encoder": (1.3, 0, "embeddings,\nconvolutions", "net"),
+    **{f"block{t}": (1.6 + 1.5 * t, 0, "pointer\nblock", "net") for t in (1, 2, 3)},
+    **{f"score{t}": (1.6 + 1.5 * t, 1, "biaffine", "net") for t in (1, 2, 3)},
+    **{f"loss{t}": (1.6 + 1.5 * t, 1.9, f"tree {t}, $L_{t}$", "loss") for t in (1, 2, 3)},
+}
+arrows = [
+    ("words", "encoder"),
+    ("encoder", "block1", "$z_0$"),
+    ("block1", "block2", "$z_1$"),
+    ("block2", "block3", "$z_2$"),
+]
+arrows += [pair for t in (1, 2, 3) for pair in ((f"block{t}", f"score{t}", f"$z_{t}$"), (f"score{t}", f"loss{t}"))]
+figure = diagram(parts, arrows, (9, 3.2))
+run.save_figure(figure, "diagram")
+
+# %% [markdown]
+# The three blocks are one block, and the three scorers are one scorer. In the code:
+
+# %%
+from trm.parsing.model import Biaffine, PointerBlock
+
+show_source(PointerBlock.forward, Biaffine.forward)
 
 # %%
 model = job.make_parser(job.arm_params(params, params.arm), data)
 sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
 pd.Series(sizes, name="parameters").rename_axis("part").to_frame().transpose()
+
+# %% [markdown]
+# ### Worked example: from scores to a tree
+#
+# The best head of each word need not give a tree. Three words, "dogs chase cats", with these scores:
+#
+# | dependent | root | dogs | chase | cats |
+# |---|---|---|---|---|
+# | dogs | 1 | | **5** | 0 |
+# | chase | 4 | **6** | | 1 |
+# | cats | 0 | 1 | **5** | |
+#
+# The best heads (bold) make a cycle: *dogs* depends on *chase*, and *chase* on *dogs*. Cut it at *chase*: root to *chase*, 4 +
+# 5 + 5 =
+# 14. Cut it at *dogs*: root to *dogs*, 1 + 6 + 5 = 12. The first has the larger sum, and it is the tree with one root whose
+#     sum is the largest. The algorithm of Chu, Liu and Edmonds finds it for any number of words.
+
+# %%
+from trm.parsing.decode import best_tree
+
+scores = np.array([[1, 0, 5, 0], [4, 6, 0, 1], [0, 1, 5, 0]])
+print("heads:", best_tree(scores), "(0 is the root, 2 is 'chase')")
+
+# %% [markdown]
+# ## Training iterations
+#
+# With a loss on the last tree alone, the early iterations are trained only through the later ones. **Deep supervision**
+# weights the losses $L_1, \dots, L_S$ of all trees (`ramp`: 0.3, 0.65, 1 for three, so that the last counts most).
+# **Differentiable halting** lets a head decide: from the mean state of the words it gives a probability $\lambda_t$ to stop
+# after iteration $t$, so that a sentence stops there with probability $p_t$, and takes the expected loss, plus a price for the
+# expected number of iterations:
+#
+# $$\mathcal{L}_\text{deep} = \frac{\sum_t w_t L_t}{\sum_t w_t}, \qquad
+#   p_t = \lambda_t \prod_{s<t} (1 - \lambda_s), \quad
+#   \mathcal{L}_\text{halt} = \sum_{t=1}^{S} p_t L_t + \rho \sum_{t=1}^{S} t \, p_t.$$
+#
+# The last iteration takes what is left, $p_S = \prod_{s<S} (1 - \lambda_s)$, and $\rho$ is `ponder_coef`. The head begins with
+# $\lambda_t = 1/S$, so that every iteration has a gradient at first. `both` takes the mean of the two losses.
+
+# %%
+from trm.halting import expected_loss, expected_steps, log_halt_probs
+
+show_source(log_halt_probs, expected_loss, expected_steps)
 
 # %% [markdown]
 # ## Live: two arms

@@ -247,6 +247,49 @@ if complete and first and first.config.readout == "lm" and first.config.teach_an
 swaps.round(3)
 
 # %% [markdown]
+# ## From the states before thinking to the state after it
+#
+# Phase 2 as LLM-TRM asks for it: the reasoner reads the states of the prompt and predicts the state after thinking, that of the
+# answer's anchor in the last block after a correct chain. Distances are mean square errors over the variance of the training
+# states, so that the mean of the training states as a prediction (`constant`) has about 1; `ridge` is linear regression. The
+# head of the language model reads the answer off the prediction. `state_once` is the same network without recursion: its block
+# is applied once.
+
+# %%
+from trm.latent.state_map import map_rows
+
+mapped, limits = pd.DataFrame(), (params.max_new_tokens, params.max_answer_tokens)
+predictors = {name: (one, params.seed) for name, one in reasoners.items() if one.config.readout == "state"}
+if complete and predictors:
+    mapped = pd.DataFrame(map_rows(data, predictors, limits, params.batch_size))
+    run.save_table(mapped, "map")
+mapped.round(3)
+
+# %% [markdown]
+# ## Latents that the language model continues
+#
+# Here the k-th latent holds the total of the k-th step and nothing later, and the answer is never taught (arm `totals`). After
+# the first k steps as latents, the language model writes the rest of the chain and the answer. `half` is k = n/2 in stories of
+# n steps, rounded up; `no_numbers` and `mean` are controls at half: latents without the story's numbers, and latents of no
+# story. If the language model uses the latents, swapping the last of them for another story's total changes what it writes
+# next.
+
+# %%
+from trm.latent.continued import follows_swap, methods_by_count
+
+counted, follows = pd.DataFrame(), {}
+goes_on = next((one for one in reasoners.values() if one.config.readout == "lm" and not one.config.teach_answer), None)
+if complete and goes_on:
+    thinking = Thinking(data.lm, goes_on, *limits)
+    by_count = methods_by_count(thinking, params.num_latents if params.eval_checkpoint == "trained" else 0)
+    counted = pd.DataFrame(evaluate.rows(params, data, by_count, timed=[*by_count][:-2]))
+    follows = follows_swap(thinking, data.parts["test"])
+    for name, share in follows.items():
+        counted.loc[counted["way"] == "half", f"swap/{name}"] = share
+    run.save_table(counted, "continued")
+counted.round(3)
+
+# %% [markdown]
 # ## Findings
 #
 # Differences are in points of accuracy, paired by seed; all seeds are tested on the same 2,000 stories. p is not corrected for
@@ -291,6 +334,16 @@ metrics = evaluate.chapter_metrics(rows) | trained.metrics if complete else {}
 if ("answer", "other") in swaps.index:
     metrics["latent/swap/own_answer_steps_swapped"] = float(swaps.loc[("steps", "other"), "accuracy"])
     metrics["latent/swap/other_answer_answer_swapped"] = float(swaps.loc[("answer", "other"), "other_answer"])
+if len(mapped):
+    last = mapped.set_index("predictor")["distance"]
+    for name, predictor in {"": "state", "_constant": "constant", "_no_recursion": "state_once"}.items():
+        if predictor in last:
+            metrics[f"latent/map/distance{name}"] = float(last[predictor])
+if len(counted):
+    by_way = counted.set_index("way")
+    metrics |= {f"latent/continued/accuracy_{name}": float(by_way.loc[name, "accuracy"]) for name in ("half", "chain")}
+    metrics["latent/continued/time_ratio_half"] = float(by_way.loc["half", "ms/1"] / by_way.loc["chain", "ms/1"])
+    metrics["latent/continued/follows_swap"] = follows["swapped"]
 if complete:
     run.save_table(table)
     about = {"arm": trained.arm, "seed": trained.seed}

@@ -32,7 +32,9 @@ def true_steps(some, count=4):
 def exact(monkeypatch):
     """Thinking whose latents are the true steps of `some`, whichever they are."""
     way, asked = thinking(most=40), []
-    monkeypatch.setattr(way, "read", lambda some, read=way.read: asked.append(some) or read(some))
+    monkeypatch.setattr(
+        way, "read", lambda some, thinking=True, read=way.read: asked.append(some) or read(some, thinking)
+    )
     monkeypatch.setattr(chains, "begin", lambda way, prompt: true_steps(asked[-1]))
     return way
 
@@ -92,3 +94,14 @@ def test_means_hold_no_problem(exact):
     assert torch.equal(bare.totals, steps.totals) and torch.allclose(bare.numbers[3], steps.numbers.mean(0))
     assert torch.allclose(mean.totals[2], steps.totals.mean(0))
     assert continued(exact, SOME, change=chains.mean).accuracy <= 0.2
+
+
+def test_methods_by_count_write_one_step_less_each(exact):
+    found = {name: method(SOME) for name, method in chains.methods_by_count(exact, 3).items()}
+    assert [*found] == ["chain", "1", "2", "3", "half", "no_numbers", "mean"]
+    whole = Thinking(FROZEN, None, 40).without(SOME, True)
+    assert found["chain"].texts == whole.texts and found["half"].texts == continued(exact, SOME).texts
+    for k in (1, 2, 3):
+        saved = [len(FRAME) * min(k, one.steps) for one in SOME]
+        right = found[str(k)].right > 0
+        assert np.array_equal(found[str(k)].tokens[right], (whole.tokens - saved)[right]) and right.mean() > 0.9

@@ -8,8 +8,8 @@ import torch
 
 from tests.latent.test_evaluate import FROZEN, SOME, thinking
 from trm.language.stories import problems
-from trm.latent.data import encode, from_problem
-from trm.latent.state_map import baseline_distances, state_distances, states_after
+from trm.latent.data import Data, encode, from_problem
+from trm.latent.state_map import baseline_distances, map_rows, state_distances, states_after
 from trm.latent.swap import replaced, swap_test
 from trm.latent.thinking import Thinking
 
@@ -82,3 +82,16 @@ def test_swaps_name_whose_answer_comes_out():
     )
     other = swap_test(way, some)[1]
     assert other["other_answer"] == 1
+
+
+def test_rows_of_the_map_hold_what_their_parts_compute(monkeypatch):
+    way = thinking(readout="state")
+    way.reasoner.set_target(states_after(FROZEN, ENCODED, 8))
+    data = Data(FROZEN, {"train": [from_problem(one) for one in islice(problems("train", 1, 2, 4), 60)], "test": SOME})
+    rows = {row["predictor"]: row for row in map_rows(data, {"state": (way.reasoner, 7)}, (40, 8), 16)}
+    assert list(rows) == ["constant", "ridge", "state"] and rows["state"]["seed"] == 7 and rows["state"]["recursion"]
+    distances = state_distances(way, ENCODED, 16)
+    assert [rows["state"][f"distance/{i}"] for i in (1, 2, 3)] == pytest.approx(distances)
+    assert rows["state"]["distance"] == pytest.approx(distances[-1])
+    known = baseline_distances(FROZEN, encode(FROZEN, data.parts["train"], 1), ENCODED, 16)
+    assert (rows["ridge"]["distance"], rows["ridge"]["accuracy"]) == pytest.approx(known["ridge"])

@@ -9,6 +9,7 @@ the operation nor the total before, and nothing of the steps after k.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from trm.latent.data import Exercise
 from trm.latent.frozen_lm import Prompt, tokens_of
-from trm.latent.thinking import Answers, Thinking
+from trm.latent.thinking import Answers, Method, Thinking
 
 FRAME = ("0", "+", "n", "=", "t", ";")  # n and t are latent
 
@@ -94,6 +95,15 @@ def swapped(steps: Begun, k: int) -> Begun:
     totals = steps.totals.clone()
     totals[:, k - 1] = totals[:, k - 1].roll(1, 0)
     return replace(steps, totals=totals)
+
+
+def methods_by_count(thinking: Thinking, most: int) -> dict[str, Method]:
+    """Methods by how many steps of the chain are latents: `chain`, none; `1` to `most`, so many, or all of a shorter chain;
+    `half`; and half with the controls `no_numbers` and `mean`."""
+    found: dict[str, Method] = {"chain": partial(thinking.without, thinking=True)}
+    found |= {str(k): partial(continued, thinking, first=partial(min, k)) for k in range(1, most + 1)}
+    found["half"] = partial(continued, thinking)
+    return found | {f.__name__: partial(continued, thinking, change=f) for f in (no_numbers, mean)}
 
 
 def follows_swap(thinking: Thinking, some: Sequence[Exercise]) -> dict[str, float]:

@@ -15,9 +15,8 @@ from trm.latent.data import Data, Encoded, Exercise
 from trm.latent.frozen_lm import Prompt
 from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import SHIPPED_REASONER, Latents, load_reasoner
-from trm.latent.thinking import Method, Thinking, in_batches
+from trm.latent.thinking import FIT_ON, Method, Thinking, in_batches
 
-FIT_ON = 2000  # training problems that compressors, means and regressions are fitted on
 SHIPPED = ("thoughts", "direct", "pause")
 
 

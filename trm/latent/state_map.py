@@ -5,15 +5,17 @@ off. Distances are mean square errors over the mean variance of the training sta
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from trm.latent.data import Encoded
+from trm.latent.data import Data, Encoded, encode
 from trm.latent.frozen_lm import FrozenLM
-from trm.latent.thinking import Thinking
+from trm.latent.reasoner import LatentReasoner
+from trm.latent.thinking import FIT_ON, Thinking, in_batches
 
 
 @torch.no_grad()
@@ -66,3 +68,24 @@ def baseline_distances(
         right = (lm.head(states).argmax(-1).cpu() == answers).float().mean()
         found[name] = float(((predicted - true) ** 2).mean() / scale), float(right)
     return found
+
+
+def map_rows(
+    data: Data, reasoners: dict[str, tuple[LatentReasoner, int]], limits: tuple[int, int], batch: int
+) -> list[dict[str, Any]]:
+    """A row for each predictor of the state after thinking, on the test part: `constant` and `ridge`, fitted on `FIT_ON`
+    training problems, and the reasoners, given by name with their seed: distance after each H-cycle (`distance/1`, ...) and at
+    the end, and accuracy of the answer that the head reads off it. limits: tokens of a chain and of an answer."""
+    train, test = (encode(data.lm, data.parts[part][:n], 1) for part, n in (("train", FIT_ON), ("test", None)))
+    rows = [
+        {"predictor": name, "seed": 0, "distance": distance, "accuracy": accuracy}
+        for name, (distance, accuracy) in baseline_distances(data.lm, train, test, batch).items()
+    ]
+    for name, (reasoner, seed) in reasoners.items():
+        thinking, c = Thinking(data.lm, reasoner, *limits), reasoner.config
+        distances = state_distances(thinking, test, batch)
+        row = {"predictor": name, "seed": seed, "distance": distances[-1]}
+        row["accuracy"] = in_batches(thinking.from_state, data.parts["test"], batch).accuracy
+        row |= {field: getattr(c, field) for field in ("H_cycles", "L_cycles", "num_layers", "recursion")}
+        rows.append(row | {f"distance/{i}": value for i, value in enumerate(distances, 1)})
+    return rows

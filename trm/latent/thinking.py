@@ -31,6 +31,7 @@ class Answers:
         return float(self.right.mean())
 
 
+FIT_ON = 2000  # training problems that compressors, means and regressions are fitted on
 Method = Callable[[Sequence[Exercise]], Answers]
 Change = Callable[[Prompt, Tensor], Tensor]  # (prompts, latents) -> other latents
 

@@ -21,12 +21,12 @@ from trm.language import gsm8k
 from trm.language.lm import load_lm, weights_digest
 from trm.language.stories import SPLITS, problems
 from trm.latent.data import Data, Encoded, Exercise, ThoughtBatches, encode, from_problem
-from trm.latent.evaluate import FIT_ON, answering, step_accuracy
+from trm.latent.evaluate import answering, step_accuracy
 from trm.latent.frozen_lm import FrozenLM, chat_prompt, tokens_of
 from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import LatentReasoner, Latents, LatentThinker, Pause, ReasonerConfig, ReasonerParams
 from trm.latent.state_map import state_distances, states_after
-from trm.latent.thinking import Thinking, in_batches
+from trm.latent.thinking import FIT_ON, Thinking, in_batches
 from trm.params import subset
 from trm.progress import Progress
 from trm.run import Run, write_atomically
