@@ -50,6 +50,6 @@ def test_parts_share_nothing_and_a_name_chooses_the_hops():
     assert BANKS[0].shared() == {"dev": 0, "test": 0} and treebank("3", 5, 1, 1).train == BANKS[3].train[:5]
     data = load_data(Parsing.create({"conllu_dir": SOURCE + "1", "train_size": 10}))
     assert set(data.treebank.train) < set(treebank("1").train) and len(data.treebank.train) == 10
-    for wrong in ("5", "-1", "", "two"):
-        with pytest.raises(TreebankError, match="0 to 4"):
+    for wrong in ("4", "-1", "", "two"):
+        with pytest.raises(TreebankError, match="0 to 3"):
             treebank(wrong)

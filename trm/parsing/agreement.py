@@ -12,8 +12,8 @@ import numpy as np
 
 from trm.parsing.treebank import PARTS, Sentence, Treebank, TreebankError
 
-CHAINS, LINKS = 5, 5  # of a sentence; words of a chain beside modifier and particle
-SYLLABLES = [c + v for c in "bdfgklmnprst" for v in "aeiou"]  # what links two words
+CHAINS, LINKS = 4, 4  # of a sentence; words of a chain beside modifier and particle
+SYLLABLES = [c + v for c in "bdgklmnt" for v in "aiu"]  # what links two words
 CLASSES = [c + v for c in "vwz" for v in "aeo"]  # what a modifier and a particle share
 SOURCE = "agreement:"  # and the number of hops: what `conllu_dir` names
 

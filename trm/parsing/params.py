@@ -36,7 +36,7 @@ class Parsing(RecursiveTraining, ParserParams):
     conllu_dir: str = Field(
         "",
         description="folder or file of CoNLL-U, or hub:CONFIG; agreement:HOPS: generated sentences in free word order, whose "
-        "modifiers agree with a word that HOPS arcs (0 to 4) lead to; empty: the shipped grammar",
+        "modifiers agree with a word that HOPS arcs (0 to 3) lead to; empty: the shipped grammar",
     )
     bad_sentences: Literal["stop", "skip"] = Field(
         "stop", description="what to do with a broken sentence of a treebank; skip: leave it out, and say so"
