@@ -110,7 +110,7 @@ figures.draw_arcs(ax, sentence.words, sentence.heads, sentence.labels, sentence.
 run.save_figure(figure, "tree")
 
 # %% [markdown]
-# Of trees without crossing arcs, most arcs are short. Here two cross: such a tree is called *non-projective*.
+# Two of its arcs cross: such a tree is called *non-projective*. Questions and late relative clauses make them here.
 #
 # ## The parser
 #
