@@ -4,6 +4,7 @@ Nothing is loaded from elsewhere: mathematics is MathML, which browsers draw the
 """
 
 import re
+import tomllib
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +41,26 @@ html_theme_options = {
     "footer_content_items": "",
     "navbar_persistent": [],  # the search stands at the side already
 }
+
+
+def repository(project: Path) -> dict:
+    """The theme's options for a button to the repository, and to Colab and Binder, if `project`, a pyproject.toml, names the
+    repository's address as `Repository` of [project.urls]; none otherwise."""
+    text = project.read_text(encoding="utf-8") if project.exists() else ""
+    address = tomllib.loads(text).get("project", {}).get("urls", {}).get("Repository")
+    launch = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+    if not address:
+        return {}
+    return {
+        "repository_url": address.removesuffix(".git").rstrip("/"),
+        "repository_branch": "main",
+        "path_to_docs": "book",
+        "use_repository_button": True,
+        "launch_buttons": launch | {"notebook_interface": "jupyterlab"},
+    }
+
+
+html_theme_options |= repository(Path(__file__).resolve().parent.parent / "pyproject.toml")
 
 
 def mathml(text: str, display: str) -> str:

@@ -66,6 +66,8 @@ def test_an_installed_wheel_works_in_a_checkout_and_says_so_elsewhere(tmp_path):
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    shipped = {path.relative_to(source) for path in (source / "trm").rglob("*") if path.is_file()}
+    assert all((tmp_path / "installed" / path).is_file() for path in shipped), "packs, weights and cards too"
     shutil.rmtree(source)
 
     def run(*words, cwd):
@@ -77,8 +79,11 @@ def test_an_installed_wheel_works_in_a_checkout_and_says_so_elsewhere(tmp_path):
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "sudoku_6x6" in run("info", cwd=tmp_path).stdout and "6x6" in run("info", cwd=tmp_path).stdout
-    done = run("sweep", "list", cwd=tmp_path)
-    assert done.returncode == 2 and "checkout" in done.stderr and done.stderr.count("\n") == 1
+    assert "solved" in run("solve", "4.12........2....4.....5.5..1..3....", cwd=tmp_path).stdout
+    assert "usage: trm parse" in run("parse", "--help", cwd=tmp_path).stdout
+    for words in (["sweep", "list"], ["report"]):
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 2 and "checkout" in done.stderr and done.stderr.count("\n") == 1
     checkout = tmp_path / "checkout"  # with its chapters and sweeps alone, so that the wheel's package is used
     for name in ("book", "params"):
         shutil.copytree(ROOT / name, checkout / name)

@@ -233,7 +233,7 @@ class Book:
             made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter))
             titles.append(made.cells[0].source.partition("\n")[0])
             _put(source / f"{chapter}.ipynb", nbformat.writes(made))
-        for path in (*self.book.glob("*.md"), *self.book.glob("manual/*.md")):
+        for path in (*self.book.glob("*.md"), *self.book.glob("manual/*.md"), *self.book.glob("manual/*.py")):
             _put(source / path.relative_to(self.book), path.read_text(encoding="utf-8"))
         for figure in (self.book / "figures").glob("*"):
             shutil.copy2(figure, source / "figures")
