@@ -29,6 +29,7 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
+from trm.diff import RUN_LINE
 from trm.errors import UserError, print_in_any_encoding
 from trm.escape import in_markdown
 from trm.params import ALIASES, Params, read_yaml
@@ -37,7 +38,6 @@ from trm.sweep.chapters import schema_of
 from trm.sweep.notebooks import own_kernel, papermill, reason
 
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
-RUN = re.compile(r"^run (\w+) in ", re.M)
 NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
@@ -99,10 +99,10 @@ def read(path: Path, chapters: Collection[str]) -> Executed:
         raise ReportError(f"{path} is not a notebook") from error
     if chapter not in chapters:
         raise ReportError(f"{path} is of {chapter!r}, which is not a chapter; there are {', '.join(chapters)}")
-    complete, run = COMPLETE.findall(printed), RUN.findall(printed)
+    complete, run = COMPLETE.findall(printed), RUN_LINE.findall(printed)
     if papermill.get("exception") or not complete:
         raise ReportError(f"{path} is not complete: it does not say 'complete: .../metrics.json'; execute it again")
-    return Executed(path, chapter, notebook, run[-1] if run else "", Path(complete[-1]))
+    return Executed(path, chapter, notebook, run[-1][0] if run else "", Path(complete[-1]))
 
 
 def newest(outputs: Path, chapters: Collection[str]) -> dict[str, Executed]:
