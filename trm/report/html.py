@@ -247,16 +247,21 @@ def _put(path: Path, text: str) -> None:
 
 
 def main(words: list[str] | None = None, root: Path | None = None) -> int:
-    """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
+    """Run the command; the exit code: 0 all well, 1 a chapter failed or differs, 2 wrong input, 130 interrupted."""
     print_in_any_encoding()
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
     add, failed = parser.add_argument, False
     add("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="executed chapters to show (default: the newest)")
     add("--execute", choices=("smoke", "default"), help="execute the chapters that have never been, in small or as is")
+    add("--check", action="store_true", help="execute every chapter twice, in small, and compare the numbers; no pages")
     add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
     args = parser.parse_args(words)
     try:
         book = Book(root or checkout(), args.outputs)
+        if args.check:
+            from trm.report.check import check  # which executes chapters by this module
+
+            return check(book)
         executed = newest(book.outputs, book.chapters)
         executed |= {one.chapter: one for one in (read(path, book.chapters) for path in args.notebooks)}
         for chapter in (name for name in book.chapters if args.execute and name not in executed):
