@@ -59,7 +59,7 @@ def test_times_are_shown_and_do_not_count(tmp_path, capsys):
     assert row(lines, "train/seconds (not counted)") == ["7", "14", "+7", "+100.00%"]
     names = ("train/seconds", "train/examples_per_second", "latent/speedup", "seconds_retry_over_fixed", "lm/ms")
     assert all(map(is_time, names))
-    assert not any(map(is_time, ("test/mean_steps", "flops/training", "test/items", "times_tables/accuracy")))
+    assert not any(map(is_time, ("test/mean_steps", "flops/training", "test/items", "test_time/accuracy_restarts")))
     assert unequal(differences({"a/seconds": 1, "b": 1}, {"a/seconds": 2, "b": 2})) == {"b": Difference(1, 2)}
 
 
