@@ -2,7 +2,9 @@
 
 import pytest
 
+from trm import arms
 from trm.arms import ArmResult, scaled, train_arm
+from trm.errors import Interrupted
 from trm.params import Training
 from trm.run import Run
 
@@ -13,7 +15,7 @@ class FakeTrainer:
     trained = 0
 
     def __init__(self, params, run, paused):
-        self.run, self.params, self.paused = run, params, paused
+        self.run, self.params, self.paused, self.step = run, params, paused, 2
         self.accelerator = self
 
     def wait_for_everyone(self):
@@ -53,3 +55,26 @@ def test_an_arm_is_trained_once_and_read_afterwards(tmp_path, paused):
     assert result.curve(step="step", uas="valid/uas") == [{"step": 1, "uas": 0.5}]
     again = train()
     assert FakeTrainer.trained == 1 and again.metrics == result.metrics and again.history == result.history
+
+
+def test_an_arm_shows_itself_before_its_trainer_is_made(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(arms.Progress, "start", lambda show: order.append("shown"))
+
+    def make(own, part):
+        order.append("made")
+        return FakeTrainer(own, part, paused=False)
+
+    train_arm(Run(Training(output_dir=str(tmp_path)), "test"), "one", Training(), make)
+    assert order == ["shown", "made"]
+
+
+def test_an_interrupt_after_the_training_says_how_to_go_on(tmp_path):
+    def after(trainer):
+        raise KeyboardInterrupt
+
+    params = Training(output_dir=str(tmp_path), max_steps=2)
+    with pytest.raises(Interrupted, match="interrupted at step 2 of 2") as said:
+        train_arm(Run(params, "test"), "one", params, lambda own, part: FakeTrainer(own, part, False), after)
+    assert str(said.value).count("\n") == 2 and "resume True" in str(said.value)
+    assert (tmp_path / "metrics.partial.json").exists() and not (tmp_path / "arms" / "one" / "metrics.json").exists()

@@ -37,17 +37,25 @@ def kernel(monkeypatch, allow_stdin):
 def test_a_notebook_shows_one_line_and_one_curve_that_makes_way(monkeypatch, shown, capsys):
     kernel(monkeypatch, True)
     monkeypatch.setattr(progress, "DRAWING", 1e9)  # as often as asked
-    limits, open_before = [], plt.get_fignums()
-    monkeypatch.setattr(
-        "trm.plots.png", lambda figure: limits.append(figure.axes[0].get_xlim()) or plt.close(figure) or b""
-    )
+    limits, panels, open_before = [], [], plt.get_fignums()
+
+    def png(figure):
+        limits.append(figure.axes[0].get_xlim())
+        panels.append(len(figure.axes))
+        plt.close(figure)
+        return b""
+
+    monkeypatch.setattr("trm.plots.png", png)
     show = Progress(40, learning_curves, "deep")
+    show.start()
+    assert "deep:   0%" in shown[0]["text/plain"] and "<img" in shown[0]["text/html"], "before the first step"
     for record in records():
         show(record)
     show.close()
     assert shown[-1].keys() == {"text/plain"}, "the chapter draws the curve that stays"
     assert "deep: 100%" in shown[-1]["text/plain"] and "step 40/40, 00:00 left, loss 1.000" in shown[-1]["text/plain"]
-    assert "00:02 left" in shown[2]["text/plain"] and "text/html" not in shown[2], "a curve of one dot is not drawn"
+    assert "00:02 left" in shown[3]["text/plain"] and "loss" not in shown[0]["text/plain"]
+    assert panels == [1, 1, 1, 1, 1, 1, 2], "the loss alone until two evaluations make a line"
     assert "<img" in shown[-2]["text/html"] and "UAS 0.500" in shown[-2]["text/html"]
     assert limits and set(limits) == {(0, 40)} and plt.get_fignums() == open_before
     assert capsys.readouterr().out == "", "nothing is printed besides"
@@ -56,11 +64,40 @@ def test_a_notebook_shows_one_line_and_one_curve_that_makes_way(monkeypatch, sho
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch, shown):
     kernel(monkeypatch, True)
     monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
-    # a drawing that takes 0.05 s: the next is due after 2.5 s, which the records do not take
-    show, drawn = Progress(400, lambda history: drawn.append(time.sleep(0.05)) or plt.figure()), []
+    drawn = []
+
+    def draw(history):
+        drawn.append(len(history))
+        time.sleep(0.05)  # the next is due after 2.5 s, which the records do not take
+        return plt.figure()
+
+    monkeypatch.setattr("trm.plots.training_loss", draw)
+    show = Progress(400, draw)
+    show.start()
     for record in records(400):
         show(record)
-    assert len(drawn) == 1, "the next one is due when fifty times as long has passed"
+    assert drawn == [0, 1], "empty axes, the first values, and the next when fifty times as long has passed"
+
+
+def test_the_line_moves_between_records(monkeypatch, shown):
+    kernel(monkeypatch, True)
+    monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
+    show = Progress(40)
+    show.start()
+    show.tick(1, 0.5)
+    assert "step 1/40, 00:19 left" in shown[-1]["text/plain"]
+    monkeypatch.setattr(progress, "WAIT", 60)
+    show.tick(2, 1.0)
+    assert len(shown) == 2, "not at every step"
+    show.close()
+    assert "step 2/40" in shown[-1]["text/plain"] and "text/html" not in shown[-1]
+
+
+def test_a_training_of_unknown_length_can_start(monkeypatch, shown, recwarn):
+    kernel(monkeypatch, True)
+    monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
+    Progress(0).start()
+    assert "<img" in shown[0]["text/html"] and not recwarn.list
 
 
 @pytest.mark.parametrize("papermill", [False, True])

@@ -147,6 +147,41 @@ def test_time_limit_pauses_and_resume_ends_with_the_same_numbers(tmp_path, data,
     assert_same(numbers(tmp_path / "whole"), numbers(tmp_path / "paused"))
 
 
+class Watched:
+    """A progress that notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, step, seconds):
+        self.told.append(("start", step))
+
+    def tick(self, step, seconds):
+        self.told.append(("tick", step))
+        assert seconds > 0
+
+    def __call__(self, record):
+        self.told.append(("record", record["step"]))
+
+    def close(self):
+        self.told.append(("close", None))
+
+
+def test_a_training_shows_itself_before_the_first_step_and_between_records(tmp_path, data):
+    options = {"max_steps": 2, "log_interval": 2, "eval_interval": 2}
+    trainer = trainer_for(tmp_path, data, **options)
+    trainer.show = Watched()
+    batches = trainer.batches
+    trainer.batches = lambda step: trainer.show.told.append(("batch", step)) or batches(step)
+    trainer.fit()
+    expected = [("start", 0), ("batch", 0), ("tick", 1), ("batch", 1), ("tick", 2), ("record", 2), ("record", 2)]
+    assert trainer.show.told == [*expected, ("close", None)]
+    again = trainer_for(tmp_path, data, resume=True, **options)
+    again.show = Watched()
+    again.fit()
+    assert again.show.told[0] == ("start", 2), "a training that goes on shows where it is"
+
+
 def interrupted_at(trainer, step, number=signal.SIGINT, times=1):
     """`trainer`, whose process gets a signal while it makes the batch of `step`."""
     batches = trainer.batches

@@ -12,6 +12,7 @@ USAGE = """usage: trm COMMAND ...
   trm parse ...      sentences to dependency trees (trm parse --help)
   trm convert ...    weights of the original TRM code in this book's format (trm convert --help)
   trm sweep ...      run sweeps of chapters, see their state, collect their tables (trm sweep --help)
+  trm diff A B       parameters and metrics of two runs side by side (trm diff --help)
   trm report ...     build the HTML book from executed chapters (trm report --help)
   trm params NN      list the parameters of chapter NN: type, range, default, description
   trm info           versions, device, threads, and the models and data that ship
@@ -57,7 +58,7 @@ def info(words: list[str]) -> int:
 COMMANDS = {
     "sweep": "trm.sweep.cli:main", "report": "trm.report.html:main", "solve": "trm.puzzles.command:main",
     "parse": "trm.parsing.command:main", "convert": "trm.puzzles.official:main",
-    "params": "trm.cli:params", "info": "trm.cli:info",
+    "diff": "trm.diff:main", "params": "trm.cli:params", "info": "trm.cli:info",
 }  # fmt: skip
 
 

@@ -22,6 +22,14 @@ def series(history: Sequence[dict], name: str, over: str = "step") -> tuple[list
     return [x for x, _ in found], [y for _, y in found]
 
 
+def training_loss(history: Sequence[dict]) -> Figure:
+    """The total training loss over optimizer steps, of any training; empty axes before its first record."""
+    figure, ax = plt.subplots(figsize=(6, 3))
+    ax.plot(*series(history, "train/total_loss"))
+    ax.set(xlabel="optimizer step", ylabel="training loss")
+    return tidy(figure)
+
+
 def learning_curves(history: Sequence[dict]) -> Figure:
     """Left the losses, right the accuracies on the validation part, over optimizer steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3))

@@ -89,20 +89,36 @@ class Tracker:
 class Progress:
     """What a reader sees while a model trains: one line that names the arm, with the time left, and in a notebook a curve.
 
-    In JupyterLab both stand in one place; `close` takes the curve away, as the chapter draws it. In a terminal the line
-    stands on stderr. Anywhere else (papermill, a log file) an evaluation prints it. `draw(history) -> figure` makes the curve.
+    In JupyterLab both stand in one place from `start` on; `close` takes the curve away, as the chapter draws it. In a terminal
+    the line stands on stderr. Anywhere else (papermill, a log file) an evaluation prints it. `draw(history) -> figure` makes
+    the curve once there are two evaluations; until then, and without it, the curve is that of the training loss.
     """
 
     def __init__(self, max_steps: int, draw: Callable[[list[dict]], Any] | None = None, name: str = ""):
         self.max_steps, self.draw, self.prefix = max_steps, draw, f"{name}: " if name else ""
         self.history: list[dict] = []
-        self.latest: dict[str, Any] = {}
+        self.latest: dict[str, Any] = {"step": 0, "train/seconds": 0.0}
+        self.closed = False
         self.shown, self.next_curve = time.monotonic() - WAIT, 0.0
         self.line = self.curve = ""
         self.handle = None
         shell = kernel()  # papermill's takes no input: nobody watches it
         self.notebook = bool(shell) and shell.get_parent().get("content", {}).get("allow_stdin", False)
         self.terminal = tqdm.status_printer(sys.stderr) if not shell and sys.stderr.isatty() else None
+
+    def start(self, step: int = 0, seconds: float = 0.0) -> None:
+        """Show, where a reader watches, that the training is about to begin, after `step` steps: data and model may take a
+        while."""
+        self.latest |= {"step": step, "train/seconds": seconds}
+        if self.handle is None and self.notebook:
+            self._show()
+            self.next_curve = 0.0  # the first values need not wait
+
+    def tick(self, step: int, seconds: float) -> None:
+        """Move the line between two records: `step` optimizer steps have taken `seconds`."""
+        self.latest |= {"step": step, "train/seconds": seconds}
+        if (self.notebook or self.terminal) and time.monotonic() - self.shown >= WAIT:
+            self._show()
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record of the history."""
@@ -115,8 +131,8 @@ class Progress:
 
     def close(self) -> None:
         """Leave the last line alone."""
-        if self.history:
-            self.draw, self.curve = None, ""
+        self.closed, self.curve = True, ""
+        if self.history or self.handle:
             self._show()
             if self.terminal:
                 print(file=sys.stderr)
@@ -132,7 +148,7 @@ class Progress:
         self.shown = time.monotonic()
 
     def _text(self) -> str:
-        parts = [f"loss {self.latest.get('train/total_loss', float('nan')):.3f}"]
+        parts = [f"loss {self.latest['train/total_loss']:.3f}"] if "train/total_loss" in self.latest else []
         parts += [f"{label} {self.latest[name]:.3f}" for name, label in SHOWN.items() if name in self.latest]
         bar = "|{bar}| " if self.terminal or self.notebook else ""
         return tqdm.format_meter(
@@ -145,8 +161,7 @@ class Progress:
         """Display the line and the curve, in place of those before."""
         from IPython.display import display
 
-        evaluations = sum("valid/" in "".join(record) for record in self.history)
-        if self.draw and evaluations > 1 and time.monotonic() >= self.next_curve:
+        if not self.closed and time.monotonic() >= self.next_curve:
             self._draw()
         content = {"text/plain": self.line}
         if self.curve:
@@ -158,12 +173,13 @@ class Progress:
 
     def _draw(self) -> None:
         """Draw the curve on an axis of all steps, so seldom that it takes a small share of the time."""
-        from trm.plots import png
+        from trm.plots import png, training_loss
 
         started = time.monotonic()
-        figure = self.draw(self.history)
+        evaluations = sum("valid/" in "".join(record) for record in self.history)
+        figure = (self.draw if self.draw and evaluations > 1 else training_loss)(self.history)
         for ax in figure.axes:
-            ax.set_xlim(0, self.max_steps)
+            ax.set_xlim(0, self.max_steps or None)
         self.curve = f'<img src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
         ended = time.monotonic()
         self.next_curve = ended + (ended - started) / DRAWING

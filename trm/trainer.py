@@ -145,6 +145,8 @@ class Trainer:
         self.run.hold()  # which it does, unless this is done again after an interrupt or an error
         if p.resume:
             self._resume()
+        if self.show and self.run.main:
+            self.show.start(self.step, self.seconds)
         before, started = self.seconds, time.perf_counter()
         stop = self.step >= p.max_steps or self._no_more_gain()
         kept, asked = started, False  # when the last checkpoint was written; whether someone interrupts
@@ -157,6 +159,8 @@ class Trainer:
                     self._train_step(detail=logged and (self.cycle_losses or self.gradient_stats))
                     threads.after_step()
                     self.seconds = before + time.perf_counter() - started
+                    if self.show and self.run.main:
+                        self.show.tick(self.step, self.seconds)
                     last = self.step == p.max_steps
                     if logged or last:
                         self._log()

@@ -1,7 +1,9 @@
 """Every chapter: the .py and the .ipynb say the same, and the parameters cell says what the schema says."""
 
 import ast
+import copy
 import json
+import shutil
 
 import jupytext
 import pytest
@@ -31,6 +33,35 @@ def test_the_notebook_has_no_outputs_and_one_parameters_cell(chapter):
     notebook = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
     assert sum("parameters" in c["metadata"].get("tags", []) for c in notebook["cells"]) == 1
     assert not any(c.get("outputs") or c.get("execution_count") for c in notebook["cells"])
+
+
+# What JupyterLab writes into a notebook whose kernel it has started; the version is that of the reader's Python.
+KERNEL = {
+    "kernelspec": {"display_name": "A kernel", "language": "python", "name": "mine"},
+    "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3", "version": "3.99.0"},
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_opening_and_saving_changes_no_file(chapter, tmp_path):
+    """GET and PUT through jupytext's contents manager, as JupyterLab does it."""
+    files = [f"book/{chapter}{ending}" for ending in (".py", ".ipynb")]
+    (tmp_path / "book").mkdir()
+    for name in ("pyproject.toml", *files):
+        shutil.copy(ROOT / name, tmp_path / name)
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
+    opened = manager.get(files[1])["content"]
+
+    def saved(content):
+        manager.save({"type": "notebook", "format": "json", "content": copy.deepcopy(content)}, files[1])
+        return [(tmp_path / name).read_text(encoding="utf-8") for name in files]
+
+    before = [(ROOT / name).read_text(encoding="utf-8") for name in files]
+    assert saved(opened) == before
+    opened["metadata"] |= KERNEL
+    text, notebook = saved(opened)
+    assert text == before[0], "the source that is reviewed holds nothing of the reader's kernel"
+    assert json.loads(notebook)["cells"] == json.loads(before[1])["cells"]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -132,6 +132,8 @@ def compressed_states(
 
 def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None = None) -> ArmResult | None:
     """Train the arm that `params` name, and save its averaged last weights in `model/`; None if `time_limit` paused it."""
+    if show:
+        show.start()  # the states of the prompts take a while
     own = params.of_arm(params.arm)
     encoded = encode(data.lm, data.parts["train"], own.num_latents, own.teach_answer)
     reasoner = make_reasoner(own, data, encoded, params.arm)

@@ -29,6 +29,7 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic.fields import FieldInfo
 
+from trm.diff import RUN_LINE
 from trm.errors import UserError, print_in_any_encoding
 from trm.escape import in_markdown
 from trm.params import ALIASES, Params, read_yaml
@@ -37,7 +38,6 @@ from trm.sweep.chapters import schema_of
 from trm.sweep.notebooks import own_kernel, papermill, reason
 
 COMPLETE = re.compile(r"^complete: (.*)metrics\.json$", re.M)
-RUN = re.compile(r"^run (\w+) in ", re.M)
 NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks of another kind
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
@@ -99,10 +99,10 @@ def read(path: Path, chapters: Collection[str]) -> Executed:
         raise ReportError(f"{path} is not a notebook") from error
     if chapter not in chapters:
         raise ReportError(f"{path} is of {chapter!r}, which is not a chapter; there are {', '.join(chapters)}")
-    complete, run = COMPLETE.findall(printed), RUN.findall(printed)
+    complete, run = COMPLETE.findall(printed), RUN_LINE.findall(printed)
     if papermill.get("exception") or not complete:
         raise ReportError(f"{path} is not complete: it does not say 'complete: .../metrics.json'; execute it again")
-    return Executed(path, chapter, notebook, run[-1] if run else "", Path(complete[-1]))
+    return Executed(path, chapter, notebook, run[-1][0] if run else "", Path(complete[-1]))
 
 
 def newest(outputs: Path, chapters: Collection[str]) -> dict[str, Executed]:
@@ -247,16 +247,21 @@ def _put(path: Path, text: str) -> None:
 
 
 def main(words: list[str] | None = None, root: Path | None = None) -> int:
-    """Run the command; the exit code: 0 all well, 1 a chapter failed, 2 wrong input, 130 interrupted."""
+    """Run the command; the exit code: 0 all well, 1 a chapter failed or differs, 2 wrong input, 130 interrupted."""
     print_in_any_encoding()
     parser = argparse.ArgumentParser(prog="trm report", description="The book as HTML, in outputs/report/.")
     add, failed = parser.add_argument, False
     add("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="executed chapters to show (default: the newest)")
     add("--execute", choices=("smoke", "default"), help="execute the chapters that have never been, in small or as is")
+    add("--check", action="store_true", help="execute every chapter twice, in small, and compare the numbers; no pages")
     add("--outputs", type=Path, metavar="DIR", help="where runs lie and the report goes (default: outputs)")
     args = parser.parse_args(words)
     try:
         book = Book(root or checkout(), args.outputs)
+        if args.check:
+            from trm.report.check import check  # which executes chapters by this module
+
+            return check(book)
         executed = newest(book.outputs, book.chapters)
         executed |= {one.chapter: one for one in (read(path, book.chapters) for path in args.notebooks)}
         for chapter in (name for name in book.chapters if args.execute and name not in executed):
