@@ -48,6 +48,20 @@ def test_sliders_are_displayed_with_the_figure_beside_them(displayed):
     assert base64.b64decode(content["image/png"]).startswith(b"\x89PNG")
 
 
+def test_a_figure_is_described_by_what_it_says():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([1], label="answer")
+    left.plot([1], label="halting")
+    left.set(xlabel="step", ylabel="loss $L$", title="easy")
+    right.barh(["none", "linear"], [1, 2])
+    right.set(xlabel="accuracy")
+    assert plots.describe(figure) == "easy: loss L over step: answer, halting; accuracy: none, linear"
+    figure.set_label("Two panels")
+    assert plots.describe(figure) == "Two panels"
+    assert plots.describe(plt.figure()) == "A figure"
+    plt.close("all")
+
+
 def test_sliders_are_left_out_of_a_script(monkeypatch):
     monkeypatch.setattr("IPython.display.display", pytest.fail)
     plots.explore(pytest.fail, width=(1, 9, 3))

@@ -22,7 +22,7 @@ first characters of its id, or SWEEP/POINT as `trm sweep status` names it; the l
 Exit code: 0 equal, 1 different, 2 wrong input."""
 RUN_LINE = re.compile(r"^run (\w+) in (.*)$", re.M)  # which every chapter prints once its folder is made
 # A metric is a time or a speed where one of these is a word of its name, as in train/seconds or latent/speedup.
-TIME_WORDS = {"seconds", "second", "milliseconds", "ms", "minutes", "hours", "latency", "speed", "speedup"}
+TIME_WORDS = {"seconds", "second", "milliseconds", "ms", "minutes", "hours", "latency", "speed", "speedup", "decoding"}
 MISSING = object()  # in place of a value that a run lacks
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,6 +92,20 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> F
     return tidy(figure)
 
 
+def describe(figure: Figure) -> str:
+    """What a figure shows, in words, for readers who do not see it: its own label (`figure.set_label("...")`), else its titles,
+    what its axes measure, and the names of its lines, points and bars."""
+    said = [figure.get_suptitle()]
+    for ax in figure.axes:
+        x, y = ax.get_xlabel(), ax.get_ylabel()
+        ticks = [label.get_text() for label in (*ax.get_xticklabels(), *ax.get_yticklabels())]
+        names = ax.get_legend_handles_labels()[1] + [tick for tick in ticks if re.search(r"[a-z]{2}", tick)]
+        panel = [ax.get_title(), f"{y} over {x}" if x and y else x or y, ", ".join(dict.fromkeys(names))]
+        said.append(": ".join(filter(None, panel)))
+    words = re.sub(r"[$\\{}]", "", "; ".join(dict.fromkeys(filter(None, said))))
+    return figure.get_label() or " ".join(words.split()) or "A figure"
+
+
 def png(figure: Figure) -> bytes:
     """A figure as PNG, 100 pixels an inch; it is closed, else the notebook would show it a second time."""
     drawn = io.BytesIO()
@@ -110,7 +125,8 @@ def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywi
     """
     if kernel():
         box = slider_box(draw, **sliders)
-        show_widget(box, box.children[-1].value, f"A figure with sliders: {', '.join(sliders)}")
+        picture = box.children[-1]
+        show_widget(box, picture.value, f"{picture.tooltip} (sliders: {', '.join(sliders)})")
 
 
 def show_widget(box: ipywidgets.Widget, picture: bytes, words: str) -> None:
@@ -142,7 +158,9 @@ def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
     picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
 
     def redraw(_=None) -> None:
-        picture.value = png(draw(**{name: control.value for name, control in controls.items()}))
+        figure = draw(**{name: control.value for name, control in controls.items()})
+        picture.tooltip = describe(figure)
+        picture.value = png(figure)
 
     for control in controls.values():
         control.layout.width = "min(100%, 40rem)"
@@ -151,7 +169,10 @@ def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
     return ipywidgets.VBox([*controls.values(), picture])
 
 
-if kernel():  # figures of a notebook are sharp on every screen
+if kernel():  # figures of a notebook are sharp on every screen; beside each stands what it shows
     from matplotlib_inline.config import InlineBackend
 
     InlineBackend.instance(parent=kernel().shell).figure_formats = {"retina"}
+    kernel().shell.display_formatter.formatters["text/plain"].for_type(
+        Figure, lambda figure, printer, _: printer.text(describe(figure))
+    )

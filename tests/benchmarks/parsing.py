@@ -84,7 +84,7 @@ def main() -> None:
     )
     found = speed(model.eval(), data.encoded["test"], 64, options.rounds)
     print(f"parsing: {found['parse/sentences_per_second']:.0f} sentences a second in batches of 64")
-    print(f"scoring and decoding take {found['parse/decoding_over_encoder_seconds']:.2f} of the encoder's time")
+    print(f"scoring and decoding take {found['parse/decoding_over_encoder']:.2f} of the encoder's time")
 
 
 if __name__ == "__main__":

@@ -282,4 +282,4 @@ def speed(model: Parser, encoded: Sequence[dict], batch_size: int = 64, rounds: 
         encoder = min(encoder, seconds[0])
         decoder = min(decoder, seconds[1])
     rate = len(encoded) / (encoder + decoder)
-    return {"parse/sentences_per_second": rate, "parse/decoding_over_encoder_seconds": decoder / encoder}
+    return {"parse/sentences_per_second": rate, "parse/decoding_over_encoder": decoder / encoder}

@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from typing import Any
 
 import jupytext
 import nbformat
+import pandas as pd
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from pydantic.fields import FieldInfo
 
 from trm.diff import RUN_LINE
@@ -42,15 +45,14 @@ NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks o
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
 WIDGET = "application/vnd.jupyter.widget-view+json"
+TAKES: dict[str, str] = {}
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
           "language_info": {"name": "python", "pygments_lexer": "ipython3"}}  # fmt: skip
-NOT_EXECUTED = """```{{admonition}} Not executed yet
+NOT_EXECUTED = """```{admonition} Not executed yet
 :class: warning
-This is the chapter without results. To execute it and show it here:
-
-    {}
-    trm report
+This is the chapter without results. Execute it, then `trm report` shows it here. Its committed tables stand below.
 ```"""
+ROWS_SHOWN = 12  # of a committed table on the page of a chapter that was not executed
 
 
 class ReportError(UserError):
@@ -122,8 +124,7 @@ def newest(outputs: Path, chapters: Collection[str]) -> dict[str, Executed]:
 def page(chapter: str, source: NotebookNode, executed: Executed | None) -> NotebookNode:
     """The notebook of a page: as executed, else the chapter as it is now (`source`); below its title how it was run."""
     made = nbformat.from_dict(executed.notebook if executed else source)
-    again = f"papermill book/{chapter}.ipynb outputs/{chapter}.ipynb"
-    note = how_it_ran(executed, source, again) if executed else NOT_EXECUTED.format(again)
+    box = how_to_run(chapter, how_it_ran(executed, source) if executed else "")
     made.nbformat_minor, made.metadata = 5, nbformat.from_dict(PYTHON)
     heading = ""
     for number, cell in enumerate(made.cells):
@@ -133,19 +134,48 @@ def page(chapter: str, source: NotebookNode, executed: Executed | None) -> Noteb
             heading = (re.findall(r"^#+ (.*)", cell.source, re.M) or [heading])[-1]
         elif cell.cell_type == "code":
             titles = {f"code_prompt_{action}": folded[0] for action in ("show", "hide") if folded}
-            cell.metadata.mystnb = {"image": {"alt": f"Figure: {heading}"}, **titles}
+            cell.metadata.mystnb = {"image": {"alt": alt(heading, cell.outputs)}, **titles}
             cell.metadata.tags = ["hide-input"] * len(folded)
             for output in list(cell.outputs):  # of sliders their first figure remains
                 if output.get("data", {}).pop(WIDGET, None) and "image/png" not in output.data:
                     cell.outputs.remove(output)
     title, _, rest = made.cells[0].source.partition("\n")
-    made.cells[0].source = f"{title}\n\n{note}\n\n{rest}"
+    made.cells[0].source = "\n\n".join([title, box, "" if executed else NOT_EXECUTED, rest])
     return made
 
 
-def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
+def alt(heading: str, outputs: list[NotebookNode]) -> str:
+    """What the figures of a cell show: the heading they stand below, and the words that `trm.plots` leaves beside each."""
+    figures = [output.data for output in outputs if {"image/png", "image/gif"} & set(output.get("data", {}))]
+    words = [data.get("text/plain", "").strip("'") for data in figures]
+    said = "; ".join(text for text in words if text and not text.startswith("<"))  # "<Figure size ...>" says nothing
+    return textwrap.shorten(f"{heading}: {said}" if said else f"Figure: {heading}", 400, placeholder=" ...")
+
+
+def how_to_run(chapter: str, ran: str) -> str:
+    """The box below a title, as Markdown: the command that executes a chapter, how long that takes, and how it `ran`."""
+    takes = f" ({TAKES[chapter[:2]]} at the defaults, on two cores)" if chapter[:2] in TAKES else ""
+    words = f"**Run this chapter**{takes}, or open it by `jupyter lab book/{chapter}.ipynb`:"
+    command = f"    papermill book/{chapter}.ipynb outputs/{chapter}.ipynb"
+    return "\n\n".join(['<div class="run">', words, command, ran, "</div>"])
+
+
+def committed_tables(chapter: str, results: Path) -> str:
+    """The first rows of the tables in `results` that a chapter reads, as Markdown; "" without any."""
+    shown = []
+    for path in sorted(results.glob(f"{chapter[:2]}_*.csv")):
+        table = pd.read_csv(path)
+        rows = table.head(ROWS_SHOWN).to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
+        title = f"{path.stem}: {len(table):,} rows" + (f", the first {ROWS_SHOWN}" if len(table) > ROWS_SHOWN else "")
+        link = f"{{download}}`{path.name} <{results.name}/{path.name}>`"
+        table = f'<div class="cell_output"><div class="text_html">{rows}</div></div>'
+        shown.append(f"<details><summary>{title}</summary>\n\n{table}\n\n{link}\n\n</details>")
+    return "\n\n".join(["## Committed tables", *shown]) if shown else ""
+
+
+def how_it_ran(executed: Executed, source: NotebookNode) -> str:
     """When, by which code and with which parameters a notebook was executed, as Markdown; whether `source` has changed
-    since, and the command `again` that executes it anew."""
+    since."""
     papermill = executed.notebook.metadata.get("papermill", {})
     facts = "Executed"
     if papermill.get("start_time"):
@@ -159,7 +189,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
         for notebook in (executed.notebook, source)
     )
     if then != now:
-        facts += f". The chapter has changed since; to execute it again: `{again}`"
+        facts += ". The chapter has changed since: execute it again"
     schema = schema_of(executed.chapter)
     rows = [("parameter", "here", "default", "description"), ("---",) * 4]
     for name, value in executed.params.items():
@@ -171,7 +201,7 @@ def how_it_ran(executed: Executed, source: NotebookNode, again: str) -> str:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         title = f"{len(rows) - 2} of {len(schema.model_fields)} parameters differ from the defaults"
         differ = f"<details open><summary>{title}</summary>\n\n{table}\n\n</details>"
-    return "\n\n".join(['<div class="run">', facts + ".", differ, "</div>"])
+    return f"{facts}.\n\n{differ}"
 
 
 class Book:
@@ -208,7 +238,7 @@ class Book:
         from sphinx.util.docutils import docutils_namespace, patch_docutils
 
         output, written = io.StringIO(), []
-        look = [self.book / "conf.py", *sorted((self.book / "_static").iterdir())]
+        look = [self.book / "conf.py", *sorted(path for path in (self.book / "_static").rglob("*") if path.is_file())]
         common = {  # what is part of every page: if it changes, all are built again
             "html_context.titles": self._stage(executed),
             "html_context.look": hashlib.sha256(b"".join(path.read_bytes() for path in look)).hexdigest(),
@@ -227,16 +257,18 @@ class Book:
     def _stage(self, executed: dict[str, Executed]) -> list[str]:
         """Lay the sources of all pages where Sphinx looks for them; the titles of the chapters."""
         source, titles = self.work / "source", []
-        for folder in ("figures", "manual"):
+        for folder in ("figures", "manual", "results"):
             (source / folder).mkdir(parents=True, exist_ok=True)
         for chapter in self.chapters:
             made = page(chapter, jupytext.read(self.book / f"{chapter}.py"), executed.get(chapter))
             titles.append(made.cells[0].source.partition("\n")[0])
+            if chapter not in executed and (tables := committed_tables(chapter, self.book / "results")):
+                made.cells.append(new_markdown_cell(tables, id="committed-tables"))
             _put(source / f"{chapter}.ipynb", nbformat.writes(made))
         for path in (*self.book.glob("*.md"), *self.book.glob("manual/*.md"), *self.book.glob("manual/*.py")):
             _put(source / path.relative_to(self.book), path.read_text(encoding="utf-8"))
-        for figure in (self.book / "figures").glob("*"):
-            shutil.copy2(figure, source / "figures")
+        for path in (*self.book.glob("figures/*"), *self.book.glob("results/*.csv")):
+            shutil.copy2(path, source / path.relative_to(self.book))
         return titles
 
 
