@@ -7,17 +7,26 @@
 # %% [markdown]
 # # 02 · Deep supervision
 #
-# **Does a loss on every intermediate answer help, compared with a loss on the last one only?** A recursive model gives an
-# answer after each H-cycle. *Deep supervision* puts a loss on all of them; a *schedule* sets the weight of each. This chapter
-# draws the schedules, trains a few of them live, and shows a comparison of eight at equal FLOPs over ten seeds.
+# **Does a loss on every intermediate answer help, compared with a loss on the last one only? And how far should its gradient
+# flow?** A recursive model gives an answer after each H-cycle. *Deep supervision* puts a loss on all of them; a *schedule* sets
+# the weight of each.
 #
-# There are two levels: `schedule` weighs the H-cycles *inside* one forward pass, which is what this chapter is about;
-# `step_schedule` weighs the *supervision steps*, each of which is an update of its own.
+# ## What you will learn
 #
-# An arm is `schedule:weight/backprop`: the schedule (or `curriculum`: the linear one with the supervision curriculum), the
-# weight of the cycles before the last where it is not `supervision_weight`, and how far gradients flow where they do not flow
-# through all cycles: through the `last` H-cycle, which is the paper's way, or `per_cycle`. The parameters `schedule` and
-# `backprop` of chapter 04 come from the arm.
+# - how losses on several answers are weighted and normalised, and what a supervision curriculum does;
+# - which part of the gradient full backpropagation keeps and truncated backpropagation drops, and what each takes in time and
+#   memory;
+# - how to compare training methods at equal FLOPs, paired by seed, with a rate chosen for each;
+# - what such a comparison found for eight arms, ten seeds each.
+#
+# The chapter trains three models, and takes about two minutes on two cores. It is also a program:
+#
+#     papermill book/02_deep_supervision.ipynb outputs/02.ipynb -p arms none,none/last,constant -p num_seeds 3
+#
+# An *arm* of the comparison is written `schedule:weight/backprop`: the schedule (or `curriculum`: the linear one with the
+# supervision curriculum), the weight of the cycles before the last where it is not `supervision_weight`, and how far gradients
+# flow where they do not flow through all cycles: through the `last` H-cycle, which is the paper's way, or `per_cycle`. The
+# parameters `schedule` and `backprop` of chapter 04 come from the arm.
 
 # %% tags=["parameters"]
 arms = "none/last, none, linear"  # schedule:weight/backprop of each arm
@@ -59,10 +68,27 @@ run = Run(params, "02_deep_supervision")
 print(f"run {run.id} in {run.dir}")
 
 # %% [markdown]
-# ## What the weights are
+# ## A loss on every H-cycle
 #
-# Shares of the loss for six H-cycles, at supervision weight 0.5. LLM-TRM calls `linear` and `exponential`, which
-# rise, "decay". `adaptive` is not drawn: its weights follow the losses.
+# Chapter 04 introduces the model: one small network refines a latent state $z_L$ a few times (`L_cycles`) and then the answer
+# state $z_H$ once. That is one **H-cycle**. $T$ of them (`H_cycles`) make one **supervision step**, after which the weights are
+# updated; the states go on to the next supervision step without gradients.
+#
+# The output head reads an answer after every H-cycle. With $p_t(y_i)$ the probability that it then gives the right digit of
+# cell $i$ of $N$, the loss of H-cycle $t$ and the loss of the step are
+#
+# $$L_t = -\frac{1}{N} \sum_{i=1}^{N} \log p_t(y_i), \qquad \mathcal{L} = \frac{\sum_t w_t L_t}{\sum_t w_t}.$$
+#
+# (The halting head adds a loss of its own on the last answer, times `act_weight`; chapter 03 is about it.) With the weight $w$
+# = `supervision_weight`, the schedules `none`, `constant`, `linear`, `exponential` and `adaptive` give the last answer $w_T =
+# 1$ and an earlier one, $t < T$,
+#
+# $$0, \qquad w, \qquad w \, \frac{t}{T}, \qquad w \, 2^{t - T} \qquad \text{and} \qquad w \, \frac{L_t}{\sum_s L_s};$$
+#
+# `decay` does not use $w$: it has $w_t = 0.7^{t-1}$ for every answer. `adaptive` gives more weight to the cycles that are
+# worse; its weights carry no gradient. Because weights are divided by their sum, a loss on early answers takes from the last
+# one: its share is 1 with `none`, and 2/3 with `linear` at three H-cycles and weight 0.5. The bars show shares for six
+# H-cycles.
 
 # %%
 from trm import plots
@@ -73,7 +99,30 @@ figure = figures.weight_curves({name: step_weights(name, 6, 0.5) for name in SCH
 run.save_figure(figure, "schedules")
 
 # %% [markdown]
-# The curriculum raises the weights of the early cycles linearly: 0 until its first step, the full weight from its last.
+# Look at the last bar of each panel: it holds all of the loss in `none`, two thirds in `exponential`, `last_two` and `middle`
+# (which is registered above), a sixth in `uniform`, and 6 % in `decay`, the one schedule that gives the first answer most.
+# LLM-TRM calls `linear` and `exponential`, which rise, "decay". `adaptive` is not drawn: its weights follow the losses.
+# (Figures and metrics count H-cycles from 0, the equations from 1.)
+#
+# There is a second level. `step_schedule` weighs the *supervision steps*. Each of them is an update of its own, so its weight
+# belongs to the puzzle (by how many steps that has taken) and is normalised over the batch. Here it is uniform, as in the
+# paper. The two levels meet in this method, which is called for each supervision step:
+
+# %%
+from trm.model import TRM
+from trm.supervision import weighted_step_loss
+from trm.teaching import diagram, show_source
+
+show_source(TRM._supervised)
+
+# %% [markdown]
+# ### Supervision curriculum
+#
+# Early in training no answer is good, and one may let the model learn the last one first. The curriculum multiplies the
+# weights of the earlier cycles by a factor that depends on the optimizer step $k$, from 0 until $k_0$ =
+# `curriculum_start_step` to 1 from $k_1$ = `curriculum_end_step`:
+#
+# $$c(k) = \min\Big(1, \max\Big(0, \frac{k - k_0}{k_1 - k_0}\Big)\Big).$$
 
 # %%
 steps = [0, 1000, 5500, 10000, 15000]
@@ -81,17 +130,99 @@ print("optimizer step: ", steps)
 print("weight (target 0.7, from 1,000 to 10,000):", [0.7 * curriculum_factor(s, 1000, 10000) for s in steps])
 
 # %% [markdown]
-# ## What `backprop` costs
+# ## Full and truncated backpropagation
 #
-# Time of a forward and backward pass, and the memory kept for the latter, for at most 16 puzzles on the processor.
-# `last` is what the paper does: all H-cycles but the last run without gradient. (A loss on an early answer then trains the
-# output head alone.) Activation checkpointing keeps nothing between applications of the network and computes it again. The
-# last row also keeps what the figures of losses and gradients below need (training does so every `log_interval` steps).
+# Write $s_t = (z_H, z_L)$ for the state after H-cycle $t$, and $F_\theta$ for one H-cycle, so that $s_t = F_\theta(s_{t-1})$.
+# The same weights $\theta$ are used $T$ times. By the chain rule the gradient of the last answer's loss has one term for
+# each use:
+#
+# $$\frac{\partial L_T}{\partial \theta} = \sum_{t=1}^{T} \frac{\partial L_T}{\partial s_T}
+#   \frac{\partial s_T}{\partial s_{T-1}} \cdots \frac{\partial s_{t+1}}{\partial s_t} \,
+#   \frac{\partial F_\theta(s_{t-1})}{\partial \theta}.$$
+#
+# Term $t$ says how to use cycle $t$ to prepare the cycles after it. The parameter `backprop` says which terms are kept:
+#
+# - `full`: all $T$, which is exact within the supervision step (between steps the state is detached in any case);
+# - `last`: only $t = T$. The earlier cycles run without a graph. This is *truncated* backpropagation, the paper's choice: the
+#   network learns to improve the state that it is given, but not to prepare it. A loss on an earlier answer then trains the
+#   output head alone, because the state that it reads has no graph;
+# - `per_cycle`: every loss $L_t$ keeps the one term of its own cycle; states are detached between the cycles.
+#
+# The hierarchical reasoning model goes further than `last`: its gradient passes the last application of each of its two
+# networks alone, which it justifies by a fixed point that the recursion is assumed to reach. The TRM paper drops that
+# assumption and keeps the gradient of the whole last H-cycle.
+
+# %%
+boxes, arrows = {}, []
+for y, backprop in ((4.0, "full"), (2.0, "per_cycle"), (0.0, "last")):
+    boxes |= {backprop: (-1.2, y, backprop, ""), f"{backprop} 0": (0, y, "state $s_0$", "state")}
+    boxes |= {f"{backprop} {t}": (1.8 * t, y, f"H-cycle {t}", "data" if backprop == "last" and t < 3 else "net")
+              for t in (1, 2, 3)}  # fmt: skip
+    boxes |= {f"{backprop} loss {t}": (1.8 * t, y + 0.9, f"$w_{t} L_{t}$", "loss") for t in (1, 2, 3)}
+    boxes[f"{backprop} 4"] = (7.4, y, "next\nsupervision step", "state")
+    cut = {"full": (3,), "per_cycle": (1, 2, 3), "last": (2, 3)}[backprop]
+    arrows += [(f"{backprop} {t}", f"{backprop} {t + 1}", "detach" if t in cut else "") for t in range(4)]
+    arrows += [(f"{backprop} {t}", f"{backprop} loss {t}", "head alone" if backprop == "last" and t < 3 else "")
+               for t in (1, 2, 3)]  # fmt: skip
+figure = diagram(boxes, arrows, (9.0, 4.6))
+run.save_figure(figure, "diagram")
+
+# %% [markdown]
+# Gradients flow against the arrows, from the losses, and stop at *detach*; grey H-cycles run without a graph. In the code that
+# is one `detach` and one `set_grad_enabled`:
+
+# %%
+from trm.recursion import recurse
+
+show_source(recurse)
+
+# %% [markdown]
+# ### Worked example: a network of one weight
+#
+# Let the network multiply by one number, $f(s) = a s$, with no latent step, $s_0 = 1$ and three H-cycles. Then $s_t = a^t$.
+# Take $s_t$ itself as the loss $L_t$, and $a = 1/2$. `linear` at weight 1/2 has the weights 1/6, 1/3 and 1, so the shares 1/9,
+# 2/9 and 2/3. The gradients with respect to $a$ are
+#
+# | `backprop` | loss on the last answer alone | `linear` |
+# |---|---|---|
+# | `full` | $3 a^2$ = 0.75 | $1/9 + 2/9 \cdot 2 a + 2/3 \cdot 3 a^2$ = 0.8333 |
+# | `per_cycle` | $a^2$ = 0.25 | $1/9 + 2/9 \cdot a + 2/3 \cdot a^2$ = 0.3889 |
+# | `last` | $a^2$ = 0.25 | $2/3 \cdot a^2$ = 0.1667 |
+#
+# Truncation keeps a third of the gradient here. Losses on the earlier answers give `per_cycle` a part of it back; with `last`
+# they change nothing but the scale. The cell computes the same with the function above.
 
 # %%
 import pandas as pd
 import torch
 
+a, one, zero = torch.tensor(0.5, requires_grad=True), torch.ones(()), torch.zeros(())
+weights = torch.tensor(step_weights("linear", 3, 0.5))
+gradients = {}
+for backprop in ("full", "per_cycle", "last"):
+    answers, _ = recurse(lambda s: a * s, zero, one, zero, H_cycles=3, L_cycles=0, backprop=backprop)
+    of = {"last answer alone": answers[-1], "linear": weighted_step_loss(torch.stack(answers), weights)}
+    gradients[backprop] = {name: torch.autograd.grad(loss, a, retain_graph=True)[0].item() for name, loss in of.items()}
+pd.DataFrame(gradients).T.round(4)
+
+# %% [markdown]
+# ## What `backprop` costs
+#
+# The compute of a training step is counted in applications of the network, a backward pass as two. With three H-cycles of two
+# latent updates and one answer update the forward pass has 3 · (2 + 1) = 9. `full` adds 2 · 9, in all 27; `last` adds 2 · 3, in
+# all 15. So with the compute of one step of `full`, `last` takes 27/15 = 1.8 steps.
+
+# %%
+from trm.model import applications
+
+print({backprop: applications(3, 2, backprop) for backprop in ("full", "last")})
+
+# %% [markdown]
+# Now the time of a forward and backward pass, and the memory kept for the latter, for at most 16 puzzles on the processor.
+# Activation checkpointing keeps nothing between applications of the network and computes it again. The last row also keeps what
+# the figures of losses and gradients below need (training does so every `log_interval` steps).
+
+# %%
 from trm.puzzles.dataset import PuzzleBatches, load, solver_baselines
 from trm.puzzles.train import arm_curves, arm_rows, make_model, step_cost, supervision_arm, train_arms
 
@@ -132,11 +263,21 @@ run.save_table(curves, "curves")
 figure = plots.arms(curves, "valid/exact_accuracy", "validation puzzles solved")
 run.save_figure(figure, "live_accuracy")
 
+# %% [markdown]
+# Look at where the curves begin to rise, and where they end. `none/last` rises first and ends at 87 % of the validation puzzles
+# (with the defaults; `linear` 70 %, `none` 47 %), because it takes 719 steps with the FLOPs of 400 of `none`. The other two are
+# still rising. This is one seed of a short run: the full comparison below is longer, and its order at the end is another.
+
 # %%
 figure = figures.cycles_of_arms(curves, params.H_cycles)
 run.save_figure(figure, "live_cycles")
 
 # %% [markdown]
+# Left: in `none/last` and `linear` the loss falls from cycle to cycle. In `none` an earlier cycle has no loss and is computed
+# only on the few batches that are logged, the last one on all, so that the bend of its line is noise of one short run (over
+# ten seeds, below, it falls too). Right: `none/last` has a gradient at its last cycle alone. In the other two it is of the
+# same size at all three, within a factor of two; so early in training it does not vanish towards the first cycle.
+#
 # What two solvers do with the first 200 test puzzles: naked and hidden singles alone, and an exact one (which solves all).
 
 # %%
@@ -167,11 +308,24 @@ three = learned[learned["H_cycles"] == 3]
 figure = plots.arms(three, "valid/exact_accuracy", "validation puzzles solved")
 run.save_figure(figure, "full_accuracy")
 
+# %% [markdown]
+# Lines are means over ten seeds, bands one standard deviation. `none/last` rises first, because it takes more steps for the
+# same FLOPs: at three tenths of them it solves 39 % of the validation puzzles and `none` 11 %. It stays near 80 % from half of
+# the FLOPs on, where `none` passes it and ends at 96 %. `linear` and `none` run together. The curriculum is last throughout
+# (its rate is discussed in the findings). The wide band of `exponential` is one seed that falls from 88 to 21 % of the
+# puzzles.
+
 # %%
 figure = figures.cycles_of_arms(three, 3)
 run.save_figure(figure, "full_cycles")
 
 # %% [markdown]
+# Left, at the end of training: in every arm the loss falls from cycle to cycle. In `none` it falls from 0.61 over 0.29 to 0.19
+# nats per cell although the last answer alone is supervised; `linear` lowers the first to 0.42 and leaves the last at 0.18.
+# Right, the gradient of the loss with respect to the answer state after each cycle: in `none` it is largest at the first (0.38
+# against 0.21 at the last), so that it does not vanish over three cycles. `none/last` has one point, because its earlier cycles
+# have no gradient.
+#
 # Share of test puzzles solved by each arm, and its effect against `none`, paired by seed; interval, p and minimum detectable
 # effect (`mde`) are corrected for seven comparisons.
 
@@ -447,3 +601,79 @@ metrics = {f"{r.arm}/{r.seed}/test/exact_accuracy": r.metrics["test/exact_accura
 metrics |= {f"cost/{name}/seconds": float(row["seconds"]) for name, row in costs.iterrows()}
 metrics |= {f"cost/{name}/megabytes": float(row["megabytes"]) for name, row in costs.iterrows()}
 run.finish(metrics, complete=complete)
+
+# %% [markdown]
+# ## Summary
+#
+# - Deep supervision is a weighted mean of the losses after each H-cycle. Its weights are shares: what an early answer gets, the
+#   last one loses.
+# - Full backpropagation keeps a term of the gradient for every H-cycle, truncated backpropagation the last one. At three
+#   H-cycles truncation takes 15/27 of the compute, and the same memory however many cycles there are.
+# - On easy 6x6, at equal FLOPs and three H-cycles, truncation learns faster at first and ends lower:
+#   -15.8 points (-25.3 to -6.4, ten seeds) after six steps, -7.8 points where each puzzle stops by the halting head.
+# - No schedule solves significantly more than a loss on the last answer alone; for `linear` an effect below 5 points would
+#   often be missed. With `linear` the loss of the first answer falls, and that of the last one stays the same.
+# - On puzzles that need search no significant difference was found, truncation included.
+#
+# ## Exercises
+#
+# **1. Weight zero.** With `supervision_weight` 0 some schedules become the same as `none`. Predict which, then print them.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# print([name for name in SCHEDULES if step_weights(name, 4, 0.0) == step_weights("none", 4)])
+# ```
+#
+# Those that multiply by it: `none`, `constant`, `linear`, `exponential`, `inverse_u`, `last_two`, and `middle` of this chapter.
+# `uniform`, `ramp`, `exp2` and `decay` do not use the weight.
+#
+# </details>
+#
+# **2. Twice as many H-cycles.** Predict how the applications of the network in a training step, and the memory kept for the
+# backward pass, grow from three to six H-cycles with `full` and with `last`. Then measure.
+#
+# <details><summary>Solution</summary>
+#
+# The applications grow from 27 to 54 with `full`, and from 9 + 6 = 15 to 18 + 6 = 24 with `last`. The memory doubles with
+# `full`; with `last` it stays the same, because the graph holds one H-cycle.
+#
+# ```python
+# for backprop in ("full", "last"):
+#     for H_cycles in (3, 6):
+#         changes = {"backprop": backprop, "H_cycles": H_cycles, "schedule": "none"}
+#         kept = step_cost(make_model(params.model_copy(update=changes), data), batch)["megabytes"]
+#         print(backprop, H_cycles, applications(H_cycles, params.L_cycles, backprop), f"applications, {kept:.1f} MB")
+# ```
+#
+# Measured on 16 puzzles: 18.4 and 36.9 MB with `full`, 6.2 MB both times with `last`.
+#
+# </details>
+#
+# **3. Local gradients.** In `linear/per_cycle` each answer trains its own H-cycle, and no gradient passes from one cycle to
+# another. A step takes as much compute as one of `linear`. Does it solve as many puzzles as `none/last`, or as `linear`?
+#
+# <details><summary>Solution</summary>
+#
+# ```
+# papermill book/02_deep_supervision.ipynb outputs/per_cycle.ipynb -p arms linear/per_cycle
+# ```
+#
+# Fewer than both (one run each, 400 steps of `none`): 35 % of the test puzzles, against 63 % with `linear` and 88 % with
+# `none/last`. Like `none/last` it never learns to prepare a later cycle, but it takes 398 steps for the FLOPs of 719.
+#
+# </details>
+#
+# ## References
+#
+# - C.-Y. Lee and others, [Deeply-supervised nets](https://arxiv.org/abs/1409.5185), 2014: losses on intermediate layers.
+# - A. Jolicoeur-Martineau, [Less is more: recursive reasoning with tiny networks](https://arxiv.org/abs/2510.04871), 2025: the
+#   model, its supervision steps, and the gradient of the last H-cycle.
+# - G. Wang and others, [Hierarchical reasoning model](https://arxiv.org/abs/2506.21734), 2025: the gradient of one application,
+#   by a fixed point.
+# - C. Tallec, Y. Ollivier, [Unbiasing truncated backpropagation through time](https://arxiv.org/abs/1705.08209), 2017: what
+#   truncation does to the gradient.
+# - T. Chen and others, [Training deep nets with sublinear memory cost](https://arxiv.org/abs/1604.06174), 2016: activation
+#   checkpointing.
+# - K. U. Qasim, J. Zhang, [Accelerating training speed of tiny recursive models via curriculum guided adaptive
+#   recursion](https://arxiv.org/abs/2511.08653), 2025: the schedule `decay`, and a curriculum of depth.
