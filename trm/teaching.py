@@ -31,7 +31,7 @@ def show_source(*things: Callable | type) -> None:
     """Show the source of functions or classes of the package, each under the name of its file. A script shows nothing."""
     for thing in things if kernel() else ():
         root = Path(__file__).parent.parent
-        path = Path(inspect.getsourcefile(thing)).relative_to(root).as_posix()
+        path = Path(inspect.getsourcefile(inspect.unwrap(thing))).relative_to(root).as_posix()  # below torch.no_grad
         say(f"`{path}`\n\n```python\n{source_of(thing)}\n```")
 
 

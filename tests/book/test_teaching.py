@@ -9,11 +9,13 @@ import yaml
 
 from tests.book.test_pairs import SCHEMAS
 from tests.conftest import ROOT
+from trm import teaching
+from trm.compressor.model import Compressor
 from trm.layers import SwiGLU
 from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
-TAUGHT = ["02_deep_supervision", "04_trm_train", "05_poh_ablation"]
+TAUGHT = ["01_compressor", "02_deep_supervision", "04_trm_train", "05_poh_ablation"]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
@@ -61,6 +63,14 @@ def test_source_is_shown_without_its_docstring():
     shown = source_of(recurse)
     assert shown.startswith("def recurse(") and '"""' not in shown and shown.endswith("return answers, z_L")
     assert source_of(SwiGLU.forward).splitlines()[0] == "def forward(self, x: Tensor) -> Tensor:"
+
+
+def test_a_decorated_function_is_shown_under_its_own_file(monkeypatch):
+    shown = []
+    monkeypatch.setattr(teaching, "kernel", lambda: True)
+    monkeypatch.setattr(teaching, "say", shown.append)
+    teaching.show_source(Compressor.set_optimum)  # wrapped by torch.no_grad
+    assert shown[0].startswith("`trm/compressor/model.py`") and "def set_optimum(" in shown[0]
 
 
 def test_arrows_of_a_diagram_end_at_its_boxes():
