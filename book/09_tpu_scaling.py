@@ -184,7 +184,7 @@ from trm.tpu import compare as backends
 
 here = params.measure == "yes" or (params.measure == "auto" and backends.torch_xla_is_here())
 if here:
-    measured = backends.compare(run, params.steps, params.devices, params.pjrt_device)
+    measured = backends.compare(params.steps, params.devices, params.pjrt_device)
 else:
     measured = read_table(ROOT / "book" / "results" / "09_xla.csv")
 found = backends.parity(measured)
