@@ -9,29 +9,22 @@
 #
 # **What does a tiny recursive model gain from width, from recursion, from data, and does the gain follow a law?** This
 # chapter trains nothing. It takes the runs of a sweep, each of which is chapter 04 with other parameters, and asks of every
-# axis whether it matters more than the seed, whether a power law is supported, and which configurations are worth their
-# compute.
+# axis whether it matters more than the seed, whether a power law is supported, and which configurations are on the Pareto
+# front of cost and error.
 #
-# The tables that it reads by default were made by
+# ## What you will learn
 #
-#     trm sweep run scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates --jobs 2
-#     trm sweep run scaling_research tpu_quickstart --jobs 2
-#     trm sweep results scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates \
-#         --csv book/results/10_rates.csv
-#     trm sweep results scaling_research --csv book/results/10_scaling_research.csv
-#     trm sweep results tpu_quickstart --csv book/results/10_tpu_quickstart.csv
+# - what a scaling law is, how it is fitted so that one failed run does not move it, and what has to hold before a fitted
+#   curve may be called a law;
+# - how to measure what recursion brings: an exponent that turns repeated applications into parameters;
+# - what a Pareto front is, and how uncertain one is with a few seeds;
+# - how to compare many variants with one baseline without finding improvements by chance.
 #
-# at a scale that a laptop can do. All rows share one recipe, like that of arm `none/last` in chapter 02 with fewer steps and
-# another rate: the pack 6x6, width 32, three H-cycles of two latent steps (quick start: three, and 1,000 training puzzles),
-# gradients through the last, 1,000 steps with a falling rate. Three seeds; five on the
-# axes width, L_cycles and H_cycles; ten of the contributions, whose steps are scaled so that all take the baseline's FLOPs.
-# Rates were chosen by validation loss, with seeds that are not used here (one; width 32: three): the lowest rate whose loss is
-# within 15 % of the best. Each width, each case of `exp04` and each network of the quick start with more layers or attention
-# has its own, of six rates (where none learns, the best), and of four each contribution that changes the optimisation; all
-# other runs have that of width 32, which at the ends of L_cycles is the best of four, and at those of H_cycles within 11 %.
-# Batch, warm-up, supervision steps, optimizer and what else the quick start changes were not tuned. float16 (`exp08c`)
-# requires CUDA and was not run. `-p results FILE` draws the tables and figures of others, separated by commas. A law found
-# here is a law of small models on a small puzzle; nothing shows that it holds elsewhere.
+# It takes about half a minute on a core, most of it for the bootstraps. It is also a program:
+#
+#     papermill book/10_scaling_laws.ipynb outputs/10_scaling_laws.ipynb -p resamples 2000
+#
+# `-p results FILE` draws the tables and figures of other runs; several tables are separated by commas.
 
 # %% tags=["parameters"]
 results = ""  # tables of `trm sweep results --csv`, separated by commas; empty: the committed ones
@@ -50,6 +43,23 @@ print(f"run {run.id} in {run.dir}")
 
 # %% [markdown]
 # ## The runs
+#
+# The tables that are read by default were made by
+#
+#     trm sweep run scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates --jobs 2
+#     trm sweep run scaling_research tpu_quickstart --jobs 2
+#     trm sweep results scaling_rates scaling_contributions_rates scaling_depth_rates scaling_layers_rates \
+#         --csv book/results/10_rates.csv
+#     trm sweep results scaling_research --csv book/results/10_scaling_research.csv
+#     trm sweep results tpu_quickstart --csv book/results/10_tpu_quickstart.csv
+#
+# at a scale that a laptop can do. All rows share one recipe, like that of arm `none/last` in chapter 02 with fewer steps and
+# another rate: the pack 6x6, width 32, three H-cycles of two latent steps (quick start: three, and 1,000 training puzzles),
+# gradients through the last, 1,000 steps with a falling rate. Three seeds; five on the
+# axes width, L_cycles and H_cycles; ten of the contributions, whose steps are scaled so that all take the baseline's FLOPs.
+# Batch, warm-up, supervision steps, optimizer and what else the quick start changes were not tuned. float16 (`exp08c`)
+# requires CUDA and was not run. A law found here is a law of small models on a small puzzle; nothing shows that it holds
+# elsewhere.
 
 # %%
 from trm.scaling import experiments
@@ -68,16 +78,36 @@ print(f"{len(distinct)} runs of {distinct.groupby('sweep')['case'].nunique().sum
 print("not in these tables:", ", ".join(e.name for e in experiments.EXPERIMENTS if e not in found) or "nothing")
 
 # %% [markdown]
-# The rates that were tried for the committed tables: loss on the validation puzzles at the end.
+# Names of cases are those of the source's suites: `exp01a` is the first case of experiment 1, `e2_2_t2_n2` one of the quick
+# start. The experiments, each with one thing that varies:
 
 # %%
 import numpy as np
 import pandas as pd
 
+size = {e.name: (e.title, e.of(runs)["case"].nunique(), len(e.of(runs))) for e in found}
+pd.DataFrame.from_dict(size, orient="index", columns=["what varies", "cases", "runs"])
+
+# %% [markdown]
+# ### Learning rates
+#
+# Two sizes can be compared only if each has a learning rate that suits it. Rates were chosen by validation loss, with seeds
+# that are not used here (one; width 32: three): the lowest rate whose loss is
+# within 15 % of the best. Each width, each case of `exp04` and each network of the quick start with more layers or attention
+# has its own, of six rates (where none learns, the best), and of four each contribution that changes the optimisation; all
+# other runs have that of width 32, which at the ends of L_cycles is the best of four, and at those of H_cycles within 11 %.
+# The table shows the loss on the validation puzzles at the end, for every rate that was tried.
+
+# %%
 rates = pd.read_csv(folder / "10_rates.csv")
 rates.pivot_table(index="case", columns="lr", values="valid/loss").round(3)
 
 # %% [markdown]
+# In most rows the loss is smallest at some rate between the ends. The best rates are far apart: 0.016 for one layer of
+# twelve latent steps (`exp04a`), 0.004 for three layers of four; 0.032 and more at 32 wide, 0.004 at 96. With one rate for
+# all, a law of width would partly be a law of which width the rate suits. A loss of 1.79 is ln 6, that of a uniform guess over
+# six digits: those runs learned nothing.
+#
 # ## Along each axis
 #
 # Grey: runs. Blue: mean and standard deviation over the seeds. Along width, recursion and data only that parameter changes
@@ -92,9 +122,23 @@ figure = scaling_plots.axes_of(runs, found)
 run.save_figure(figure, "axes")
 
 # %% [markdown]
-# Does an axis matter more than the seed? *Difference*: best case less worst case, in points; *deviation over seeds*: within a
-# case; *explained*: share of the variance that the cases explain beyond chance (omega squared); *p*: of a one-way analysis of
-# variance, which assumes normal errors of equal spread.
+# Compare in each panel how far the blue line moves with how tall its bars are. It moves far beyond them for width (1), between
+# one latent step and two (2), with four and six layers (4), with the averaging (9), with one variant of each puzzle instead of
+# ten (5b), and where few optimizer steps are left to large batches (7). It stays within them for training puzzles (5a),
+# precision (8) and most of the contributions. A bar as tall as its panel (6, twelve and sixteen steps) comes from a seed that
+# learned nothing, or little: three seeds decide nothing there.
+#
+# ### Does an axis matter more than the seed?
+#
+# With $k$ cases and $n$ runs, the variance of all runs is split into a part between cases and a part within them (over seeds).
+# The share that the cases explain beyond chance is omega squared,
+#
+# $$\omega^2 = \frac{SS_\text{between} - (k - 1)\, MS_\text{within}}{SS_\text{total} + MS_\text{within}},
+#   \qquad MS_\text{within} = \frac{SS_\text{within}}{n - k},$$
+#
+# set to 0 where it is negative. *Difference*: best case less worst case, in points; *deviation over seeds*: the root of
+# $MS_\text{within}$, in points; *explained*: omega squared; *p*: of a one-way analysis of variance, which assumes normal errors
+# of equal spread.
 
 # %%
 axes = experiments.axis_table(runs)
@@ -112,15 +156,106 @@ With {len(axes)} axes in these tables, p below 0.05 / {len(axes)} = {0.05 / len(
 """)
 
 # %% [markdown]
-# ## Laws
+# ## What a scaling law is
 #
-# Fitted is the cross-entropy per blank cell of the test puzzles, in three forms: a constant, y = E; log-linear,
-# log y = a - b log x; and a power law with a floor, y = E + A x^-alpha. All are fitted robustly (Huber's loss on log y, many
-# starts) and compared by AICc, which penalises every parameter; the simplest form within 2 of the lowest AICc stands.
-# Intervals are bootstraps over runs.
+# In many networks the loss $y$ falls with a size $x$ (parameters, examples, FLOPs) as a power of it. Three forms, from the
+# simplest, say that nothing changes, that the loss falls without end, and that it falls to a floor:
 #
-# The largest size is then predicted from the others. A form is called a law only if that prediction is within 20 %, its floor
-# is not above an observed mean, and its exponent is determined; *doubts* names what fails.
+# $$y = E, \qquad \log y = a - b \log x, \qquad y = E + A\, x^{-\alpha}.$$
+#
+# The second is a straight line on logarithmic axes: twice the size multiplies the loss by $2^{-b}$. The third is Chinchilla's:
+# $E$ is what no size removes, and only the excess over it shrinks. Fitted is the cross-entropy per blank cell of the test
+# puzzles, which moves smoothly where the share of solved puzzles jumps. The diagram shows what happens to the runs of an axis.
+
+# %%
+from trm.teaching import diagram, show_source
+
+steps = {
+    "runs": (0, 0, "runs:\nsize $x$, loss $y$", "data"),
+    "constant": (1.7, 1, "$y = E$", "net"),
+    "log": (1.7, 0, r"$\log y = a - b \log x$", "net"),
+    "power": (1.7, -1, r"$y = E + A x^{-\alpha}$", "net"),
+    "aicc": (3.4, 0, "AICc: simplest form\nwithin 2 of the lowest", "state"),
+    "interval": (5.1, 0.8, "runs drawn again:\nintervals", "state"),
+    "held": (5.1, -0.8, "largest size held out:\nerror of its prediction", "state"),
+    "law": (6.6, 0, "a law,\nor doubts", "loss"),
+}
+forms = ("constant", "log", "power")
+arrows = [("runs", f) for f in forms] + [(f, "aicc") for f in forms]
+figure = diagram(steps, [*arrows, *(x for w in ("interval", "held") for x in (("aicc", w), (w, "law")))])
+run.save_figure(figure, "diagram")
+
+# %% [markdown]
+# ### The fit
+#
+# A training fails now and then, and with squared errors one failed run tilts the whole curve. So the parameters $\theta$
+# minimise Huber's loss of the residuals of $\log y$, squared for small residuals and straight beyond $\delta$:
+#
+# $$\min_\theta \sum_{i=1}^{n} H_\delta\big(\log \hat y_\theta(x_i) - \log y_i\big), \qquad
+#   H_\delta(r) = \begin{cases} r^2 / 2 & |r| \le \delta \\ \delta\,(|r| - \delta / 2) & |r| > \delta \end{cases}
+#   \qquad (\delta = 10^{-3}).$$
+#
+# Seeds differ by 0.1 and more in $\log y$, so nearly all residuals lie on the straight part: the curve passes through the
+# medians of the runs rather than their means. The power law is not convex in its parameters: L-BFGS starts from a grid of
+# floors and exponents, searches the logs of $E$ and $A$, and keeps the best. `_log_law` returns $\log \hat y$ and its
+# derivatives, `objective` the loss (in units of $\delta^2$) and its gradient.
+
+# %%
+from trm.scaling import laws
+
+show_source(laws._log_law, laws.objective)
+
+# %% [markdown]
+# ### Which form, and when it is a law
+#
+# A form with more parameters always fits at least as well. The corrected criterion of Akaike subtracts that, with $p$
+# parameters, one more for the scale $\tau$ of the errors, and $n$ runs:
+#
+# $$\mathrm{AICc} = -2 \log L + 2q + \frac{2q(q + 1)}{n - q - 1}, \qquad q = p + 1,
+#   \qquad L = \prod_i \frac{e^{-H_\delta(r_i) / \tau}}{Z(\tau)}.$$
+#
+# The simplest form within 2 of the lowest stands. Its intervals are percentiles over a bootstrap: $n$ of the $n$ runs are drawn
+# with replacement and fitted again. Then the largest size is predicted from the others. A form is called a law only if that
+# prediction is within 20 %, its floor is not above an observed mean, and its exponent is determined; *doubts* names what fails.
+
+# %%
+show_source(laws.hold_out)
+
+# %% [markdown]
+# ### Worked example: the slope of width, and one AICc
+#
+# The mean of $\log y$ over five seeds at both ends of the width axis, and the slope between them:
+#
+# | width | $N$ | $\ln N$ | mean $\ln y$ | $y$ |
+# |---|---|---|---|---|
+# | 16 | 6,609 | 8.796 | -0.470 | 0.625 |
+# | 96 | 43,681 | 10.685 | -2.767 | 0.063 |
+#
+# $b = (-0.470 + 2.767) / (10.685 - 8.796) = 1.22$; the fit of all thirty runs says 1.20. Twice the parameters leave
+# $2^{-1.2} = 0.44$ of the loss. (Parameters grow faster than the width at first, and then with its square.)
+#
+# Does the power law with a floor fit better? On the straight part of $H_\delta$, $-2 \log L = 2n \ln(2s) + 2n$ with $s$ the
+# mean absolute residual: 0.1549 for the line, 0.1498 for the power law. With $n = 30$ the floor gains $60 \ln(0.1549 / 0.1498)
+# = 2.0$. One more parameter costs $2 \cdot 4 + 40/25 - 2 \cdot 3 - 24/26 = 2.7$. So the power law is 0.7 *behind*: thirty runs
+# cannot say whether there is a floor.
+
+# %%
+part = next(e for e in experiments.EXPERIMENTS if e.name == "exp01").of(runs)
+if part["model/parameters"].nunique() > 4:
+    sizes_of, losses = part["model/parameters"].to_numpy(float), part[experiments.LOSS].to_numpy(float)
+    ends = np.log(part[experiments.LOSS]).groupby(part["model/parameters"]).mean().iloc[[0, -1]]
+    line, power = (laws.fit(sizes_of, losses, form) for form in ("log-linear", "power law"))
+    s, s_floor = (np.abs(np.log(law.predict(sizes_of) / losses)).mean() for law in (line, power))
+    gained, n = 2 * len(losses) * np.log(s / s_floor), len(losses)
+    cost = (8 + 40 / (n - 5)) - (6 + 24 / (n - 4))
+    print(
+        f"slope between the ends {-np.diff(ends)[0] / np.diff(np.log(ends.index))[0]:.2f}, fitted {line.params['b']:.2f}"
+    )
+    print(f"the floor gains {gained:.2f} and costs {cost:.2f}: by hand {cost - gained:.2f} behind,", end=" ")
+    print(f"computed {power.aicc - line.aicc:.2f}")
+
+# %% [markdown]
+# ### The fits
 
 # %%
 from trm.scaling.laws import study
@@ -140,11 +275,16 @@ if studies:
     run.save_figure(figure, "laws")
 
 # %% [markdown]
+# In the left panels a law would be a straight line that the blue means follow to the last. Width does, over a factor of ten in
+# loss. The line of H-cycles is so flat that its slope may be 0. In the right panels the curve is soon flat: the first sizes
+# alone set the exponent, which is hardly determined. The red curve of the latent steps runs above the means of two and of
+# four, because it follows medians.
+#
 # ### Size and data together
 #
-# Chinchilla's form has both: y = E + A N^-alpha + B D^-beta (arXiv 2203.15556, approach 3). It is fitted where the tables have
-# runs of both axes, a cross (N varies at all puzzles, D at one width), which is too little to see whether N and D act
-# independently. Its row is the last one.
+# Chinchilla's form has both, $y = E + A N^{-\alpha} + B D^{-\beta}$ (arXiv 2203.15556, approach 3). It is fitted where the
+# tables have runs of both axes, a cross ($N$ varies at all puzzles, $D$ at one width), which is too little to see whether $N$
+# and $D$ act independently. Its row is the last one.
 
 # %%
 if {"exp01", "exp05"} <= set(axis_of):
@@ -157,18 +297,26 @@ table = pd.DataFrame(rows).T.drop(columns=["a", "A", "B"], errors="ignore").fill
 in_html(table).style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
 
 # %% [markdown]
-# In the left panels a law would be a straight line that the blue means follow to the last. The findings below say which do.
+# *b* is the slope of a log-linear form (*c* that of the data), *AICc behind* how far the other forms are from the lowest, and
+# *log_error* the error of the prediction of the held-out size, $\ln(\hat y / y)$; 0.2 in size is the limit. Only the first row
+# is without doubts.
 #
 # ## What recursion brings
 #
 # An application of the network to its own state again takes compute, and no parameters. Two measures of what it brings. The
-# first is the exponent phi of arXiv 2604.21106: parameters that are applied r times count as r^phi times as many,
+# first is the exponent $\varphi$ of arXiv 2604.21106: parameters that are applied $r$ times count as $r^\varphi$ times as many,
 #
 # $$ y = E + A\,(N_\text{once} + r^{\varphi} N_\text{shared})^{-\alpha}, $$
 #
-# 0 if recurrence brings nothing, 1 if it brings as much as so many more parameters (0.46 in language models there). r counts
-# the applications in one supervision step, H_cycles (L_cycles + 1); fitted are the widths together with L_cycles, and with
-# H_cycles.
+# 0 if recurrence brings nothing, 1 if it brings as much as so many more parameters (0.46 in language models there, where the
+# number of applied blocks is held, while here it grows with $r$; 0.38 with truncated gradients, which all runs here have). $r$
+# counts the applications in one supervision step, H_cycles (L_cycles + 1); fitted are the widths together with L_cycles, and
+# with H_cycles.
+#
+# By hand: at 32 wide, 545 of the 10,337 parameters are applied once (embedding and heads), and 9,792 again and again. From one
+# latent step to six, with three H-cycles, $r$ goes from 6 to 21. With $\varphi = 0.21$ the shared ones count as $3.5^{0.21} =
+# 1.30$ times as many, and with $b = 1.2$ the loss falls to about $1.30^{-1.2} = 0.73$ of itself, for 3.5 times the
+# applications.
 
 # %%
 from trm.model import TRM
@@ -181,18 +329,25 @@ def shared_parameters(width: int) -> int:
     return sum(p.numel() for p in TRM(TrmTrain.create({"hidden_size": width}).trm_config()).net.parameters())
 
 
-exponents = {}
-for name in [name for name in ("exp02", "exp03") if {name, "exp01"} <= set(axis_of)]:
+def exponent_of(name: str, at_least: int = 1) -> pd.DataFrame:
+    """The exponent of the widths together with another axis, of the cases with `at_least` so many latent steps."""
     cross = experiments.configurations(pd.concat([axis_of[axis].of(runs) for axis in ("exp01", name)]))
+    cross = cross[cross["L_cycles"] >= at_least]
     shared = cross["hidden_size"].map({width: shared_parameters(width) for width in cross["hidden_size"].unique()})
     applied = cross["H_cycles"] * (cross["L_cycles"] + 1)
     settings = params.coverage, params.resamples, params.seed
-    args = cross["model/parameters"] - shared, shared, applied, cross[experiments.LOSS]
-    exponents[axis_of[name].label] = recurrence_exponent(*args, *settings)
+    return recurrence_exponent(cross["model/parameters"] - shared, shared, applied, cross[experiments.LOSS], *settings)
+
+
+both_axes = [name for name in ("exp02", "exp03") if {name, "exp01"} <= set(axis_of)]
+exponents = {axis_of[name].label: exponent_of(name) for name in both_axes}
 table = pd.concat(exponents) if exponents else pd.DataFrame()
 table.round(3)
 
 # %% [markdown]
+# Read the rows `phi`: for latent steps the interval lies below 0.46 and above 0, for H-cycles it holds 0. $A$ and $E$ are only
+# there to be fitted: $A$ depends on the unit of $N$, and trades against $\alpha$.
+#
 # The second measure asks what the same FLOPs bring in another width: the loss of each case as a ratio to that of a wider or
 # narrower model with as many FLOPs of training and as many steps, on straight lines between the widths (paired by seed,
 # corrected for the rows of the axis). Below 1 recursion is the better use of the compute.
@@ -208,18 +363,30 @@ table = pd.concat(as_wide, names=["axis", "equal FLOPs of", "case"]) if as_wide 
 table.round(3)
 
 # %% [markdown]
-# A ratio without an interval is the baseline, which is one of the widths.
+# A ratio without an interval is the baseline, which is one of the widths. Six latent steps (`exp02f`) have a loss well above
+# that of the width with as many FLOPs; in the rows of the H-cycles all intervals hold 1.
 #
-# ## What is worth its compute
+# ## The Pareto front of cost and error
 #
-# A configuration is on the front if none is both cheaper and better. With few seeds the front itself is uncertain: the
-# share says in how many resamples of the seeds a configuration stays on it. (It is not a confidence: the cheapest is on the
-# front by definition, and three seeds say little about their spread.) FLOPs are counted from the configuration (matrix
-# products, forward and backward); those of an answer are for all the supervision steps of evaluation.
+# Configuration $j$ *dominates* $i$ if it is at least as good in both and better in one,
+#
+# $$c_j \le c_i, \quad e_j \le e_i, \quad (c_j, e_j) \ne (c_i, e_i),$$
+#
+# with cost $c$ and error $e$ (means over the seeds). The front is what none dominates. Sorted by cost, it is the points whose
+# error is smaller than that of all cheaper ones, so that one sort finds it:
 
 # %%
 from trm.scaling import pareto
 
+show_source(pareto.non_dominated)
+
+# %% [markdown]
+# With few seeds the front itself is uncertain: the share says in how many resamples of the seeds a configuration stays on it.
+# (It is not a confidence: the cheapest is on the front by definition, and three seeds say little about their spread.) FLOPs
+# are counted from the configuration (matrix products, forward and backward); those of an answer are for all the supervision
+# steps of evaluation.
+
+# %%
 grid = distinct.assign(error=1 - distinct[experiments.ACCURACY])
 fronts = {}
 for column, label in (("flops/training", "FLOPs of the training"), ("flops/answer", "FLOPs of an answer")):
@@ -227,6 +394,12 @@ for column, label in (("flops/training", "FLOPs of the training"), ("flops/answe
     fronts[label] = pareto.front(*args), pareto.membership(*args, params.resamples, params.seed)
 figure = scaling_plots.pareto(fronts)
 run.save_figure(figure, "pareto")
+
+# %% [markdown]
+# Everything above and to the right of the red line is dominated. Left: from the cheapest training on, the error falls steeply
+# up to the baseline's FLOPs, and then slowly with width. Most of the grey points at the baseline's FLOPs are variants that cost
+# as much and solve less. A share near 100 % marks points that stay on the front whichever seeds are drawn; at 20 to 60 %
+# another configuration might as well stand there. Right: the cheapest answers come from fewer supervision steps and H-cycles.
 
 # %%
 share_on_front = {label: share[table["on_front"]] for label, (table, share) in fronts.items()}
@@ -237,9 +410,21 @@ in_html(pd.DataFrame(share_on_front)).style.format("{:.0%}", na_rep="")
 #
 # ## Cases against a baseline
 #
-# Paired by seed, in points of accuracy: effect, 95 % interval, p and the minimum detectable effect (`mde`: what a test with
-# these seeds detects in 80 % of the cases). Interval and p are corrected for the number of cases in the experiment. *FLOPs*:
-# training compute as a multiple of the baseline's; a gain at more compute is not in itself an improvement.
+# A run of a case and the baseline's run with the same seed meet the same puzzles in the same order, so they are compared in
+# pairs. With $\bar d$ and $s_d$ the mean and the standard deviation of the differences over $n$ seeds, and $m$ cases in the
+# experiment, the interval is
+#
+# $$\bar d \pm t_{n-1,\,1 - 0.05 / (2m)} \; s_d / \sqrt{n} .$$
+#
+# Dividing 0.05 by $m$ (Bonferroni) holds the chance that any of the $m$ intervals misses its true effect at 5 %: without it,
+# ten useless contributions would bring one "improvement" or harm in two of five experiments ($1 - 0.95^{10} = 0.40$). `mde` is
+# the minimum detectable effect, what a test with these seeds detects in 80 % of the cases. Effects are in points of accuracy.
+# *FLOPs*: training compute as a multiple of the baseline's; a gain at more compute is not in itself an improvement.
+#
+# The ten contributions, all of which the source or this project proposed: a network that starts shallow (`contrib01a`, `01b`);
+# halting exploration that falls from 0.5 to 0 or 0.1 (`02a`, `02b`); 24 instead of six steps at test time (`03`); noise in the
+# initial state (`04`); weights that favour the first supervision steps (`05`); gradients through all H-cycles (`06`); sixteen
+# learned puzzle tokens (`07`); a constant rate (`08`).
 
 # %%
 baselines = {"contributions": "baseline", "exp01": "exp01c", "exp02": "exp02a", "exp03": "exp03a", "exp04": "exp04b",
@@ -356,3 +541,80 @@ metrics = {"runs": len(distinct), "experiments": len(found), "pareto/configurati
 for name, row in axes.iterrows():
     metrics[f"axes/{name.replace(' ', '_')}/difference"] = float(row["difference"])
 run.finish(metrics)
+
+# %% [markdown]
+# ## Summary
+#
+# - Width is the one axis whose gain follows a law here: from 6,609 to 43,681 parameters the cross-entropy falls as $N^{-1.2}$
+#   (1.0 to 1.3), at 15 times the FLOPs. Thirty runs cannot tell whether it has a floor, and the prediction of the largest width
+#   barely passes.
+# - More latent steps count for little ($r^{0.21}$, 0.02 to 0.37), and beyond two no gain is found; for H-cycles ($r^{0.05}$,
+#   -0.17 to 0.26) it is undecided.
+# - None of ten contributions is a significant improvement at equal FLOPs, with ten seeds and intervals corrected for ten.
+# - With unlimited variants the number of training puzzles hardly matters; with fixed variants it is the number of distinct
+#   examples that does.
+# - A fitted exponent alone says little: compare with the constant, hold a size out, and look at the interval.
+#
+# ## Exercises
+#
+# **1. One failed run.** Suppose that one of the five runs at 96 wide had learned nothing: a loss of ln 6. Predict what happens
+# to the slope 1.20 with Huber's loss, and with squares (a large `delta`); then fit.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# x, y, _ = studies["1 · width"]
+# failed = np.where(np.arange(len(x)) == x.argmax(), np.log(6), y)
+# for delta in (1e-3, 10.0):
+#     slopes = [laws.fit(x, values, "log-linear", delta).params["b"] for values in (y, failed)]
+#     print(f"delta {delta:g}: {slopes[0]:.2f}, with the failed run {slopes[1]:.2f}")
+# ```
+#
+# Huber's slope stays 1.20: the median of five does not move when one of them is far away. The squares' falls from 1.13 to 0.83.
+#
+# </details>
+#
+# **2. Extrapolation.** The law of width is fitted on sizes up to 96. Predict how well a fit on the three smallest widths (16,
+# 24 and 32; fifteen runs) predicts the loss at 96, and one on the four smallest.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# x, y, _ = studies["1 · width"]
+# for kept in (3, 4, 5):
+#     small = x <= np.unique(x)[kept - 1]
+#     predicted = laws.fit(x[small], y[small], "log-linear").predict([x.max()])[0]
+#     print(f"{kept} widths: predicted {predicted:.3f}, observed {np.exp(np.log(y[x == x.max()]).mean()):.3f}")
+# ```
+#
+# 0.014, 0.052 and 0.052, where 0.063 was observed. Three widths give a slope of 2.0 and a prediction 4.5 times too low: between
+# 16 and 32 wide the model begins to solve puzzles at all, and the loss falls faster than later.
+#
+# </details>
+#
+# **3. What one case carries.** The exponent of latent steps, 0.21 (0.02 to 0.37), rests on the case with one latent step.
+# Predict the estimate and its interval without that case.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# exponent_of("exp02", at_least=2).loc["phi"]
+# ```
+#
+# 0.13 (-0.05 to 0.36): from two latent steps on, an exponent of 0 is not excluded.
+#
+# </details>
+#
+# ## References
+#
+# - J. Kaplan and others, [Scaling laws for neural language models](https://arxiv.org/abs/2001.08361), 2020: power laws in
+#   parameters, data and compute.
+# - J. Hoffmann and others, [Training compute-optimal large language models](https://arxiv.org/abs/2203.15556), 2022: the form
+#   with a floor, and its fit with Huber's loss (approach 3).
+# - T. Besiroglu and others, [Chinchilla scaling: a replication attempt](https://arxiv.org/abs/2404.10102), 2024: why that fit
+#   did not converge, and what its intervals are.
+# - K. Schwethelm, D. Rueckert and G. Kaissis, [How much is one recurrence worth? Iso-depth scaling laws for looped language
+#   models](https://arxiv.org/abs/2604.21106), 2026: the exponent of recurrence.
+# - P. J. Huber, [Robust estimation of a location parameter](https://doi.org/10.1214/aoms/1177703732), 1964: the loss.
+# - C. M. Hurvich and C.-L. Tsai, [Regression and time series model selection in small
+#   samples](https://doi.org/10.1093/biomet/76.2.297), 1989: AICc.

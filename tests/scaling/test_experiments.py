@@ -108,6 +108,8 @@ def test_figures_draw():
     [panel] = [ax for ax in figures.axes_of(table, experiments.present(table)).axes if ax.get_visible()]
     assert [t.get_text() for t in panel.get_xticklabels()] == list("123456")
     x, y = table["L_cycles"].to_numpy(float), table[experiments.LOSS]
-    figures.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"])
+    drawn = figures.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"])
+    drawn.canvas.draw()
+    assert {"0.2", "0.5"} <= {t.get_text() for t in drawn.axes[0].get_yticklabels()}, "losses are readable on the axis"
     args = (table.assign(error=1 - table[experiments.ACCURACY]), "case", "flops/training", "error")
     figures.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))})

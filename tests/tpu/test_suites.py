@@ -1,8 +1,15 @@
 """The suites as plans, the timetable, and the comparison of backends."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
+from trm import lock
 from trm.sweep.spec import SweepError, read_sweeps
 from trm.tpu import compare, figures
 from trm.tpu.plan import SLICES
@@ -58,3 +65,32 @@ def test_parity_by_hand_and_that_figures_draw(plans):
     figures.parity(compare.losses(measured))
     figures.roofline(plans, SLICES["v4-64"])
     assert len(figures.step_bounds(plans, most=5).axes[0].patches) == 4 * 5
+
+
+def test_trainings_get_folders_that_another_process_may_hold(tmp_path, monkeypatch):
+    """The chapter holds its own folder while the trainings run, each in a process of its own."""
+    hold = "import sys; from pathlib import Path; from trm import lock; lock.hold(Path(sys.argv[1]))"
+    really, backends = subprocess.run, []
+
+    def train(command, **options):
+        folder = Path(command[command.index("output_dir") + 1])
+        really([sys.executable, "-c", hold, str(folder)], check=True)
+        backends.append(command[command.index("backend") + 1])
+        record = {"step": 1, "train/total_loss": 2.0, "train/grad_norm": 1.0, "train/halted": 0}
+        (folder / "history.jsonl").write_text(json.dumps(record), encoding="utf-8")
+        (folder / "metrics.json").write_text(json.dumps({"xla/devices": 8}), encoding="utf-8")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(compare, "torch_xla_is_here", lambda: True)
+    monkeypatch.setattr(compare, "version", lambda name: "2.9.0")
+    monkeypatch.setattr(compare.subprocess, "run", train)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "run").mkdir()
+    lock.hold(tmp_path / "run")
+    try:
+        table = compare.compare(1, 8)
+    finally:
+        lock.release(tmp_path / "run")
+    assert backends == ["cpu", "xla", "xla"] and list(table["training"]) == ["processor", "one device", "all devices"]
+    assert not list((tmp_path / "temporary").iterdir())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from trm.escape import in_figure
 from trm.plots import tidy
@@ -72,6 +72,8 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequenc
         grid = np.geomspace(min(x), max(x), 100)
         ax.plot(grid, law.predict(grid), color=LAW, label=law.form)
         ax.set(yscale="log", title=title)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
         _size_axis(ax, x, label)
         ax.legend(fontsize=8)
     return tidy(figure)

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from datetime import date
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from trm.errors import UserError
-from trm.run import Run, checkout, read_history
+from trm.run import checkout, read_history
 from trm.text_files import read_json
 
 # What the small training changes in params/04_smoke.yaml: halting, exploration and refilling are on there.
@@ -26,7 +28,7 @@ def torch_xla_is_here() -> bool:
     return importlib.util.find_spec("torch_xla") is not None
 
 
-def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.DataFrame:
+def compare(steps: int, devices: int, pjrt_device: str = "CPU") -> pd.DataFrame:
     """Train the same small model, by chapter 04, for `steps` steps on the processor, on one XLA device, and on all `devices`:
     those that the processor emulates (pjrt_device CPU) or real ones (TPU).
 
@@ -39,19 +41,19 @@ def compare(run: Run, steps: int, devices: int, pjrt_device: str = "CPU") -> pd.
         del trainings["one device"]
     tables = []
     for name, (backend, count) in trainings.items():
-        folder = run.path(f"arms/{name.replace(' ', '_')}")
-        values = SMALL | {"backend": backend, "max_steps": steps, "eval_interval": steps, "output_dir": folder}
-        chapter, smoke = checkout() / "book" / "04_trm_train.py", checkout() / "params" / "04_smoke.yaml"
-        command = [sys.executable, str(chapter), "-f", str(smoke)]
-        command += [text for key, value in values.items() for text in ("-p", key, str(value))]
-        environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
-        if pjrt_device == "CPU":
-            environment |= EMULATED | {"CPU_NUM_DEVICES": str(count or 1)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"the training on {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
-        metrics = read_json(folder / "metrics.json")
-        table = pd.DataFrame([r for r in read_history(folder) if "train/total_loss" in r])[KEPT]
+        with TemporaryDirectory() as folder:  # not in the run's own, which this process holds
+            values = SMALL | {"backend": backend, "max_steps": steps, "eval_interval": steps, "output_dir": folder}
+            chapter, smoke = checkout() / "book" / "04_trm_train.py", checkout() / "params" / "04_smoke.yaml"
+            command = [sys.executable, str(chapter), "-f", str(smoke)]
+            command += [text for key, value in values.items() for text in ("-p", key, str(value))]
+            environment = os.environ | {"MPLBACKEND": "agg", "PJRT_DEVICE": pjrt_device}
+            if pjrt_device == "CPU":
+                environment |= EMULATED | {"CPU_NUM_DEVICES": str(count or 1)}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"the training on {backend} failed:\n{(done.stderr or done.stdout)[-1500:]}")
+            metrics, history = read_json(Path(folder) / "metrics.json"), read_history(Path(folder))
+        table = pd.DataFrame([r for r in history if "train/total_loss" in r])[KEPT]
         table.insert(0, "training", name)
         table.insert(1, "backend", backend)
         tables.append(table.assign(**{key: metrics.get(key) for key in COUNTS}))
