@@ -141,7 +141,7 @@ def test_an_answer_does_not_depend_on_its_batch_mates(mixer):
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     model = make(puzzle_tokens=2, num_puzzles=3)
-    torch.nn.init.normal_(model.puzzle_embed)
+    torch.nn.init.normal_(model.puzzle_embed.weight)
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").exists() and (tmp_path / "config.json").exists()
     again = TRM.from_pretrained(tmp_path)
@@ -153,7 +153,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 
 def test_puzzle_tokens_tell_puzzles_apart():
     model = make(puzzle_tokens=2, num_puzzles=2)
-    torch.nn.init.normal_(model.puzzle_embed)
+    torch.nn.init.normal_(model.puzzle_embed.weight)
     inputs = batch(2)["inputs"][:1].expand(2, -1)
     q = solve(model, inputs, 1, torch.tensor([0, 1]))
     x = model.embed_question(inputs, torch.tensor([0, 1]))

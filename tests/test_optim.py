@@ -51,7 +51,7 @@ def test_rates():
 def test_optimizers_descend(name):
     params = TrmTrain.create(dict(optimizer=name, lr=0.05, weight_decay=0.0))
     p = torch.nn.Parameter(torch.tensor([3.0, -3.0]))
-    optimizer = make_optimizer([p], params)
+    optimizer = make_optimizer(torch.nn.ParameterList([p]), params)
     for _ in range(100):
         optimizer.zero_grad()
         p.square().sum().backward()

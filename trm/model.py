@@ -37,6 +37,21 @@ class TRMParams(ModelParams):
     )
     num_heads: int = Field(4, ge=1, description="attention heads")
     puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
+    puzzle_vectors: int = Field(
+        0, ge=0, description="how many of the puzzle tokens are learned, the others being zero; 0: all"
+    )
+    puzzle_lr: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="learning rate of the puzzle tokens by sign-SGD, for the puzzle ids of a batch alone; 0: they are "
+        "learned as all other weights are",
+    )
+    puzzle_weight_decay: float = Field(
+        0.1,
+        ge=0,
+        description="with puzzle_lr: decoupled weight decay of the puzzle tokens, for the ids of a batch alone",
+    )
     H_cycles: int = Field(2, ge=1, description="H-cycles: answers refined in one supervision step")
     L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
     halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
@@ -138,7 +153,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         vectors = c.vocab_size if c.symbols == 1 else 3  # of a symbol: the cell is blank, shows it, shows another
         self.embed = nn.Parameter(truncated_normal_(torch.empty(vectors, c.hidden_size), c.hidden_size**-0.5))
         if c.puzzle_tokens:
-            self.puzzle_embed = nn.Parameter(torch.zeros(c.num_puzzles, c.puzzle_tokens, c.hidden_size))
+            zeros = torch.zeros(c.num_puzzles, (c.puzzle_vectors or c.puzzle_tokens) * c.hidden_size)
+            self.puzzle_embed = nn.Embedding.from_pretrained(zeros, freeze=False, sparse=c.puzzle_lr > 0)
         shape = c.hidden_size, length, c.mixer, c.expansion, c.inner_multiple, c.num_heads, c.norm_eps, c.rope_theta
         if c.mixer == "houses":
             shape = c.hidden_size, c.box, c.expansion, c.inner_multiple, c.norm_eps
@@ -170,7 +186,8 @@ class TRM(nn.Module, PyTorchModelHubMixin):
         x = F.embedding(inputs, table)
         if self.config.puzzle_tokens:
             ids = torch.zeros(len(inputs), dtype=torch.long, device=x.device) if puzzle_ids is None else puzzle_ids
-            x = torch.cat((self.puzzle_embed[ids], x), dim=1)
+            learned = self.puzzle_embed(ids).unflatten(-1, (-1, self.config.hidden_size))
+            x = torch.cat((F.pad(learned, (0, 0, 0, self.config.puzzle_tokens - learned.shape[1])), x), dim=1)
         if self.config.input_noise:
             noise = self.plain_noise if noise is None else noise
             x = x + (noise.unsqueeze(-1) * self.noise_embed).flatten(-2)

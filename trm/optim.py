@@ -1,10 +1,15 @@
-"""Update rules, learning rates, and the exponential moving average of the weights."""
+"""Update rules, learning rates, and the exponential moving average of the weights.
+
+Tables of embeddings with sparse gradients (`nn.Embedding(sparse=True)`), such as a vector for each of 100,000s of puzzles, are
+learned apart: by sign-SGD, in the rows of the batch alone. They have no moments, no average and no share in clipping.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate.utils import gather
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -133,20 +138,58 @@ def _refresh_bases(state: dict[str, Tensor]) -> None:
         state[f"{name}_basis"] = torch.linalg.qr(product[:, order])[0].contiguous()
 
 
-def make_optimizer(parameters: Iterable[Tensor], params: Training) -> Optimizer:
-    """The optimizer that `params.optimizer` names, at the peak rate."""
-    parameters = list(parameters)
-    if params.optimizer == "soap":
-        return SOAP(parameters, params.lr, (params.beta1, params.beta2), params.weight_decay)
-    fused = all(p.device.type in FUSED for p in parameters)
+def sparse_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The tables of embeddings whose gradients are sparse, by the names that `named_parameters` gives them."""
+    found = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+    return {name: p for name, p in model.named_parameters() if id(p) in found}
+
+
+def dense_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All other parameters, by name."""
+    sparse = sparse_weights(model)
+    return {name: p for name, p in model.named_parameters() if name not in sparse}
+
+
+def make_optimizer(model: nn.Module, params: Training) -> Optimizer:
+    """The optimizer that `params.optimizer` names, at the peak rate. Where the model has tables with sparse gradients they are
+    its last group, which `sign_sgd_rows` updates with the rate `params.puzzle_lr`; it keeps no state."""
+    dense, sparse = (list(weights(model).values()) for weights in (dense_weights, sparse_weights))
+    fused = all(p.device.type in FUSED for p in dense)
     options = dict(
         lr=params.lr, betas=(params.beta1, params.beta2), weight_decay=params.weight_decay, capturable=not fused
     )
-    return (
-        AdamATan2(parameters, **options)
-        if params.optimizer == "adam_atan2"
-        else AdamW(parameters, **options, fused=fused)
-    )
+    if params.optimizer == "soap":
+        optimizer = SOAP(dense, params.lr, (params.beta1, params.beta2), params.weight_decay)
+    elif params.optimizer == "adam_atan2":
+        optimizer = AdamATan2(dense, **options)
+    else:
+        optimizer = AdamW(dense, **options, fused=fused)
+    if sparse:
+        ratio = params.puzzle_lr / params.lr
+        group = {"lr": params.puzzle_lr, "lr_ratio": ratio, "weight_decay": params.puzzle_weight_decay}
+        optimizer.add_param_group({"params": sparse} | group)
+        optimizer.register_step_pre_hook(sign_sgd_rows)
+    return optimizer
+
+
+@torch.no_grad()
+def sign_sgd_rows(optimizer: Optimizer, *_) -> None:
+    r"""Update the tables in the last group of `optimizer`, each in the rows that its sparse gradient names, and take the
+    gradient away, so that the optimizer's own rule passes them over:
+
+    $p_i \leftarrow (1 - \mathrm{lr} \cdot \mathrm{weight\_decay})\, p_i - \mathrm{lr} \cdot \operatorname{sign}(g_i)$, with
+    $g_i$ the sum over all occurrences of row i in the batch of all processes (the rule of HRM and TRM for puzzle embeddings).
+    """
+    if getattr(optimizer, "found_inf", 0):  # a fused optimizer is called in float16 also for steps that it then skips
+        return
+    group = optimizer.param_groups[-1]
+    for p in group["params"]:
+        if p.grad is not None:
+            rows, values = gather(p.grad._indices()[0]), gather(p.grad._values())  # one per example, before any sum
+            grad = torch.sparse_coo_tensor(rows[None], values, p.shape, check_invariants=False).coalesce()
+            kept = p[grad.indices()[0]] * (1 - group["lr"] * group["weight_decay"])
+            p[grad.indices()[0]] = kept - group["lr"] * grad.values().sign()
+            p.grad = None
 
 
 def learning_rate(params: Training, step: int) -> float:
@@ -168,13 +211,15 @@ class EMA:
     """shadow <- d shadow + (1 - d) weights after every step, d = min(decay, (1 + n) / (10 + n)) at update n.
 
     The smaller d at first keeps a short run from averaging in its random start. decay 0 switches averaging off.
+    Tables with sparse gradients are used as they are, as in the original, whose average leaves puzzle embeddings out.
     Not torch's AveragedModel: it reads its counter back from the device in every step, and keeps a second module.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.updates = decay, 0
         self.model = model
-        self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()} if decay else {}
+        self.weights = dense_weights(model) if decay else {}
+        self.shadow = {name: p.detach().clone() for name, p in self.weights.items()}
 
     def next_weight(self) -> float:
         """1 - d of the next update."""
@@ -187,22 +232,21 @@ class EMA:
         weight = self.next_weight() if weight is None else weight
         self.updates += 1
         if isinstance(weight, Tensor):
-            for shadow, p in zip(self.shadow.values(), self.model.parameters()):
+            for shadow, p in zip(self.shadow.values(), self.weights.values()):
                 shadow.lerp_(p, weight)
         elif self.shadow:
-            torch._foreach_lerp_(list(self.shadow.values()), list(self.model.parameters()), weight)
+            torch._foreach_lerp_(list(self.shadow.values()), list(self.weights.values()), weight)
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
         """The model with the averaged weights for the length of a `with` block, in evaluation mode."""
-        weights: dict[str, Tensor] = {}
         training = self.model.training
-        with torch.no_grad():
-            for name, p in self.model.named_parameters() if self.shadow else ():
-                weights[name], p.data = p.data, self.shadow[name]
+        kept = {name: p.data for name, p in self.weights.items()}
+        for name, p in self.weights.items():
+            p.data = self.shadow[name]
         try:
             yield self.model.eval()
         finally:
-            for name, p in self.model.named_parameters() if self.shadow else ():
-                p.data = weights[name]
+            for name, p in self.weights.items():
+                p.data = kept[name]
             self.model.train(training)

@@ -20,12 +20,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from trm.checkpoint import checkpoints, load_newest, load_optimizer, optimizer_tensors, save_checkpoint
 from trm.errors import UserError
 from trm.halting import HaltingMonitor
 from trm.interrupt import Interrupts
-from trm.optim import EMA, learning_rate, make_optimizer
+from trm.optim import EMA, dense_weights, learning_rate, make_optimizer, sparse_weights
 from trm.params import RecursiveTraining, Training
 from trm.progress import Progress
 from trm.run import Run
@@ -96,7 +97,9 @@ class Trainer:
         self.plain_model = model.to(self.device)
         if params.compile:
             self._compile()
-        optimizer = make_optimizer(model.parameters(), params)
+        self.clipped = list(dense_weights(model).values())
+        optimizer = make_optimizer(model, params)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, sparse_weights(model))  # see `optim`
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = EMA(self.plain_model, params.ema_decay)
         self.parts = Prefetcher(self._local_parts, getattr(params, "prefetch", 0), params.max_steps)
@@ -196,7 +199,7 @@ class Trainer:
         self.plain_model.train()
         rate = learning_rate(p, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._number(rate)
+            group["lr"] = self._number(rate * group.get("lr_ratio", 1.0))
         parts = self.parts(self.step)
         self.examples += sum(len(next(iter(part.values()))) for part in parts) * accelerator.num_processes
         parts = self._with_shared(parts)
@@ -212,7 +215,7 @@ class Trainer:
             self._add(out.metrics)
             if detail and self.gradient_stats:
                 self._add(self._gradients_per_step(out.intermediates))
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), p.grad_clip or math.inf)
+        norm = accelerator.clip_grad_norm_(self.clipped, p.grad_clip or math.inf)
         if self.accelerator.scaler is None:  # with a scaler an infinite norm is a step that is skipped, no fault
             finite &= torch.isfinite(norm)
         self.optimizer.step()

@@ -26,7 +26,7 @@ def main() -> None:
     params = TrmTrain.create(read_yaml(ROOT / "params" / "04_paper.yaml") | {"batch_size": 8})
     config = params.trm_config()
     model = TRM(config).to(torch_xla.device())
-    optimizer, average = make_optimizer(model.parameters(), params), EMA(model, params.ema_decay)
+    optimizer, average = make_optimizer(model, params), EMA(model, params.ema_decay)
     tokens = torch.ones(8, 81, dtype=torch.long).to(torch_xla.device())
     state, weight = model.initial_state(8), torch.tensor([0.001]).to(torch_xla.device())[0]
     torch_xla.sync()

@@ -18,7 +18,17 @@ from trm.run import Run
 from trm.trainer import Trainer
 
 
-class AnyPuzzle(PuzzleTraining):
+class TokenTraining(PuzzleTraining):
+    """A TRM on puzzles that are sequences of tokens and nothing more."""
+
+    @model_validator(mode="after")
+    def _has_no_houses(self) -> Self:
+        if self.mixer == "houses":
+            raise ValueError("parameter 'mixer' = 'houses' is for Sudoku; take 'mlp' or 'attention'")
+        return self
+
+
+class AnyPuzzle(TokenTraining):
     """The parameters of a TRM on mazes, or on a folder of examples."""
 
     COMPUTED_BY: ClassVar[str] = "trm.puzzles.any_puzzle"
@@ -35,8 +45,6 @@ class AnyPuzzle(PuzzleTraining):
 
     @model_validator(mode="after")
     def _fits_any_puzzle(self) -> Self:
-        if self.mixer == "houses":
-            raise ValueError("parameter 'mixer' = 'houses' is for Sudoku; take 'mlp' or 'attention'")
         if not self.data_path and not self.train_size:
             raise ValueError("parameter 'train_size' = 0 takes all of a folder; say how many mazes to generate")
         return self
@@ -77,14 +85,14 @@ def load(params: AnyPuzzle) -> TokenSplits:
     return TokenSplits(whole.first(size), whole.between(groups - params.valid_size, groups), test)
 
 
-def trm_config(params: AnyPuzzle, about: Metadata) -> TRMConfig:
+def trm_config(params: TokenTraining, about: Metadata) -> TRMConfig:
     """The configuration of the model for a data set."""
     config = TRMConfig.of(params, about.vocab_size, about.seq_len)
     return config.model_copy(update={"num_puzzles": about.num_puzzle_identifiers})
 
 
-def make_model(params: AnyPuzzle, data: TokenSplits) -> TRM:
-    """The TRM that `params` describe, for these puzzles; its initial weights depend on `params.seed` alone."""
+def make_model(params: TokenTraining, data: TokenSplits) -> TRM:
+    """The TRM that `params` describe, for the puzzles in `data.train`; its initial weights depend on `params.seed` alone."""
     return make_trm(trm_config(params, data.train.about), params.seed)
 
 

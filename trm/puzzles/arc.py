@@ -7,6 +7,7 @@ the test inputs are answered under it. Format and vote are those of the original
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from trm.errors import UserError
 from trm.puzzles.token_set import Metadata, TokenSet
 from trm.run import write_atomically
-from trm.text_files import read_json
+from trm.text_files import parse_json, read_json, read_text
 
 PAD, END, BLACK = 0, 1, 2  # token ids; colour c is BLACK + c
 COLOURS, LARGEST = 10, 30  # numbers of colours, and of cells along the longest side of a grid
@@ -204,6 +205,35 @@ class ArcSet:
                 for part, pairs in parts
             }
         write_atomically(folder / "test_puzzles.json", json.dumps(tasks))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ArcSet":
+        """The set in a folder that `save` or the original's builder wrote; what it is trained on stays on disk.
+
+        Raises:
+            UserError: a file is missing, cannot be read, or does not fit the others.
+        """
+        folder = Path(folder)
+        train, test = TokenSet.load(folder / "train"), TokenSet.load(folder / "test")
+        path = folder / "identifiers.json"
+        identifiers = parse_json(read_text(path), path)
+        if not isinstance(identifiers, list) or len(identifiers) != train.about.num_puzzle_identifiers:
+            raise UserError(
+                f"{path}: must be a list of {train.about.num_puzzle_identifiers} names, as dataset.json says"
+            )
+        tasks = {task.name: task for task in read_tasks(folder / "test_puzzles.json")[0]}
+        names = [Variant.of_name(identifiers[i])[0] for i in test.puzzle_identifiers[test.group_indices[:-1]]]
+        side = math.isqrt(test.about.seq_len)
+        if side * side != test.about.seq_len or (BLACK + COLOURS, test.about.seq_len) != (
+            train.about.vocab_size,
+            train.about.seq_len,
+        ):
+            raise UserError(
+                f"{folder}: train/ and test/ must hold square canvases of equal size, of {BLACK + COLOURS} ids"
+            )
+        if missing := [name for name in names if name not in tasks]:
+            raise UserError(f"{folder / 'test_puzzles.json'}: task {missing[0]} is missing, or no task of ARC")
+        return cls(train, test, identifiers, [tasks[name] for name in names], side)
 
 
 def build(

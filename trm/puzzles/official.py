@@ -48,13 +48,19 @@ def official_config(config: dict) -> TRMConfig:
     ndim, tokens = config.get("puzzle_emb_ndim", 0), config.get("puzzle_emb_len", 16)
     if ndim == 0 and tokens:
         raise OfficialCheckpointError("puzzle_emb_ndim 0 requires puzzle_emb_len 0, as in the official class")
-    if ndim and not tokens:
-        tokens = -(-ndim // config["hidden_size"])
+    try:
+        vectors = -(-ndim // config["hidden_size"])
+    except (TypeError, ZeroDivisionError):
+        raise OfficialCheckpointError(
+            "puzzle_emb_ndim and hidden_size must be whole numbers, the latter above 0"
+        ) from None
+    tokens = tokens or vectors
     ours = {
         NAMES.get(name, name): value for name, value in (DEFAULTS | config).items() if name in (*REQUIRED, *DEFAULTS)
     }
     try:
-        return TRMConfig(**PAPER | ours | {"mixer": "mlp" if mlp else "attention", "puzzle_tokens": tokens})
+        puzzle = {"puzzle_tokens": tokens, "puzzle_vectors": 0 if vectors == tokens else vectors}
+        return TRMConfig(**PAPER | ours | puzzle | {"mixer": "mlp" if mlp else "attention"})
     except ValidationError as error:
         fault = error.errors()[0]
         own = ".".join(map(str, fault["loc"]))
@@ -95,18 +101,18 @@ def from_official(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> T
 
 def original_name(own: str, mixer: str) -> str:
     """The original's name, without prefixes, of a tensor of `TRM`."""
-    whole = {"embed": "embed_tokens.embedding_weight", "puzzle_embed": "puzzle_emb.weights"}
+    whole = {"embed": "embed_tokens.embedding_weight", "puzzle_embed.weight": "puzzle_emb.weights"}
     own = re.sub(r"^net\.", "L_level.layers.", whole.get(own, own))
     return own.replace(".mixer.", ".mlp_t." if mixer == "mlp" else ".self_attn.")
 
 
 def _in_our_form(name: str, value: Tensor, config: TRMConfig) -> Tensor:
-    """A tensor of the original as `TRM` has it, where its shape allows: puzzle embeddings as tokens, one output of q_head."""
+    """A tensor of the original as `TRM` has it, where its shape allows: puzzle embeddings as whole tokens, one output of
+    q_head."""
     if name == "puzzle_emb.weights" and value.ndim == 2:
-        width = config.puzzle_tokens * config.hidden_size
+        width = (config.puzzle_vectors or config.puzzle_tokens) * config.hidden_size
         if value.shape[1] <= width:
-            padded = torch.nn.functional.pad(value.float(), (0, width - value.shape[1]))
-            return padded.view(len(value), config.puzzle_tokens, -1)
+            return torch.nn.functional.pad(value.float(), (0, width - value.shape[1]))
     return value[:1] if name.startswith("q_head.") and value.ndim else value
 
 

@@ -73,6 +73,11 @@ class PuzzleTraining(RecursiveTraining, TRMParams):
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             what = f"must be a multiple of 2 * num_heads = {2 * self.num_heads}"
             raise ValueError(f"parameter 'hidden_size' = {self.hidden_size} {what}")
+        if self.puzzle_vectors > self.puzzle_tokens:
+            what = f"must not be larger than puzzle_tokens = {self.puzzle_tokens}"
+            raise ValueError(f"parameter 'puzzle_vectors' = {self.puzzle_vectors} {what}")
+        if self.puzzle_lr and not self.puzzle_tokens:
+            raise ValueError("parameter 'puzzle_lr' is for puzzle tokens; give puzzle_tokens, or puzzle_lr 0")
         if self.initial_noise and self.input_noise:
             raise ValueError("parameters 'initial_noise' and 'input_noise': give one of the two")
         if self.curriculum_enabled and self.curriculum_end_step < self.curriculum_start_step:
@@ -143,6 +148,8 @@ class TrmTrain(SudokuTraining):
             raise ValueError(
                 "parameter 'optimizer' = 'soap' does not run on 'backend' = 'xla'; take adamw or adam_atan2"
             )
+        if self.backend == "xla" and self.puzzle_lr:
+            raise ValueError("parameter 'puzzle_lr': 'backend' = 'xla' has no sparse gradients; give puzzle_lr 0")
         return self
 
 
