@@ -15,7 +15,7 @@ from trm.layers import SwiGLU
 from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
-TAUGHT = ["01_compressor", "04_trm_train"]
+TAUGHT = ["00_watch_it_think", "01_compressor", "04_trm_train"]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
@@ -55,8 +55,8 @@ def test_the_commands_of_solutions_are_valid(chapter):
         for line in text.splitlines() if language == "" else []:
             given = re.findall(r" -p (\w+) (\S+)", line)
             assert line.split()[0] in ("papermill", "trm", "python") and shlex.split(line)
-            named = re.search(r"book/(\w+)\.", line)
-            SCHEMAS[named[1]].create({name: yaml.safe_load(value) for name, value in given} if named else {})
+            if named := re.search(r"book/(\w+)\.", line):
+                SCHEMAS[named[1]].create({name: yaml.safe_load(value) for name, value in given})
 
 
 def test_source_is_shown_without_its_docstring():
