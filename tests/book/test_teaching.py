@@ -16,6 +16,7 @@ from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
 TAUGHT = [
+    "00_watch_it_think",
     "01_compressor",
     "02_deep_supervision",
     "04_trm_train",
@@ -62,8 +63,8 @@ def test_the_commands_of_solutions_are_valid(chapter):
         for line in text.splitlines() if language == "" else []:
             given = re.findall(r" -p (\w+) (\S+)", line)
             assert line.split()[0] in ("papermill", "trm", "python") and shlex.split(line)
-            named = re.search(r"book/(\w+)\.", line)
-            SCHEMAS[named[1]].create({name: yaml.safe_load(value) for name, value in given} if named else {})
+            if named := re.search(r"book/(\w+)\.", line):
+                SCHEMAS[named[1]].create({name: yaml.safe_load(value) for name, value in given})
 
 
 def test_source_is_shown_without_its_docstring():
