@@ -13,7 +13,7 @@ from trm.layers import SwiGLU
 from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
-TAUGHT = ["04_trm_train", "09_tpu_scaling", "10_scaling_laws"]
+TAUGHT = ["04_trm_train", "09_tpu_scaling", "10_scaling_laws", "11_report"]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
