@@ -21,7 +21,7 @@
 # - how to check that two backends train the same model.
 #
 # The chapter takes about a quarter of a minute on one core where torch_xla is not installed; with it, it trains three small
-# models for 20 steps each, which takes some minutes more, most of them for compiling. It is also a program:
+# models for 20 steps each, which takes about a minute more. It is also a program:
 #
 #     papermill book/09_tpu_scaling.ipynb outputs/09_tpu_scaling.ipynb -p slice v4-16
 #

@@ -1,5 +1,7 @@
 """The claims of the source projects: the rules of a verdict, the file and its faults, and the committed claims."""
 
+import math
+
 import pandas as pd
 import pytest
 import yaml
@@ -178,5 +180,33 @@ def test_the_table_of_a_source_in_a_page_and_in_a_terminal(rows):
     assert "lt06" in text and "CONTRADICTED: kl: tied" in text and "ds01" not in text
     escaped = claims.ClaimTable(rows.assign(claim="<b>"), "llm-trm")._repr_html_()
     assert "&lt;b&gt;" in escaped and "<b>" not in escaped
-    figure = claims.verdicts_by_source(rows)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(claims.SOURCES)
+
+
+def test_effects_are_turned_to_the_direction_that_was_claimed(tables):
+    ways = {"up": {}, "down": {"arm": "b", "versus": "a", "expect": "less"}}
+    ways |= {f"{name} ratio": way | {"ratio": True} for name, way in ways.items()}
+    ways |= {"nats": {"unit": "nats"}, "two": {"versus": ["b", "c"]}, "missing": {"table": "none.csv"}}
+    judged = [Claim(**GOOD | way | {"id": name}) for name, way in ways.items()]
+    found = claims.effects(claims.evaluate_claims(judged, tables)).set_index("id")
+    gains = [0.1 - 0.002 * seed for seed in range(4)]
+    assert found["effect"]["up"] == found["effect"]["down"] == pytest.approx(100 * sum(gains) / 4)
+    logs = sum(math.log((0.6 + 0.01 * s) / (0.5 + 0.012 * s)) for s in range(4)) / 4
+    assert found["effect"]["up ratio"] == pytest.approx(math.exp(logs))
+    for way in ("", " ratio"):
+        assert list(found.loc[f"up{way}", ["low", "high"]]) == pytest.approx(
+            list(found.loc[f"down{way}", ["low", "high"]])
+        )
+    assert found["effect"]["nats"] == pytest.approx(sum(gains) / 4) and list(found.loc["two", "versus"]) == ["b", "c"]
+    assert "missing" not in found.index and (found["low"] < found["effect"]).all() and (found["mde"] > 0).all()
+
+
+def test_the_figure_has_a_line_for_every_claim_with_a_comparison(rows):
+    found = claims.effects(rows)
+    figure = claims.effects_by_source(found)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [label for label in labels if label in claims.SOURCES] == [
+        s for s in claims.SOURCES if s in set(found["source"])
+    ]
+    assert {label.split()[-1] for label in labels} - set(claims.SOURCES) >= set(found["id"])
+    measured = rows[rows["seeds"] != ""]
+    assert set(found["id"]) == set(measured["id"])

@@ -6,7 +6,7 @@ metric of its own, or a number), paired by seed. What has no table, arm or colum
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trm.errors import UserError
-from trm.escape import in_html
+from trm.escape import in_figure, in_html
 from trm.params import did_you_mean, plainly
 from trm.plots import INK
 from trm.stats import Comparison, by_seed, paired, read_table
@@ -74,11 +74,13 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, the numbers or the reason in words, and the number of seeds (0: nothing was compared)."""
+    """A verdict, the numbers or the reason in words, the number of seeds (0: nothing was compared), and what was compared, by
+    the name of the other arm."""
 
     verdict: str
     text: str
     seeds: int = 0
+    comparisons: dict[str | float, Comparison] = field(default_factory=dict)
 
 
 def judge(claim: Claim, tables: Path) -> Outcome:
@@ -117,7 +119,7 @@ def judge(claim: Claim, tables: Path) -> Outcome:
         within, beyond = min(signs) == 1 and sized, -1 in signs
     verdict = SUPPORTED if within else CONTRADICTED if beyond else NOT_SUPPORTED
     text = "; ".join(_words(claim, name, one, verdict) for name, one in found.items())
-    return Outcome(verdict, text, min(one.seeds for one in found.values()))
+    return Outcome(verdict, text, min(one.seeds for one in found.values()), found)
 
 
 def _per_seed(claim: Claim, rows: pd.DataFrame, metric: str, arm: str) -> pd.Series:
@@ -178,7 +180,8 @@ def _checked(entry: Any, where: str) -> Claim:
 
 
 def evaluate_claims(claims: Sequence[Claim], tables: Path) -> pd.DataFrame:
-    """One row per claim: id, source, claim (the quotation), section, result, table, seeds, verdict."""
+    """One row per claim: id, source, claim (the quotation), section, result, table, seeds, verdict; as objects, judged (the
+    claim) and comparisons (of the outcome)."""
     if not tables.is_dir():
         raise UserError(f"{tables} is not a folder; give the folder of tables as `results`, such as book/results")
     rows = []
@@ -186,8 +189,33 @@ def evaluate_claims(claims: Sequence[Claim], tables: Path) -> pd.DataFrame:
         one = judge(claim, tables)
         quote = f"“{claim.quote.replace('**', '').strip('| ')}”" + (f" ({claim.about})" if claim.about else "")
         row = {"id": claim.id, "source": claim.source, "claim": quote, "section": claim.section, "result": one.text}
-        rows.append({**row, "table": claim.table, "seeds": str(one.seeds or ""), "verdict": one.verdict})
+        row |= {"table": claim.table, "seeds": str(one.seeds or ""), "verdict": one.verdict}
+        rows.append({**row, "judged": claim, "comparisons": one.comparisons})
     return pd.DataFrame(rows)
+
+
+def effects(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per comparison behind a verdict, turned so that what was claimed is positive (a ratio: above 1).
+
+    rows: what `evaluate_claims` returns. Columns: id, source, quote, verdict, versus, unit ("times" for ratios), effect, low,
+    high (95 %, corrected for the claim's comparisons), mde (minimum detectable effect) and seeds. Shares are in points.
+    Claims without a comparison (facts about the source, and what is not measured) have no row.
+    """
+    found = []
+    for row in rows.to_dict("records"):
+        claim = row["judged"]
+        for versus, one in row["comparisons"].items():
+            values = np.array([one.effect, one.low, one.high])
+            if claim.expect == "less":
+                values = (1 / values if claim.ratio else -values)[[0, 2, 1]]
+            scale = 100 if claim.unit == "points" and not claim.ratio else 1
+            names = {"id": claim.id, "source": claim.source, "quote": claim.quote.replace("**", "").strip("| ")}
+            names |= {"verdict": row["verdict"], "versus": versus, "unit": "times" if claim.ratio else claim.unit}
+            numbers = dict(zip(("effect", "low", "high"), scale * values))
+            mde = np.exp(one.mde) if claim.ratio else scale * one.mde
+            found.append(names | numbers | {"mde": mde, "seeds": one.seeds})
+    columns = ["id", "source", "quote", "verdict", "versus", "unit", "effect", "low", "high", "mde", "seeds"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +225,9 @@ def counts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 class ClaimTable:
-    """The claims of one source as a table that wraps in a rendered page, and as plain text in a terminal."""
+    """The claims of one source as a table that unfolds and wraps in a rendered page, and as plain text in a terminal."""
+
+    SHOWN = ["claim", "section", "result", "table", "seeds", "verdict"]
 
     STYLE = [
         {"selector": "", "props": "width: 100%; border-collapse: collapse; table-layout: auto; font-size: 0.8rem"},
@@ -208,12 +238,13 @@ class ClaimTable:
     ]  # fmt: skip
 
     def __init__(self, rows: pd.DataFrame, source: str):
-        self.rows = rows[rows["source"] == source]
+        self.rows, self.source = rows[rows["source"] == source], source
 
     def _repr_html_(self) -> str:
-        shown = in_html(self.rows.drop(columns=["id", "source"]))
+        shown = in_html(self.rows[self.SHOWN])
         style = shown.style.hide(axis="index").set_table_styles(self.STYLE).set_table_attributes('class="dataframe"')
-        return style.map(lambda v: f"border-left: 0.5em solid {VERDICTS[v]}", subset=["verdict"]).to_html()
+        table = style.map(lambda v: f"border-left: 0.5em solid {VERDICTS[v]}", subset=["verdict"]).to_html()
+        return f"<details><summary>{len(self.rows)} claims of {self.source}</summary>{table}</details>"
 
     def __repr__(self) -> str:
         lines = []
@@ -224,18 +255,50 @@ class ClaimTable:
         return "\n".join(lines)
 
 
-def verdicts_by_source(rows: pd.DataFrame) -> Figure:
-    """One bar per source, its claims by verdict; grey is what was not measured."""
-    found = counts(rows)
-    figure, ax = plt.subplots(figsize=(9, 0.62 * len(found) + 1.2))
-    found.plot.barh(ax=ax, stacked=True, width=0.8, color=VERDICTS, edgecolor="white", xlabel="claims", ylabel="")
-    for bars, verdict in zip(ax.containers, VERDICTS):
-        labels = [str(n) if n else "" for n in found[verdict]]
-        colour = "white" if verdict in (SUPPORTED, CONTRADICTED) else INK
-        ax.bar_label(bars, labels, label_type="center", color=colour, fontsize=9)
-    ax.invert_yaxis()
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(left=False)
-    ax.legend(ncols=len(VERDICTS), loc="lower center", bbox_to_anchor=(0.42, 1.0), frameon=False, fontsize=8.5)
-    figure.tight_layout()
+# Panels of the figure: label of the axis, which units it holds (empty: all others), its ticks, and up to where it is linear
+# (0: logarithmic throughout).
+PANELS = [
+    ("difference (points)", ("points",), (-50, -20, -5, 0, 5, 20, 50), 5),
+    ("ratio (times)", ("times",), (0.5, 1, 2, 4), 0),
+    ("difference (own unit)", (), (-1, -0.1, 0, 0.1, 1), 0.1),
+]
+
+
+def effects_by_source(found: pd.DataFrame, width: int = 46) -> Figure:
+    """A line per claim with a comparison, under its source: dots are effects and bars their intervals, in three panels by unit,
+    coloured by verdict; right of the vertical line is the direction that was claimed. Triangles stand for effects beyond the
+    panel. found: what `effects` returns; width: characters of a quotation that are shown."""
+    sources = [source for source in SOURCES if source in set(found["source"])]
+    lines = [entry for s in sources for entry in (s, *found.loc[found["source"] == s, "id"].unique())]
+    place = {entry: i for i, entry in enumerate(lines)}
+    figure, panels = plt.subplots(1, 3, figsize=(9, 0.19 * len(lines) + 1.3), sharey=True, width_ratios=(2.2, 1, 1))
+    others = [unit for _, units, *_ in PANELS for unit in units]
+    for ax, (label, units, ticks, linear) in zip(panels, PANELS):
+        limits = (1.5 * ticks[0], 1.5 * ticks[-1]) if linear else (ticks[0] / 1.5, 1.5 * ticks[-1])
+        own = found[found["unit"].isin(units) if units else ~found["unit"].isin(others)]
+        several = own.groupby("id").cumcount() - (own.groupby("id")["id"].transform("size") - 1) / 2
+        ax.axvline(0 if linear else 1, color=INK, linewidth=1)
+        for y, row in zip(own["id"].map(place) + 0.2 * several, own.itertuples()):
+            colour, end = VERDICTS[row.verdict], np.clip(row.effect, *limits)
+            marker = "o" if end == row.effect else ">" if row.effect > end else "<"
+            ax.plot(np.clip([row.low, row.high], *limits), [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+            ax.plot(end, y, marker, color=colour, markersize=4.5, clip_on=False)
+        ax.set_xscale(**{"value": "symlog", "linthresh": linear} if linear else {"value": "log"})
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=7.5)
+        ax.minorticks_off()
+        ax.set(xlim=limits)
+        ax.set_xlabel(label, fontsize=8)
+        ax.grid(axis="x", color="#e5e5e5")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(left=False)
+    quotes = found.drop_duplicates("id").set_index("id")["quote"]
+    names = [e if e in sources else f"{textwrap.shorten(quotes[e], width, placeholder='…')}  {e}" for e in lines]
+    panels[0].set_yticks(range(len(lines)), [in_figure(name) for name in names], fontsize=7)
+    for label, entry in zip(panels[0].get_yticklabels(), lines):
+        label.set_fontweight("bold" if entry in sources else "normal")
+    panels[0].set_ylim(len(lines) - 0.4, -0.6)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
+    shown = [plt.Line2D([], [], color=VERDICTS[v], marker="o", markersize=4.5, label=v) for v in list(VERDICTS)[:3]]
+    figure.legend(handles=shown, ncols=3, loc="upper center", frameon=False, fontsize=8)
     return figure
