@@ -69,6 +69,15 @@ def test_an_arm_shows_itself_before_its_trainer_is_made(tmp_path, monkeypatch):
     assert order == ["shown", "made"]
 
 
+def test_an_interrupt_before_the_first_step_says_how_to_go_on(tmp_path):
+    def make(own, part):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="before the first step") as said:
+        train_arm(Run(Training(output_dir=str(tmp_path)), "test"), "one", Training(), make)
+    assert str(said.value).count("\n") == 1 and "checkpoint" not in str(said.value)
+
+
 def test_an_interrupt_after_the_training_says_how_to_go_on(tmp_path):
     def after(trainer):
         raise KeyboardInterrupt

@@ -97,7 +97,7 @@ def test_a_training_of_unknown_length_can_start(monkeypatch, shown, recwarn):
     kernel(monkeypatch, True)
     monkeypatch.setattr("trm.plots.png", lambda figure: plt.close(figure) or b"")
     Progress(0).start()
-    assert "<img" in shown[0]["text/html"] and not recwarn.list
+    assert "step 0/?" in shown[0]["text/plain"] and "<img" in shown[0]["text/html"] and not recwarn.list
 
 
 @pytest.mark.parametrize("papermill", [False, True])

@@ -80,16 +80,17 @@ def train_arm(
         own = Run(params, run.chapter)
         show = Progress(params.max_steps, draw, f"{within}/{name}".removeprefix("arms/"))
         show.start()
-        trainer = make_trainer(params, own)
+        with own.resumable():
+            trainer = make_trainer(params, own)
         trainer.show, show.max_steps = show, trainer.params.max_steps
         metrics = trainer.fit()
         if trainer.paused:
             own.tracker.close()
             return None
-        try:
+        with own.resumable(
+            trainer.step, trainer.params.max_steps
+        ):  # from its last checkpoint only `after` is done again
             metrics |= after(trainer)
-        except KeyboardInterrupt:  # its last checkpoint is there: only `after` is done again
-            own.interrupted(trainer.step, trainer.params.max_steps)
         trainer.accelerator.wait_for_everyone()  # for the first process to have written
         own.finish(metrics, quiet=True)
         trainer.accelerator.wait_for_everyone()  # for the others to read it

@@ -152,7 +152,8 @@ class Progress:
         parts += [f"{label} {self.latest[name]:.3f}" for name, label in SHOWN.items() if name in self.latest]
         bar = "|{bar}| " if self.terminal or self.notebook else ""
         return tqdm.format_meter(
-            self.latest["step"], self.max_steps, self.latest["train/seconds"], prefix=self.prefix, postfix=", ".join(parts),
+            self.latest["step"], self.max_steps or None, self.latest["train/seconds"],
+            prefix=self.prefix, postfix=", ".join(parts),
             bar_format=f"{{desc}}{{percentage:3.0f}}% {bar}step {{n_fmt}}/{{total_fmt}}, {{remaining}} left{{postfix}}",
             ncols=shutil.get_terminal_size().columns - 1 if self.terminal else None, ascii=bool(self.terminal),
         )  # fmt: skip

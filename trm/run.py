@@ -285,6 +285,16 @@ class Run:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    @contextmanager
+    def resumable(self, step: int = 0, max_steps: int = 0) -> Iterator[None]:
+        """Around what comes before the first step of a training, or after `step`, its last: an interrupt says how to go on."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            self.interrupted(step, max_steps)
+
     def interrupted(self, step: int, max_steps: int) -> NoReturn:
         """Leave metrics.partial.json in the folder of this training and of the run that it is a part of, give that back, and
         raise Interrupted, which says how to go on."""
@@ -293,10 +303,13 @@ class Run:
                 with self._writing(folder):
                     write_atomically(folder / "metrics.partial.json", to_json({"train/steps": step}))
         self.release()
+        where = "interrupted before the first step"
+        if step:
+            where = f"interrupted at step {step} of {max_steps}\ncheckpoint: {self.dir / 'checkpoints' / f'step_{step:08d}'}"
         raise Interrupted(
-            f"interrupted at step {step} of {max_steps}\ncheckpoint: {self.dir / 'checkpoints' / f'step_{step:08d}'}\n"
+            f"{where}\n"
             "to go on: the same command with `-p resume True`; in a notebook `resume = True` in the parameters cell"
-        )
+        ) from None
 
     def finish(self, metrics: dict[str, Any], complete: bool = True, quiet: bool = False) -> None:
         """Write metrics.json, the last thing a run does; a paused one writes metrics.partial.json. The tracker gets the metrics

@@ -133,7 +133,25 @@ def compressed_states(
 def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None = None) -> ArmResult | None:
     """Train the arm that `params` name, and save its averaged last weights in `model/`; None if `time_limit` paused it."""
     if show:
-        show.start()  # the states of the prompts take a while
+        show.start()
+    with run.resumable():
+        trainer = make_trainer(params, run, data, show)
+    metrics = trainer.fit()
+    if trainer.paused:
+        return None
+    reasoner = trainer.plain_model.reasoner
+    with trainer.ema.averaged() as model, torch.no_grad():
+        run.save_model(model, "model")
+        kept = {name: value.clone() for name, value in model.reasoner.state_dict().items()}
+    reasoner.load_state_dict(kept)
+    if run.main:
+        shutil.rmtree(run.dir / "states", ignore_errors=True)
+    metrics["model/parameters"] = sum(p.numel() for p in reasoner.parameters() if p.requires_grad)
+    return ArmResult(params.arm or "own", trainer.params, run.dir, metrics, run.history(), reasoner.eval())
+
+
+def make_trainer(params: LatentReasoning, run: Run, data: Data, show: Progress | None = None) -> Trainer:
+    """The trainer of a new reasoner. The states of all prompts are computed first, which takes a while."""
     own = params.of_arm(params.arm)
     encoded = encode(data.lm, data.parts["train"], own.num_latents, own.teach_answer)
     reasoner = make_reasoner(own, data, encoded, params.arm)
@@ -148,18 +166,7 @@ def train(params: LatentReasoning, run: Run, data: Data, show: Progress | None =
     batches = ThoughtBatches(encoded, store, own.batch_size, pad_id, own.seed, start, own.lm_loss_every, after)
     thinker = LatentThinker(reasoner, data.lm)
     evaluate = partial(validate, params=own, data=data)
-    trainer = Trainer(thinker, batches, own, run, evaluate, monitor=("valid/accuracy",), show=show)
-    metrics = trainer.fit()
-    if trainer.paused:
-        return None
-    with trainer.ema.averaged() as model, torch.no_grad():
-        run.save_model(model, "model")
-        kept = {name: value.clone() for name, value in model.reasoner.state_dict().items()}
-    reasoner.load_state_dict(kept)
-    if run.main:
-        shutil.rmtree(run.dir / "states", ignore_errors=True)
-    metrics["model/parameters"] = sum(p.numel() for p in reasoner.parameters() if p.requires_grad)
-    return ArmResult(params.arm or "own", own, run.dir, metrics, run.history(), reasoner.eval())
+    return Trainer(thinker, batches, own, run, evaluate, monitor=("valid/accuracy",), show=show)
 
 
 @torch.no_grad()
