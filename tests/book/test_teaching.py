@@ -13,7 +13,7 @@ from trm.layers import SwiGLU
 from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
-TAUGHT = ["02_deep_supervision", "04_trm_train"]
+TAUGHT = ["02_deep_supervision", "03_act_halting", "04_trm_train"]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
