@@ -19,7 +19,7 @@
 # - how to compare training methods at equal FLOPs, paired by seed, with a rate chosen for each;
 # - what such a comparison found for eight arms, ten seeds each.
 #
-# The chapter trains three models, and takes about two minutes on two cores. It is also a program:
+# The chapter trains three models, and takes about two minutes of processor time. It is also a program:
 #
 #     papermill book/02_deep_supervision.ipynb outputs/02.ipynb -p arms none,none/last,constant -p num_seeds 3
 #

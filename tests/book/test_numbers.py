@@ -197,6 +197,17 @@ NUMBERS = [
                  for x in (one.effect, one.high, one.low, twice.high, twice.low)],
     ),
     (
+        "book/03_act_halting.py",
+        "{:+.1f} points ({:+.1f} to {:+.1f}, ten seeds) after six supervision steps",
+        lambda: [100 * getattr(halting_head()[0], n) for n in ("effect", "low", "high")],
+    ),
+    (
+        "book/03_act_halting.py",
+        "takes {:.1f} steps instead of {:.0f}, and solves {:.1f} % instead of {:.1f} %",
+        lambda: [halting("6x6")[n] * s for n, s in
+                 (("mean_steps_entropy", 1), ("fixed_steps", 1), ("accuracy_entropy", 100), ("accuracy_fixed", 100))],
+    ),
+    (
         "README.md",
         "one iteration reaches {:.1f} % UAS on EWT and three {:.1f} %",
         lambda: [mean(ablation(), arm, "test/uas") for arm in ("one_iteration", "standard")],
