@@ -15,7 +15,17 @@ from trm.layers import SwiGLU
 from trm.recursion import recurse
 from trm.teaching import diagram, source_of
 
-TAUGHT = ["00_watch_it_think", "01_compressor", "02_deep_supervision", "03_act_halting", "04_trm_train", "05_poh_ablation", "09_tpu_scaling", "10_scaling_laws", "11_report"]
+TAUGHT = [
+    "00_watch_it_think",
+    "01_compressor",
+    "02_deep_supervision",
+    "03_act_halting",
+    "04_trm_train",
+    "05_poh_ablation",
+    "09_tpu_scaling",
+    "10_scaling_laws",
+    "11_report",
+]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
