@@ -243,7 +243,7 @@ def halting_arms(table: pd.DataFrame) -> Figure:
     ):
         ax.errorbar(mean[column], y, xerr=std[column], fmt="o", capsize=3, **style)
     left.set(xlabel="puzzles solved", yticks=y, yticklabels=list(mean.index), xlim=(0, 1.02))
-    right.set(xlabel="mean supervision steps per puzzle", xlim=(0, None))
+    right.set(xlabel="mean supervision steps per puzzle", xlim=(0, 1.03 * right.dataLim.x1))
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False, fontsize=9)
     return tidy(figure)
 
