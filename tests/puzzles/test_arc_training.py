@@ -113,8 +113,8 @@ class Oracle(torch.nn.Module):
 
     def __init__(self, judged: ArcSet):
         super().__init__()
-        test = judged.test
-        rows = zip(test.example_identifiers(), test.inputs, test.labels)
+        parts = judged.test, judged.train
+        rows = [row for part in parts for row in zip(part.example_identifiers(), part.inputs, part.labels)]
         self.known = {(int(i), x.tobytes()): y for i, x, y in rows}
 
     def stand_in(self, asked, steps):
@@ -142,6 +142,8 @@ def test_votes_of_an_oracle_and_what_the_controls_take_from_it(folder, monkeypat
     assert found.metrics["arc/pass@1"] == found.metrics["arc/pass@2"] == found.metrics["arc/exact_accuracy"] == 1
     for control in ("zeroed", "swapped"):
         assert found.metrics[f"arc/{control}/pass@2"] == found.metrics[f"arc/{control}/exact_accuracy"] == 0
+    trained = [found.metrics[f"arc{c}/trained_pairs/exact_accuracy"] for c in ("", "/zeroed", "/swapped")]
+    assert trained[0] == 1 and trained[1] == 0 and trained[2] < 0.2  # the next pair may be of the same variant
     for given, right in data.test.tasks[1].asked:
         assert np.array_equal(found.votes["own"].ranked("e1", given)[0], right)
     # An oracle of one of the two test inputs of e1 passes 1.5 of 2 tasks.
@@ -170,6 +172,8 @@ def test_baselines_by_hand(folder):
     params = params_of(folder)
     found = evaluate(make_model(params, data).eval(), params, data, controls=False).metrics
     assert found["arc/copy_the_input/pass@1"] == 0.25 and found["arc/nearest_output/pass@2"] == 0.5
+    data = replace(data, test=replace(data.test, test=data.test.test.between(2, 3), tasks=[unknown]))
+    assert not any("pass@" in name for name in evaluate(make_model(params, data).eval(), params, data).metrics)
 
 
 def test_some_pairs_keep_their_identifiers(folder):

@@ -122,7 +122,9 @@ def make_trainer(model: TRM, params: Arc, run: Run, data: ArcSplits, show: Progr
 
 
 def _passes(name: str, passes: Callable[[int], np.ndarray]) -> dict[str, float]:
-    return {f"{name}/pass@{k}": float(np.nanmean(passes(k))) for k in (1, 2)}
+    """Means over the tasks of which an answer is known; nothing where none is."""
+    found = {f"{name}/pass@{k}": passes(k) for k in (1, 2)}
+    return {key: float(np.nanmean(values)) for key, values in found.items() if not np.isnan(values).all()}
 
 
 def own(test: TokenSet) -> np.ndarray:
@@ -136,7 +138,7 @@ def zeroed(test: TokenSet) -> np.ndarray:
 
 
 def swapped(test: TokenSet) -> np.ndarray:
-    """A control: for the variants of every task the identifiers of the next task's."""
+    """A control: for the variants of every task (of `some_pairs`: every pair) the identifiers of the next one's."""
     tasks = np.split(test.puzzle_identifiers, test.group_indices[1:-1])
     return np.concatenate([np.resize(other, len(one)) for one, other in zip(tasks, tasks[1:] + tasks[:1])])
 
@@ -173,15 +175,17 @@ def evaluate(model: TRM, params: Arc, data: ArcSplits, controls: bool = True) ->
     """Judge the model on the test tasks.
 
     `metrics`: arc/pass@1 and arc/pass@2 (means over tasks of the share of test inputs whose answer is among the first k by
-    vote); the same of the `BASELINES`, which give one answer, and with `controls` of `CONTROLS`, as arc/<name>/pass@k;
-    arc/exact_accuracy, of the answers under single variants; arc/trained_pairs/exact_accuracy, of pairs that were trained on.
+    vote); arc/exact_accuracy, of the answers under single variants; arc/trained_pairs/exact_accuracy, of pairs that were
+    trained on. The same with `controls` of `CONTROLS`, as arc/<name>/..., and pass@k of the `BASELINES`, which give one answer.
     """
-    metrics, votes = {}, {}
+    metrics, votes, trained = {}, {}, some_pairs(data.train, TRAINED_PAIRS)
     for name, identifiers in ({"own": own} | (CONTROLS if controls else {})).items():
         votes[name], exact = answer(model, data.test, params.eval_steps, identifiers)
         prefix = "arc" if name == "own" else f"arc/{name}"
         metrics |= _passes(prefix, lambda k, name=name: votes[name].passes(data.test.tasks, k))
         metrics[f"{prefix}/exact_accuracy"] = exact
+        found = evaluate_tokens(model, replace(trained, puzzle_identifiers=identifiers(trained)), params.eval_steps)
+        metrics[f"{prefix}/trained_pairs/exact_accuracy"] = float(found.exact_by_step[-1])
     for name, baseline in BASELINES.items():
         right = [
             np.mean(
@@ -191,14 +195,12 @@ def evaluate(model: TRM, params: Arc, data: ArcSplits, controls: bool = True) ->
             if any(answer is not None for _, answer in task.asked)
         ]
         metrics |= _passes(f"arc/{name}", lambda _, right=right: np.array(right))
-    trained = evaluate_tokens(model, some_pairs(data.train, TRAINED_PAIRS), params.eval_steps)
-    metrics["arc/trained_pairs/exact_accuracy"] = float(trained.exact_by_step[-1])
     return ArcEvaluation(data.test.tasks, votes, metrics)
 
 
 def some_pairs(data: TokenSet, size: int, seed: int = 0) -> TokenSet:
-    """Examples drawn at random, at most `size`, each a puzzle with its identifier."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:size])
+    """Examples drawn at random and in random order, at most `size`, each a puzzle and a group with its identifier."""
+    rows = np.random.default_rng(seed).permutation(len(data))[:size]
     found = TokenSet.of(data.inputs[rows], data.labels[rows], data.about.vocab_size)
     about = found.about.model_copy(update={"num_puzzle_identifiers": data.about.num_puzzle_identifiers})
     return replace(found, puzzle_identifiers=data.example_identifiers()[rows], about=about)
