@@ -144,6 +144,17 @@ def test_the_arms_that_decide_have_the_rate_that_is_best_on_dev():
     assert not {p.seed for p in points} & set(tried["seed"])
 
 
+def test_the_arms_that_decide_ran_as_the_sweep_says():
+    table, sweep = pandas.read_csv(ROOT / "book" / "results" / "05_epochs.csv"), read_sweeps()["poh_epochs"]
+    points = {(p.case, p.seed): p.params for p in sweep.points("laptop", sweep.cases_of("deciding"))}
+    for row in table.to_dict("records"):
+        params = points[row["arm"], row["seed"]]
+        assert (row["lr"], row["epochs"]) == (params.lr, pytest.approx(params.epochs))
+    seeds = table.groupby("arm")["seed"].nunique()
+    assert len(table) == seeds.sum() and (seeds >= 12).all() and seeds["one_iteration"] == seeds["standard"] == 16
+    assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
+
+
 @pytest.mark.parametrize("suite", ["scaling_research", "tpu_quickstart"])
 def test_the_committed_suites_hold_every_configuration_and_seed_with_its_rate(suite):
     """All but float16, which requires CUDA."""
