@@ -307,7 +307,7 @@ for K, compressor in maps.items() if metric else ():
         mean.append(((error @ F) * error).sum(-1))
     forms = {"form, own F": float(torch.cat(own).mean()) / 2, "form, mean F": float(torch.cat(mean).mean()) / 2}
     compared.append({"K": K, "KL": table.query("arm == 'pca' and K == @K")["kl"].item(), **forms})
-pd.DataFrame(compared).round(4)
+pd.DataFrame(compared).round(5)
 
 # %% [markdown]
 # At K = 64 the errors are small, and KL and its form with each state's own $F$ differ by 3 %. At K = 4 KL is ten times its
