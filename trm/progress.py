@@ -32,9 +32,9 @@ def kernel() -> Any:
     return getattr(sys.modules["IPython"].get_ipython(), "kernel", None) if "IPython" in sys.modules else None
 
 
-def say(markdown: str) -> None:
-    """Show a finding: Markdown in a notebook, with the same words as plain text for what shows no Markdown."""
-    text = markdown.replace("**", "").strip()
+def say(markdown: str, text: str = "") -> None:
+    """Show a finding: Markdown in a notebook, with `text` (empty: the same words) for what shows no Markdown."""
+    text = text or markdown.replace("**", "").strip()
     if not kernel():
         return print(text, flush=True)
     from IPython.display import display

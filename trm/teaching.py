@@ -32,7 +32,8 @@ def show_source(*things: Callable | type) -> None:
     for thing in things if kernel() else ():
         root = Path(__file__).parent.parent
         path = Path(inspect.getsourcefile(inspect.unwrap(thing))).relative_to(root).as_posix()  # below torch.no_grad
-        say(f"`{path}`\n\n```python\n{source_of(thing)}\n```")
+        source = source_of(thing)
+        say(f"`{path}`\n\n```python\n{source}\n```", f"{path}\n\n{source}")
 
 
 def diagram(

@@ -13,7 +13,8 @@ from trm import teaching
 from trm.compressor.model import Compressor
 from trm.layers import SwiGLU
 from trm.recursion import recurse
-from trm.teaching import diagram, source_of
+from trm.supervision import step_weights
+from trm.teaching import diagram, show_source, source_of
 
 TAUGHT = [
     "00_watch_it_think",
@@ -81,6 +82,15 @@ def test_a_decorated_function_is_shown_under_its_own_file(monkeypatch):
     monkeypatch.setattr(teaching, "say", shown.append)
     teaching.show_source(Compressor.set_optimum)  # wrapped by torch.no_grad
     assert shown[0].startswith("`trm/compressor/model.py`") and "def set_optimum(" in shown[0]
+
+
+def test_what_shows_no_markdown_gets_the_source_as_it_is(monkeypatch):
+    said = []
+    monkeypatch.setattr("trm.teaching.kernel", lambda: True)
+    monkeypatch.setattr("trm.teaching.say", lambda *texts: said.append(texts))
+    show_source(step_weights)
+    ((markdown, text),) = said
+    assert text == f"trm/supervision.py\n\n{source_of(step_weights)}" and source_of(step_weights) in markdown
 
 
 def test_arrows_of_a_diagram_end_at_its_boxes():
