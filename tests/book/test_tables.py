@@ -150,8 +150,7 @@ def test_the_arms_that_decide_ran_as_the_sweep_says():
     for row in table.to_dict("records"):
         params = points[row["arm"], row["seed"]]
         assert (row["lr"], row["epochs"]) == (params.lr, pytest.approx(params.epochs))
-    seeds = table.groupby("arm")["seed"].nunique()
-    assert len(table) == seeds.sum() and (seeds >= 12).all() and seeds["one_iteration"] == seeds["standard"] == 16
+    assert len(table) == len(points) and (table.groupby("arm")["seed"].nunique() == 16).all()
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
 
 

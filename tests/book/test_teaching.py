@@ -79,7 +79,7 @@ def test_source_is_shown_without_its_docstring():
 def test_a_decorated_function_is_shown_under_its_own_file(monkeypatch):
     shown = []
     monkeypatch.setattr(teaching, "kernel", lambda: True)
-    monkeypatch.setattr(teaching, "say", shown.append)
+    monkeypatch.setattr(teaching, "say", lambda markdown, text: shown.append(markdown))
     teaching.show_source(Compressor.set_optimum)  # wrapped by torch.no_grad
     assert shown[0].startswith("`trm/compressor/model.py`") and "def set_optimum(" in shown[0]
 
