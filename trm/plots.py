@@ -126,7 +126,7 @@ def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywi
     if kernel():
         box = slider_box(draw, **sliders)
         picture = box.children[-1]
-        show_widget(box, picture.value, f"{picture.tooltip} (sliders: {', '.join(sliders)})")
+        show_widget(box, picture.value, f"{picture.alt} (sliders: {', '.join(sliders)})")
 
 
 def show_widget(box: ipywidgets.Widget, picture: bytes, words: str) -> None:
@@ -159,7 +159,7 @@ def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
 
     def redraw(_=None) -> None:
         figure = draw(**{name: control.value for name, control in controls.items()})
-        picture.tooltip = describe(figure)
+        picture.alt = describe(figure)  # not a trait: with a tooltip JupyterLab cannot show an image
         picture.value = png(figure)
 
     for control in controls.values():

@@ -45,7 +45,6 @@ NOT_SEARCHED = ("report", "sweeps")  # folders of outputs/ that hold notebooks o
 DEFAULTS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 FOLDED = {DEFAULTS: "The cell of parameters", INJECTED: "Parameters given from outside"}  # titles of cells, by tag
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TAKES: dict[str, str] = {}
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
           "language_info": {"name": "python", "pygments_lexer": "ipython3"}}  # fmt: skip
 NOT_EXECUTED = """```{admonition} Not executed yet
@@ -153,9 +152,9 @@ def alt(heading: str, outputs: list[NotebookNode]) -> str:
 
 
 def how_to_run(chapter: str, ran: str) -> str:
-    """The box below a title, as Markdown: the command that executes a chapter, how long that takes, and how it `ran`."""
-    takes = f" ({TAKES[chapter[:2]]} at the defaults, on two cores)" if chapter[:2] in TAKES else ""
-    words = f"**Run this chapter**{takes}, or open it by `jupyter lab book/{chapter}.ipynb`:"
+    """The box below a title, as Markdown: the command that executes a chapter, how long that takes, how it `ran` last."""
+    takes = "up to three minutes with the default parameters, on two cores without a GPU or network"
+    words = f"**Run this chapter** ({takes}), or open it by `jupyter lab book/{chapter}.ipynb`:"
     command = f"    papermill book/{chapter}.ipynb outputs/{chapter}.ipynb"
     return "\n\n".join(['<div class="run">', words, command, ran, "</div>"])
 
