@@ -72,7 +72,7 @@ def test_every_arm_has_a_tracker_of_its_own_which_is_closed_before_the_next(tmp_
         accelerator = type("Accelerator", (), {"wait_for_everyone": lambda self: None})()
 
         def __init__(self, params, own):
-            self.params, self.run, self.paused = params, own, paused
+            self.params, self.run, self.paused, self.step = params, own, paused, 1
 
         def fit(self):
             self.run.log({"step": 1, "train/seconds": 1.0})
