@@ -213,7 +213,7 @@ run.save_figure(figure, "rules")
 # %% [markdown]
 # Look at the distance from the dashed line. The lines of the halting head and of the entropy rise above fixed depth after two
 # steps, and near 2.6 mean steps they reach what all 16 steps reach (97 %; fixed depth at as many steps 90 %). Random stopping
-# is below fixed depth: stopping at different times is no help unless the right puzzles stop. The oracle shows how little is
+# is below fixed depth: stopping at different times does not help unless the right puzzles stop. The oracle shows how little is
 # left to gain: 2.3 steps.
 #
 # For each signal the threshold with the fewest steps that loses at most `tolerance` on the validation puzzles, and its result

@@ -244,7 +244,7 @@ if results:
     run.save_figure(figure, "live_iterations")
 
 # %% [markdown]
-# Without a loss on it, the state after one iteration is no parse yet: a fifth of the heads are wrong, and the next two
+# Without a loss on it, the state after one iteration is not a parse yet: a fifth of the heads are wrong, and the next two
 # iterations correct them. With deep supervision the first iteration is nearly as good as the last, and there is little left
 # to refine. The end of both lines is the same.
 #

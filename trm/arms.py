@@ -87,9 +87,8 @@ def train_arm(
         if trainer.paused:
             own.tracker.close()
             return None
-        with own.resumable(
-            trainer.step, trainer.params.max_steps
-        ):  # from its last checkpoint only `after` is done again
+        # from its last checkpoint only `after` is done again
+        with own.resumable(trainer.step, trainer.params.max_steps):
             metrics |= after(trainer)
         trainer.accelerator.wait_for_everyone()  # for the first process to have written
         own.finish(metrics, quiet=True)
