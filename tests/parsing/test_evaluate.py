@@ -1,6 +1,7 @@
 """Attachment scores against a second implementation, written from the definition; early exit; speed."""
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -110,6 +111,15 @@ def test_by_length_of_arc(model):
     distances = [abs(h - i) for s in BANK.test for i, h in enumerate(s.heads, 1) if h]
     assert rows.loc["3 to 4", "words"] == sum(d in (3, 4) for d in distances)
     assert (rows["uas"] * rows["words"]).sum() / rows["words"].sum() == pytest.approx(found.metrics("x")["x/uas"])
+
+
+def test_by_label_of_the_gold_arc(model):
+    found = evaluate(model, BANK.test, ENCODED)
+    rows = found.by_label().set_index("label")
+    gold = [label for s in BANK.test for label in s.plain_labels]
+    assert rows["words"].to_dict() == dict(Counter(gold)) and rows["words"].is_monotonic_decreasing
+    right = found.head_right[-1][np.array(gold) == "punct"]
+    assert rows.loc["punct", "uas"] == pytest.approx(right.mean())
 
 
 def test_a_hand_worked_evaluation():
