@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from trm.escape import in_figure
@@ -80,8 +81,8 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequenc
 
 
 def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
-    """Error against cost, one panel per cost: every configuration, the front as a line, and its members named with their
-    share. fronts: label of the cost -> what `pareto.front` and `pareto.membership` return."""
+    """Error against cost, one panel per cost: every configuration, the front as a line, and its numbered members named
+    below with their share. fronts: label of the cost -> what `pareto.front` and `pareto.membership` return."""
     figure, panels = _panels(len(fronts), len(fronts), 4.7, 3.8, "unsolved test puzzles (%)")
     for ax, (label, (table, share)) in zip(panels, fronts.items()):
         on = table[table["on_front"]]
@@ -89,9 +90,15 @@ def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
                     markersize=4, linewidth=0.8, zorder=2)  # fmt: skip
         ax.step(on["cost"], 100 * on["error"], where="post", color=LAW, linewidth=1.2, zorder=3)
         ax.plot(on["cost"], 100 * on["error"], "o", color=LAW, markersize=5, zorder=4)
-        for name, row in on.iterrows():
-            ax.annotate(f"{in_figure(name)} ({share[name]:.0%})", (row["cost"], 100 * row["error"]), xytext=(4, 5), fontsize=7,
-                        textcoords="offset points", rotation=25)  # fmt: skip
+        members = []
+        for i, (name, row) in enumerate(on.iterrows(), 1):
+            ax.annotate(
+                str(i), (row["cost"], 100 * row["error"]), xytext=(3, 4), textcoords="offset points", fontsize=8
+            )
+            members.append(
+                Line2D([], [], linestyle="", color=LAW, marker=f"${i}$", label=f"{in_figure(name)} ({share[name]:.0%})")
+            )
+        ax.legend(handles=members, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=7, frameon=False)
         ax.set(xscale="log", xlabel=label)
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(y=0.15)
