@@ -28,7 +28,7 @@ METHODS = {  # label, colour, marker
     "totals": ("half a chain as latents, then written", "#7d3c98", "p"),
 }
 BASELINES = {"constant": ("mean of the training states", ":"), "ridge": ("ridge regression", "--")}
-BY_COUNT = {"chain": "0", "no_numbers": "half, no\nnumbers", "mean": "half,\nmean"}
+BY_COUNT = {"chain": "0", "no_numbers": "half,\nno\nnumbers", "mean": "half,\nmean"}
 SWAPPED = {
     "swapped": "goes on from\nthe other total",
     "own": "goes on from\nits own total",
@@ -126,7 +126,7 @@ def swaps(table: pd.DataFrame) -> Figure:
         ax.bar(x - 0.2, 100 * part["accuracy"], 0.4, color=RIGHT, label="own answer")
         ax.bar(x + 0.2, 100 * part["other_answer"], 0.4, color=WRONG, label="the other problem's answer")
         ax.axhline(100 * own, color="#555555", linestyle=":", linewidth=1, label="no latent replaced")
-        ax.set_xticks(x, part["slots"], fontsize=8)
+        ax.set_xticks(x, part["slots"], fontsize=7)
         ax.set(title=title, xlabel="latents that are replaced")
     panels[0].set_ylabel("answers (%)")
     panels[1].legend(**LEGEND)
@@ -176,7 +176,8 @@ def continued_chain(rows: pd.DataFrame) -> Figure:
         x = np.arange(len(values))
         ax.errorbar(x, values["mean"], values["std"].fillna(0), fmt="o", capsize=3, color="#7d3c98")
         ax.set_xticks(x, names, fontsize=8)
-        ax.set(xlabel="steps that are latents", ylabel=label, ylim=(0, 1.02 if metric == "accuracy" else None))
+        top = 1 if metric == "accuracy" else values["mean"].max()
+        ax.set(xlabel="steps that are latents", ylabel=label, xlim=(-0.5, len(x) - 0.5), ylim=(0, 1.06 * top))
     shares = rows[[f"swap/{name}" for name in SWAPPED]]
     panels[1, 1].bar(
         range(len(SWAPPED)), shares.mean(), 0.5, yerr=shares.std().fillna(0), capsize=3, color=[RIGHT, WRONG, RIGHT]

@@ -94,6 +94,8 @@ def map_rows(
 
 def block_applications(rows: pd.DataFrame) -> pd.Series:
     """How often rows of `map_rows` apply a block to the latents, which their FLOPs grow with; NaN for baselines."""
-    once = rows["num_layers"]
-    recursive = once * rows["H_cycles"] * (rows["L_cycles"] + 1)
-    return recursive.where(rows["recursion"].fillna(False).astype(bool), once)
+    rows = rows.reindex(
+        columns=["num_layers", "H_cycles", "L_cycles", "recursion"]
+    )  # baselines alone have none of them
+    recursive = rows["num_layers"] * rows["H_cycles"] * (rows["L_cycles"] + 1)
+    return recursive.where(rows["recursion"].fillna(False).astype(bool), rows["num_layers"]).astype(float)
