@@ -213,7 +213,7 @@ pd.DataFrame(gradients).T.round(4)
 # all 15. So with the compute of one step of `full`, `last` takes 27/15 = 1.8 steps.
 
 # %%
-from trm.model import applications
+from trm.flops import applications
 
 print({backprop: applications(3, 2, backprop) for backprop in ("full", "last")})
 

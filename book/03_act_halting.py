@@ -540,7 +540,7 @@ pd.DataFrame({key: gained(*key) for key in keys.itertuples(index=False, name=Non
 # One axis for both: the compute of a puzzle. A restart stops when an answer is valid, so that solved puzzles cost no more.
 
 # %%
-from trm.model import answer_flops
+from trm.flops import answer_flops
 from trm.puzzles.solve import shipped_model
 
 flops = {"6x6": answer_flops(shipped_model("6x6")[0].config, 1)}

@@ -6,7 +6,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trm.model import PAPER, TRM, TRMConfig, answer_flops, applications, network_flops, step_flops, training_flops
+from trm.flops import answer_flops, applications, network_flops, step_flops, training_flops
+from trm.model import PAPER, TRM, TRMConfig
 from trm.parsing.batches import AFFIXES
 from trm.parsing.evaluate import decode
 from trm.parsing.model import Parser, ParserConfig, parser_flops

@@ -91,7 +91,7 @@ class Params(BaseModel):
 
     # The module whose import closure computes the results (see `trm.run.source_hash`).
     COMPUTED_BY: ClassVar[str] = "trm.trainer"
-    RUN_FOLDERS: ClassVar[tuple[str, ...]] = ()  # folders of a run that only this chapter has
+    RUN_FOLDERS: ClassVar[tuple[str, ...]] = ()  # folders and files of a run that only this chapter has
     # Parameters that cannot change a result, so that the run id leaves them out.
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = frozenset(
         {"output_dir", "resume", "time_limit", "log_with", "wandb_project", "wandb_run_name"}

@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trm.model import TRM, step_flops
+from trm.flops import step_flops
+from trm.model import TRM
 from trm.params import read_yaml
 from trm.puzzles.dataset import PuzzleBatches, Splits, load
 from trm.puzzles.params import TrmTrain

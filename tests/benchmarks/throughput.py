@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from trm.model import step_flops
+from trm.flops import step_flops
 from trm.puzzles.dataset import load
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.train import make_model, make_trainer

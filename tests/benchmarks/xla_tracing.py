@@ -12,7 +12,8 @@ os.environ.setdefault("PJRT_DEVICE", "CPU")
 import torch
 import torch_xla
 
-from trm.model import TRM, applications
+from trm.flops import applications
+from trm.model import TRM
 from trm.optim import EMA, make_optimizer
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain

@@ -114,6 +114,31 @@ def recurrence(cases="exp02[ac-f]"):
     return list(found.loc["phi"])
 
 
+def solved(name, arm, *rate, key="arm", metric="valid/exact_accuracy", where=""):
+    """Per cent of the validation puzzles that an arm solves in a table of rates, at each rate."""
+    rows = table(name).query(where) if where else table(name)
+    return [100 * rows[(rows[key] == arm) & (rows["lr"] == lr)][metric].mean() for lr in rate]
+
+
+def research(*cases):
+    return [mean(table("10_scaling_research"), case, "test/exact_accuracy", "case") for case in cases]
+
+
+def cycles(*pairs):
+    """Points of the first case of each pair over the second, with the interval, of chapter 10's table."""
+    found = [compare(table("10_scaling_research"), "test/exact_accuracy", *pair, key="case") for pair in pairs]
+    return [100 * x for one in found for x in (one.effect, one.low, one.high)]
+
+
+def biased(arm, bias):
+    found = compare(table("03_settings").query("arm == @arm"), "accuracy_trained_steps", bias, "bias_0", key="case")
+    return [100 * x for x in (found.effect, found.low, found.high)]
+
+
+def settings(case, arm):
+    return mean(table("02_deep_supervision_settings").query("case == @case"), arm, "test/exact_accuracy")
+
+
 def supervised(arm, metric="test/exact_accuracy"):
     """An arm of chapter 02 against `none` at three H-cycles, corrected for the seven arms."""
     return compare(table("02_deep_supervision").query("H_cycles == 3"), metric, arm, "none", tests=7)
@@ -243,6 +268,85 @@ NUMBERS = [
         "book/05_poh_ablation.py",
         "three iterations cost {:.1f} times as much as one, and {:.1f} times with a loss after each",
         lambda: [relative_flops("standard"), relative_flops("deep_supervision")],
+    ),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} % at 0.002, {:.1f} % at 0.004, 88 to 93 % above",
+        lambda: solved("10_rates", "width_64", 0.002, 0.004, key="case"),
+    ),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} % at 0.008, the highest; {:.1f} % at 0.016, none above",
+        lambda: solved("10_rates", "width_16", 0.008, 0.016, key="case"),
+    ),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} % at 0.008, {:.1f} % at 0.016, none at 0.064",
+        lambda: solved("02_deep_supervision_rates", "none", 0.008, 0.016),
+    ),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} % at 0.016, none at 0.032",
+        lambda: solved("02_deep_supervision_depth_rates", "none", 0.016, where="H_cycles == 6"),
+    ),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} % at 0.002, {:.1f} % at 0.004, {:.1f} % at 0.008",
+        lambda: solved("02_deep_supervision_hard_rates", "none", 0.002, 0.004, 0.008),
+    ),
+    (
+        "book/manual/defaults.md",
+        "`houses` {:.1f} %, `mlp` {:.1f} %, `attention` none",
+        lambda: [mean(table("04_mixers").query("puzzle == '6x6-hard'"), arm, "test/exact_accuracy", "mixer")
+                 for arm in ("houses", "mlp")],
+    ),
+    (
+        "book/manual/defaults.md",
+        "one {:.1f} %, two {:.1f} % (p = 0.17), six none",
+        lambda: research("exp04a", "exp04b"),
+    ),
+    (
+        "book/manual/defaults.md",
+        "one to two {:+.1f} points ({:.1f} to {:.1f}), two to six {:+.1f} ({:.1f} to {:.1f})",
+        lambda: cycles(("exp02b", "exp02a"), ("exp02f", "exp02b")),
+    ),
+    (
+        "book/manual/defaults.md",
+        "one to three {:+.1f} ({:.1f} to {:.1f}), two to four {:+.1f} ({:.1f} to {:.1f})",
+        lambda: cycles(("exp03c", "exp03a"), ("exp03d", "exp03b")),
+    ),
+    (
+        "book/manual/defaults.md",
+        "two {:.1f} %, four {:.1f} %, six {:.1f} %, sixteen {:.1f} %",
+        lambda: research("exp06a", "exp06b", "exp06c", "exp06f"),
+    ),
+    (
+        "book/manual/defaults.md",
+        "solves {:.1f} % and `linear` {:.1f} %",
+        lambda: [mean(table("02_deep_supervision").query("H_cycles == 3"), arm, "test/exact_accuracy")
+                 for arm in ("none", "linear")],
+    ),
+    (
+        "book/manual/defaults.md",
+        "without it {:.1f} % are solved, with 0.8 {:.1f} %, with 0.9 {:.1f} %, with 0.95 {:.1f} % and with 0.98 {:.1f} %",
+        lambda: research("exp09a", "exp09b", "exp09c", "exp09d", "exp09e"),
+    ),
+    ("book/manual/defaults.md", "0.99 brings {:.1f} points over none ({:.1f} to {:.1f})", averaging),
+    (
+        "book/manual/defaults.md",
+        "{:.1f} points less than without a halting loss ({:.1f} to {:.1f}, ten seeds",
+        lambda: [-100 * getattr(halting_head()[0], n) for n in ("effect", "high", "low")],
+    ),
+    ("book/manual/defaults.md", "-3 in place of 0: {:.1f} points ({:.1f} to {:.1f})", lambda: biased("q", "bias_3")),
+    (
+        "book/manual/defaults.md",
+        "solve {:.1f} % with `linear` and with `none`, four {:.1f} % and {:.1f} %",
+        lambda: [settings(*of) for of in (("deep_6", "linear"), ("deep_4", "linear"), ("deep_4", "none"))],
+    ),
+    (
+        "book/manual/defaults.md",
+        "with 192 {:.1f} % and with 384 {:.1f} %",
+        lambda: research("exp07d", "exp07e"),
     ),
     ("README.md", "four to nine steps all arms solve {:.0f} to {:.0f} %", recursive),
     (

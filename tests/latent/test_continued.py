@@ -4,12 +4,14 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.latent.test_evaluate import FROZEN, TOKENIZER, thinking
 from trm.language.stories import problems
 from trm.latent import continued as chains
+from trm.latent import figures as plots
 from trm.latent.continued import FRAME, Begun, continued, follows_swap, framed, half
 from trm.latent.data import from_problem
 from trm.latent.frozen_lm import tokens_of
@@ -102,6 +104,17 @@ def test_methods_by_count_write_one_step_less_each(exact):
     whole = Thinking(FROZEN, None, 40).without(SOME, True)
     assert found["chain"].texts == whole.texts and found["half"].texts == continued(exact, SOME).texts
     for k in (1, 2, 3):
-        saved = [len(FRAME) * min(k, one.steps) for one in SOME]
+        saved = [len(FRAME) * min(k, one.steps - 1) for one in SOME]
         right = found[str(k)].right > 0
         assert np.array_equal(found[str(k)].tokens[right], (whole.tokens - saved)[right]) and right.mean() > 0.9
+
+
+def test_the_figure_of_continued_chains_shows_every_count_and_the_swaps():
+    ways = ("chain", "1", "half", "mean")
+    rows = pd.DataFrame([{"way": way, "seed": s, "accuracy": 0.9, "tokens": 20.0 - i, "ms/1": 50.0}
+                         for i, way in enumerate(ways) for s in (0, 1)])  # fmt: skip
+    rows.loc[rows["way"] == "half", ["swap/swapped", "swap/own", "swap/to_the_end"]] = 0.8, 0.1, 0.7
+    axes = plots.continued_chain(rows).axes
+    assert [label.get_text() for label in axes[1].get_xticklabels()] == ["0", "1", "half", "half,\nmean"]
+    assert axes[1].containers[0].lines[0].get_ydata().tolist() == [20, 19, 18, 17]
+    assert [bar.get_height() for bar in axes[3].patches] == pytest.approx([0.8, 0.1, 0.7])

@@ -3,13 +3,15 @@
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.latent.test_evaluate import FROZEN, SOME, thinking
 from trm.language.stories import problems
+from trm.latent import figures as plots
 from trm.latent.data import Data, encode, from_problem
-from trm.latent.state_map import baseline_distances, map_rows, state_distances, states_after
+from trm.latent.state_map import baseline_distances, block_applications, map_rows, state_distances, states_after
 from trm.latent.swap import replaced, swap_test
 from trm.latent.thinking import Thinking
 
@@ -58,6 +60,21 @@ def test_a_network_without_recursion_is_applied_once(monkeypatch, recursion, cal
     monkeypatch.setattr(block, "forward", lambda *given, call=block.forward: count.append(1) or call(*given))
     thoughts = way.thoughts(way.read(SOME))
     assert len(count) == calls and len(thoughts) == (3 if recursion else 1)
+    row = {name: getattr(way.reasoner.config, name) for name in ("H_cycles", "L_cycles", "num_layers", "recursion")}
+    assert block_applications(pd.DataFrame([row, dict.fromkeys(row)]))[0] == calls
+
+
+def test_the_figure_of_the_map_draws_networks_by_their_depth():
+    common = {"seed": 0, "distance": 0.5, "accuracy": 0.4, "L_cycles": 1, "num_layers": 1, "recursion": True}
+    baselines = [{"predictor": name, "seed": 0, "distance": 1.0, "accuracy": 0.1} for name in ("constant", "ridge")]
+    networks = [common | {"predictor": "state", "H_cycles": H, "distance": 0.5 / H} for H in (1, 2, 4)]
+    once = common | {"predictor": "state_once", "H_cycles": 4, "num_layers": 8, "recursion": False}
+    axes = plots.state_map(pd.DataFrame([*baselines, *networks, once])).axes
+    drawn = {box.get_label(): box.lines[0].get_xydata().tolist() for box in axes[0].containers}
+    assert drawn["one block, recursive"] == [[2, 0.5], [4, 0.25], [8, 0.125]]
+    assert drawn["other blocks, no recursion"] == [[8, 0.5]]
+    alone = pd.DataFrame(baselines)
+    assert len(plots.state_map(alone).axes[0].lines) == 2 and block_applications(alone).isna().all()
 
 
 def test_a_swap_replaces_the_slots_that_it_names():

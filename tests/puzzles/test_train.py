@@ -11,8 +11,8 @@ import torch
 
 from tests.conftest import ROOT
 from trm.errors import UserError
+from trm.flops import applications
 from trm.halting import Rule
-from trm.model import applications
 from trm.params import read_yaml
 from trm.puzzles import figures
 from trm.puzzles.dataset import PuzzleBatches, load

@@ -6,7 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.conftest import ROOT
-from trm.model import TRM, TRMConfig, step_flops
+from trm.flops import step_flops
+from trm.model import TRM, TRMConfig
 from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain
 from trm.puzzles.sudoku import SHAPES

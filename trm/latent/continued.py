@@ -2,9 +2,9 @@
 
     question /think<think> | 0+n=t; 0+n=t; | 12-4=8;8*2=16;</think>16
 
-The k-th latent of a reasoner that is taught no answer (`teach_answer` False) holds the total t of step k, and as a note its
-number n. Both are mixtures of words; the other tokens are the same in every step (`FRAME`). The language model is told neither
-the operation nor the total before, and nothing of the steps after k.
+The k-th latent of a reasoner that is taught the steps of chains holds the total t of step k, and as a note its number n. Both
+are mixtures of words; the other tokens are the same in every step (`FRAME`). The language model is told neither the operation
+nor the total before, and nothing of the steps after k. The last step is never latent: its total is the answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,10 +98,11 @@ def swapped(steps: Begun, k: int) -> Begun:
 
 
 def methods_by_count(thinking: Thinking, most: int) -> dict[str, Method]:
-    """Methods by how many steps of the chain are latents: `chain`, none; `1` to `most`, so many, or all of a shorter chain;
-    `half`; and half with the controls `no_numbers` and `mean`."""
+    """Methods by how many steps of the chain are latents: `chain`, none; `1` to `most`, so many, or all but the last step of a
+    shorter chain; `half`; and half with the controls `no_numbers` and `mean`."""
     found: dict[str, Method] = {"chain": partial(thinking.without, thinking=True)}
-    found |= {str(k): partial(continued, thinking, first=partial(min, k)) for k in range(1, most + 1)}
+    for k in range(1, most + 1):
+        found[str(k)] = partial(continued, thinking, first=lambda steps, k=k: min(k, steps - 1))
     found["half"] = partial(continued, thinking)
     return found | {f.__name__: partial(continued, thinking, change=f) for f in (no_numbers, mean)}
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from trm.escape import in_figure
 from trm.latent.data import Exercise
+from trm.latent.state_map import block_applications
 from trm.plots import RIGHT, WRONG, series, tidy
 
 METHODS = {  # label, colour, marker
@@ -23,6 +24,15 @@ METHODS = {  # label, colour, marker
     "read_off": ("word nearest to the last latent, no language model", "#1b7f3b", "^"),
     "direct": ("same recursion trained without a language model", "#4477aa", "o"),
     "direct_alone": ("the same without a chain loss", "#99bbdd", "h"),
+    "distill_alone": ("latents taught only the state after a chain", "#e67e22", "<"),
+    "totals": ("half a chain as latents, then written", "#7d3c98", "p"),
+}
+BASELINES = {"constant": ("mean of the training states", ":"), "ridge": ("ridge regression", "--")}
+BY_COUNT = {"chain": "0", "no_numbers": "half,\nno\nnumbers", "mean": "half,\nmean"}
+SWAPPED = {
+    "swapped": "goes on from\nthe other total",
+    "own": "goes on from\nits own total",
+    "to_the_end": "answer follows\nthe other total",
 }
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8, "frameon": False}
 
@@ -116,8 +126,62 @@ def swaps(table: pd.DataFrame) -> Figure:
         ax.bar(x - 0.2, 100 * part["accuracy"], 0.4, color=RIGHT, label="own answer")
         ax.bar(x + 0.2, 100 * part["other_answer"], 0.4, color=WRONG, label="the other problem's answer")
         ax.axhline(100 * own, color="#555555", linestyle=":", linewidth=1, label="no latent replaced")
-        ax.set_xticks(x, part["slots"], fontsize=8)
+        ax.set_xticks(x, part["slots"], fontsize=7)
         ax.set(title=title, xlabel="latents that are replaced")
     panels[0].set_ylabel("answers (%)")
     panels[1].legend(**LEGEND)
+    return tidy(figure)
+
+
+def state_map(rows: pd.DataFrame) -> Figure:
+    """Distance of predictions from the true state after thinking, and accuracy of the answers read off them, over applications
+    of a block; bars of one standard deviation over seeds. rows: of `map_rows`, with or without networks."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2))
+    networks = rows[~rows["predictor"].isin(BASELINES)]
+    for ax, metric in zip(panels, ("distance", "accuracy")):
+        for name, (label, style) in BASELINES.items():
+            ax.axhline(
+                rows.loc[rows["predictor"] == name, metric].mean(), linestyle=style, color="#777777", label=label
+            )
+        if len(networks):
+            points = networks.assign(applied=block_applications(networks))
+            for recursion, part in points.groupby(points["recursion"].astype(bool)):
+                label, color, marker = (
+                    ("one block, recursive", "#c0392b", "D")
+                    if recursion
+                    else ("other blocks, no recursion", "#4477aa", "s")
+                )
+                values = part.groupby("applied")[metric].agg(["mean", "std"]).fillna(0)
+                style = {"color": color, "marker": marker, "capsize": 3, "label": label, "linewidth": 1}
+                ax.errorbar(values.index, values["mean"], values["std"], **style)
+            ax.set_xscale("log", base=2)
+            ax.set_xticks(sorted(points["applied"].unique()), [f"{n:.0f}" for n in sorted(points["applied"].unique())])
+        else:
+            ax.set_xticks([])
+        ax.set(xlabel="applications of a block", ylabel=metric)
+    panels[0].set_ylim(bottom=0)
+    panels[1].set_ylim(-0.02, 1.02)
+    panels[1].legend(**LEGEND)
+    return tidy(figure)
+
+
+def continued_chain(rows: pd.DataFrame) -> Figure:
+    """Accuracy, tokens and time by how many steps of a chain are latents, and how often a swapped total is followed; bars of
+    one standard deviation over seeds. rows: of `methods_by_count`, with shares swap/NAME of `follows_swap` at half."""
+    figure, panels = plt.subplots(2, 2, figsize=(9, 5.4))
+    names = [BY_COUNT.get(way, way) for way in rows["way"].unique()]
+    shown = {"accuracy": "accuracy", "tokens": "tokens that are generated", "ms/1": "ms per answer, one at a time"}
+    for ax, (metric, label) in zip(panels.flat, shown.items()):
+        values = rows.groupby("way", sort=False)[metric].agg(["mean", "std"])
+        x = np.arange(len(values))
+        ax.errorbar(x, values["mean"], values["std"].fillna(0), fmt="o", capsize=3, color="#7d3c98")
+        ax.set_xticks(x, names, fontsize=8)
+        top = 1 if metric == "accuracy" else values["mean"].max()
+        ax.set(xlabel="steps that are latents", ylabel=label, xlim=(-0.5, len(x) - 0.5), ylim=(0, 1.06 * top))
+    shares = rows[[f"swap/{name}" for name in SWAPPED]]
+    panels[1, 1].bar(
+        range(len(SWAPPED)), shares.mean(), 0.5, yerr=shares.std().fillna(0), capsize=3, color=[RIGHT, WRONG, RIGHT]
+    )
+    panels[1, 1].set_xticks(range(len(SWAPPED)), SWAPPED.values(), fontsize=8)
+    panels[1, 1].set(ylabel="share, last total swapped", ylim=(0, 1.02))
     return tidy(figure)

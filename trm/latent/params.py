@@ -31,6 +31,7 @@ class LatentReasoning(RecursiveTraining, ReasonerParams):
     """Chapter 07: a TRM maps the states of a prompt to latents, after which a frozen language model answers."""
 
     COMPUTED_BY: ClassVar[str] = "trm.latent.train"
+    RUN_FOLDERS: ClassVar[tuple[str, ...]] = ("map.csv", "continued.csv", "swaps.csv")
 
     lm: str = Field("", description="language model that can think, hub name or path; empty: the one that ships")
     anchor: str = Field("", description="words of the language model between </think> and its answer")

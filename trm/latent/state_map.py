@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
@@ -89,3 +90,12 @@ def map_rows(
         row |= {field: getattr(c, field) for field in ("H_cycles", "L_cycles", "num_layers", "recursion")}
         rows.append(row | {f"distance/{i}": value for i, value in enumerate(distances, 1)})
     return rows
+
+
+def block_applications(rows: pd.DataFrame) -> pd.Series:
+    """How often rows of `map_rows` apply a block to the latents, which their FLOPs grow with; NaN for baselines."""
+    rows = rows.reindex(
+        columns=["num_layers", "H_cycles", "L_cycles", "recursion"]
+    )  # baselines alone have none of them
+    recursive = rows["num_layers"] * rows["H_cycles"] * (rows["L_cycles"] + 1)
+    return recursive.where(rows["recursion"].fillna(False).astype(bool), rows["num_layers"]).astype(float)

@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 
 from trm.arms import ArmResult, scaled, train_arm
+from trm.flops import answer_flops, applications, training_flops
 from trm.halting import UNROLLED
-from trm.model import TRM, TRMConfig, answer_flops, applications, training_flops
+from trm.model import TRM, TRMConfig
 from trm.params import arm_names
 from trm.progress import Progress
 from trm.puzzles.dataset import PuzzleBatches, Splits
@@ -48,7 +49,7 @@ def make_model(params: TrmTrain, data: Splits) -> TRM:
 
 
 def count_flops(params: PuzzleTraining, config: TRMConfig | None = None) -> dict[str, int]:
-    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.model`. config: of the
+    """FLOPs of the whole training, and of answering one test puzzle with all `eval_steps`; see `trm.flops`. config: of the
     model, where the parameters alone do not give it."""
     config = config or params.trm_config()
     training = training_flops(config, params.batch_size, params.max_steps)

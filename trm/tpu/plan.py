@@ -1,6 +1,6 @@
 """What a training would need of a TPU slice, by arithmetic from its configuration: nothing here is measured.
 
-FLOPs are those of `trm.model`. Memory is what a chip holds whole and, for its own rows, the recursion's state and what the
+FLOPs are those of `trm.flops`. Memory is what a chip holds whole and, for its own rows, the recursion's state and what the
 backward pass keeps. Traffic is the operands of the matrix products; all else is taken as fused into them. Not counted: XLA's
 own temporaries.
 """
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from trm.errors import UserError
+from trm.flops import applications, step_flops, training_flops
 from trm.halting import UNROLLED
 from trm.layers import inner_width
-from trm.model import TRM, TRMConfig, applications, step_flops, training_flops
+from trm.model import TRM, TRMConfig
 from trm.puzzles.params import TrmTrain
 
 GIB = 2**30

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch_xla.backends import set_mat_mul_precision
 
 from trm.errors import UserError
-from trm.model import step_flops
+from trm.flops import step_flops
 from trm.trainer import Trainer, make_accelerator
 
 MOSTLY = 0.5  # share of the time spent waiting for batches that is warned of
