@@ -23,6 +23,7 @@ TAUGHT = [
     "03_act_halting",
     "04_trm_train",
     "05_poh_ablation",
+    "06_recursive_lm",
     "09_tpu_scaling",
     "10_scaling_laws",
     "11_report",
