@@ -24,6 +24,7 @@ TAUGHT = [
     "04_trm_train",
     "05_poh_ablation",
     "06_recursive_lm",
+    "08_grpo",
     "09_tpu_scaling",
     "10_scaling_laws",
     "11_report",
