@@ -118,7 +118,7 @@ for row, (body, texts) in enumerate(bodies.items()):
         arrows += [(f"{row}{i - 1}", f"{row}{i}")] if i else []
     boxes[f"{row}"] = (6.6, -row, "answer", "loss")
     arrows.append((f"{row}5", f"{row}"))
-figure = diagram(boxes, arrows, (9.5, 3.2))
+figure = diagram(boxes, arrows, (9, 3.2))
 run.save_figure(figure, "diagram")
 
 # %% [markdown]

@@ -143,7 +143,7 @@ arrows = [("problem", "policy"), ("group", "advantage"), ("advantage", "loss"), 
 arrows += [pair for i in range(3) for pair in (("policy", f"o{i}"), (f"o{i}", f"r{i}"), (f"r{i}", "group"))]
 boxes |= {"gradient": (8.3, -0.9, "gradient", "state"), "update": (1.4, -0.9, "optimizer step", "state")}
 arrows += [("loss", "gradient"), ("gradient", "update"), ("update", "policy")]
-figure = diagram(boxes, arrows, (9.5, 3.8))
+figure = diagram(boxes, arrows, (9, 3.8))
 run.save_figure(figure, "diagram")
 
 # %%
@@ -502,8 +502,8 @@ run.finish(metrics or {}, complete=complete)
 # ```
 #
 # It does (one run, about 160 to 240 problems of each length): two steps go from 80.5 to 98.0 %, three from 66.0 to 86.7 %, four
-# stay (61.0 to 61.4 %), five fall from 50.0 to 41.6 % and six from 21.7 to 8.3 %. A reward on long problems is not enough: a
-# batch has few right answers to them, and what raises the short ones is reinforced most.
+# stay (61.0 to 61.4 %), five fall from 50.0 to 41.6 % and six from 21.7 to 8.3 %. So a reward on long problems is not
+# enough. A likely reason is that a batch has few right answers to them, so that what suits the short ones is reinforced most.
 #
 # </details>
 #
