@@ -7,14 +7,32 @@
 # %% [markdown]
 # # 06 · A recursive language model
 #
-# **Chain of thought buys accuracy with tokens. Can recursion buy it with depth?** The model of this chapter is a language model
-# whose body is the recursion of a tiny recursive model: the same few blocks, with causal attention, refine a thought z_L and
-# an answer z_H at every position, and a head reads the next token. It answers arithmetic stories of several steps at once,
-# without writing a chain; it learns from stories of 2 to 6 steps and is tested on up to 9.
+# **A chain of thought makes a language model more accurate at the cost of the tokens that it writes. Can recursion give the
+# same accuracy by depth, with nothing written?**
 #
-# An **arm** is one way to spend the same training compute: `recursive`; `last_only`, the same without deep supervision;
-# `looped`, the same blocks applied as often, without z_H and z_L; `same_parameters`, the blocks once; `same_compute`, a plain
-# transformer with as many blocks as the recursion applies; and `chain`, the blocks once, the chain of thought written out.
+# ## What you will learn
+#
+# - how the recursion of a tiny recursive model becomes the body of a causal language model;
+# - three ways to be deep: recursion with two states, the same blocks in a loop, and plain blocks in a row;
+# - how arms are compared at equal training compute, and what a written chain costs instead of depth;
+# - what happens when a trained model is given more loops at test time than in training.
+#
+# The chapter trains two arms at its defaults, for about 70 s on one core, and takes under two minutes in all. It is also
+# the program of the comparison below:
+#
+#     papermill book/06_recursive_lm.ipynb outputs/06_recursive_lm.ipynb -p arm looped -p baseline_arm chain
+#
+# An **arm** is one way to use the same training compute:
+#
+# | arm | body | learns from |
+# |---|---|---|
+# | `recursive` | recursion over z_H and z_L | a loss after every H-cycle (deep supervision) |
+# | `last_only` | the same | a loss after the last H-cycle alone |
+# | `looped` | the same blocks, applied as often, without z_H and z_L | a loss after every H-cycle |
+# | `random_loops` | the same, with a number of loops drawn for each batch | a loss after every loop |
+# | `same_parameters` | the blocks once | one loss |
+# | `same_compute` | as many blocks as the recursion applies, each with its own weights | one loss |
+# | `chain` | the blocks once; the chain of thought is written before the answer | one loss |
 
 # %% tags=["parameters"]
 data = "arithmetic"  # problems with one answer, or ordinary text
@@ -34,6 +52,7 @@ lr = 0.003  # peak learning rate
 seed = 0  # one seed for everything random
 
 # %%
+import numpy as np
 import pandas as pd
 import torch
 
@@ -53,8 +72,9 @@ print(f"run {run.id} in {run.dir}")
 # %% [markdown]
 # ## The problems
 #
-# Stories that a program writes, each with one number for an answer. Which part a story belongs to follows from its arithmetic,
-# so that none of the test is ever trained on, in whatever words. (`-p data text` reads ordinary text instead.)
+# Stories that a program writes, each with one number for an answer; a **step** is one sentence that changes the number. Which
+# part a story belongs to follows from its arithmetic, so that none of the test is ever trained on, in whatever words. The test
+# also has problems of more steps than any in training. (`-p data text` reads ordinary text instead.)
 
 # %%
 data = train.load(params)
@@ -66,15 +86,100 @@ stories = [
 pd.DataFrame(stories)
 
 # %% [markdown]
+# The model reads the story and must write the answer at once: to do so it has to carry out all steps inside. With its chain
+# it writes one step after another, and each needs only the result before it.
+#
 # ## The model
 #
+# A causal transformer maps the embedded tokens $x_1, \dots, x_i$ to a state at position $i$, from which a linear head predicts
+# token $i + 1$. Here $f_\theta$ is a stack of `num_layers` blocks (attention to earlier positions, then a SwiGLU), and the
+# three bodies differ in how they apply it. The **recursion** of chapter 04 keeps two states at every position:
+#
+# $$z_L \leftarrow f_\theta(z_L + z_H + x) \quad (n \text{ times}), \qquad z_H \leftarrow f_\theta(z_H + z_L),$$
+#
+# with $n$ = `L_cycles`, and all that $T$ = `H_cycles` times. A **loop** has one state, $z \leftarrow f_\theta(z + x)$, applied
+# $T (n + 1)$ times. A **plain** body applies blocks in a row, each with weights of its own.
+
+# %%
+from trm.teaching import diagram, show_source
+
+boxes, arrows = {}, []
+bodies = {
+    "recursive": ["$z_L$", "$z_H$"] * 3,
+    "looped": ["$z$"] * 6,
+    "plain, same compute": ["$f_1$", "$f_2$", "$f_3$", "$f_4$", "$f_5$", "$f_6$"],
+    "plain, with its chain": ["8+4", "=12;", "12*2", "=24;", "</think>", "24"],
+}
+for row, (body, texts) in enumerate(bodies.items()):
+    boxes[body] = (-1.1, -row, body, "")
+    for i, text in enumerate(texts):
+        shared = row != 2
+        boxes[f"{row}{i}"] = (i + 0.4, -row, text if row > 1 else rf"$f_\theta$: {text}", "net" if row < 3 else "data")
+        arrows += [(f"{row}{i - 1}", f"{row}{i}")] if i else []
+    boxes[f"{row}"] = (6.6, -row, "answer", "loss")
+    arrows.append((f"{row}5", f"{row}"))
+figure = diagram(boxes, arrows, (9, 3.2))
+run.save_figure(figure, "diagram")
+
+# %% [markdown]
+# Each orange box is one pass of a position through a block: six in a row for the first three bodies. The fourth has one block,
+# which every token passes once (grey boxes are tokens that it writes), so that its depth lies in the text. The code of
+# the first three:
+
+# %%
+from trm.recursive_lm.model import RecursiveLanguageModel
+
+show_source(RecursiveLanguageModel.think)
+
+# %% [markdown]
 # The token embeddings are taken, frozen, from the small language model that ships (`-p embeddings ""` learns them instead), so
 # that no arm must find out anew which number is near which; that model had learned from chains, and all arms gain by it alike.
-# What each arm has and does: its parameters, how often a token passes a block, and the steps of training that use equal FLOPs.
 #
 # Keys and values of finished positions are cached in generation, a set for each application of a block: attention is causal
 # and the depth is fixed, so that no earlier state ever changes. Stopping early (`-p halting act`) therefore saves no time
 # here: later positions look at the keys of all cycles.
+#
+# ## The loss
+#
+# Every arm learns the tokens of the completion (answer and end; before them the chain, where it has one) by cross-entropy. With
+# $w_i$ one for these tokens and zero for the others, $p_t(y_i)$ the probability of token $i$ read after H-cycle $t$, and $s_t$
+# the weights of `schedule`,
+#
+# $$\mathcal{L} = \sum_i \frac{w_i}{\sum_j w_j} \sum_{t=1}^{T} \frac{s_t}{\sum_u s_u} \big(-\log p_t(y_i)\big).$$
+#
+# For `linear` with $T = 3$ the normalised weights are 1/9, 2/9 and 2/3 (chapter 02); with one answer the inner sum is one term.
+
+# %%
+show_source(RecursiveLanguageModel.supervised_loss)
+
+# %% [markdown]
+# ## Equal compute
+#
+# All arms get as many training FLOPs as `max_steps` steps of the model that the parameters describe, so an arm whose step is
+# cheaper takes more steps:
+
+# %%
+show_source(train.steps_of)
+
+# %% [markdown]
+# ### Worked example: parameters and passes
+#
+# With the defaults $D = 64$, frozen embeddings of 192 numbers, a vocabulary of 572, and a SwiGLU whose inner width is 88 (two
+# thirds of twice $D$, rounded up to a multiple of 8):
+#
+# | part | weights | number |
+# |---|---|---|
+# | projection of the embeddings | 192 · 64 | 12,288 |
+# | attention: queries, keys, values, output | 64 · 192 + 64 · 64 | 16,384 |
+# | SwiGLU | 64 · 176 + 88 · 64 | 16,896 |
+# | output head | 64 · 572 | 36,608 |
+# | **recursion, in all** | | **82,176** |
+# | plain, six blocks | 82,176 + 5 · 33,280 | **248,576** |
+#
+# A token of the recursion passes the block 3 · (1 + 1) = 6 times, with 6 · 33,280 = 199,680 multiplications by its weights; so
+# it does in the plain model of equal compute, which has three times the parameters. A chain of $k$ steps is $6k + 3$ tokens
+# long with its answer: for six steps 39 passes of one block, in sequence, where the recursion has six for each of its two
+# tokens. The next cell counts the same in the models.
 
 # %%
 arms = list(dict.fromkeys([params.arm, *arm_names(params.baseline_arm)]))
@@ -88,10 +193,14 @@ for arm in arms:
         "blocks passed": passes,
         "training steps": train.steps_of(params, data, arm),
     }
+first = train.make_model(params, data)
+print(f"one block has {sum(p.numel() for p in first.blocks[0].parameters()):,} weights")
 pd.DataFrame(facts).transpose()
 
 # %% [markdown]
-# ## Live: the arms at equal compute
+# ## Training
+#
+# Each arm trains with the same seed, batches and learning rate; its best weights by the validation problems are tested.
 
 # %%
 results = []
@@ -107,7 +216,8 @@ complete = len(results) == len(arms)
 table = []
 for one in results:
     p = one.params
-    what = {"arm": one.arm, "seed": p.seed, "body": p.body, "H_cycles": p.H_cycles, "schedule": p.schedule, "lr": p.lr}
+    what = {"arm": one.arm, "seed": p.seed, "body": p.body, "max_problem_steps": p.max_problem_steps}
+    what |= {"H_cycles": p.H_cycles, "schedule": p.schedule, "lr": p.lr}
     table.append(what | one.metrics)
 rows = pd.DataFrame(table)
 names = ("step", "train/seconds", "valid/exact_accuracy", "valid/loss")
@@ -127,6 +237,10 @@ if params.table and complete:
     write_atomically(ROOT / params.table, rows.to_csv(index=False, float_format="%.6g"))
 
 # %% [markdown]
+# Left: accuracy after so few steps is low and noisy (250 problems, so that a point has a standard error of about 1.6 points).
+# Right: the loss is the clearer measure. Both arms still learn when the budget ends, and the plain blocks, which have three
+# times the parameters, learn faster from the same compute.
+#
 # ## One story, cycle by cycle
 #
 # What the first arm would answer after each H-cycle: the three most likely tokens. More cycles than in training are tried too.
@@ -151,6 +265,10 @@ if results and data.test:
     run.save_figure(figure, "top_tokens")
 
 # %% [markdown]
+# Green is the right answer. At the defaults the distribution stays broad in every cycle, with probabilities of a few per cent
+# on numbers of about the right size: the model has learned which numbers are likely, and not yet to compute. Right of the
+# dotted line, where it is given more cycles than in training, the numbers drift.
+#
 # In JupyterLab, choose another.
 
 # %% tags=["widget"]
@@ -161,33 +279,47 @@ if results and data.test:
 # %% [markdown]
 # ## The full comparison
 #
-# Three seeds per arm, equal compute, one learning rate (0.003) for all. The tables are committed; these commands make them
-# again:
+# All arms at equal compute. The tables are committed; these commands make them again:
 #
 #     python -m trm.sweep run recursive_lm --scale laptop --jobs 2
 #     python -m trm.sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm.csv
 #     python -m trm.sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm_curves.csv --table curves
 
 # %%
-RESULTS, TRAINED = ROOT / "book" / "results", range(2, 7)  # steps of the problems in training
-full = stats.read_table(RESULTS / "06_recursive_lm.csv")
+RESULTS = ROOT / "book" / "results"
+full = stats.read_table(RESULTS / "06_recursive_lm.csv", ["arm", "seed", "max_problem_steps", "loss/1"])
 full_curves = stats.read_table(RESULTS / "06_recursive_lm_curves.csv")
-for part, lengths in (("2 to 6 steps", TRAINED), ("7 to 9 steps", range(7, 10))):
-    full[part] = full[[f"accuracy/{n}" for n in lengths]].mean(axis=1)
-    for H in (1, 2, 3, 4, 6, 9):
-        full[f"{part}, cycles/{H}"] = full[[f"cycles_{H}/{n}" for n in lengths]].mean(axis=1)
-full["4 to 9 steps"] = full[[f"accuracy/{n}" for n in range(4, 10)]].mean(axis=1)
+most = int(full["max_problem_steps"].iloc[0])  # steps of the longest problems in training
+lengths = sorted(int(name.split("/")[1]) for name in full if name.startswith("accuracy/"))
+loops = sorted({int(name.split("/")[0].removeprefix("cycles_")) for name in full if name.startswith("cycles_")})
+
+
+def span(some):
+    return f"{some[0]} to {some[-1]} steps"
+
+
+kinds = [n for n in lengths if n <= most], [n for n in lengths if n > most]
+TRAINED, LONGER = map(span, kinds)
+for part, some in zip((TRAINED, LONGER), kinds):
+    full[part] = full[[f"accuracy/{n}" for n in some]].mean(axis=1)
+    for H in loops:
+        full[f"{part}, cycles/{H}"] = full[[f"cycles_{H}/{n}" for n in some]].mean(axis=1)
 cost = full.groupby("arm", sort=False)[["model/parameters", "flops/training", "train/steps"]].mean()
-cost.join(stats.summary_table(full, ["2 to 6 steps", "7 to 9 steps"])).round(3)
+cost.join(stats.summary_table(full, [TRAINED, LONGER])).round(3)
 
 # %% [markdown]
 # ### Accuracy by the number of steps
 
 # %%
-figure = figures.steps(full, max(TRAINED))
+figure = figures.steps(full, most)
 run.save_figure(figure, "steps")
 
 # %% [markdown]
+# Look at how fast each line falls. Every arm loses accuracy with each further step, and beyond the trained lengths (grey) they
+# are close to each other and to zero. `same_compute` is the highest mean on the trained lengths; the chain is high where it
+# has learned to write and copy a chain of that length, and falls most steeply. Bars are one standard deviation over seeds:
+# they overlap almost everywhere.
+#
 # ### How fast it is learned
 
 # %%
@@ -195,15 +327,36 @@ figure = figures.learning(full_curves)
 run.save_figure(figure, "full_learning")
 
 # %% [markdown]
-# ### More cycles at test time than in training
+# One line per seed. The chain's loss is low because most of its tokens are copied or follow from one sum; its accuracy is
+# comparable, its loss is not. The other curves flatten at the end because the learning rate falls to zero there (cosine), not
+# because more training would bring nothing: seeds of one arm end at different heights.
+#
+# ### More loops at test time than in training
+#
+# The weights are the same in every cycle, so that a model can be given more cycles than it was trained with. Each arm that
+# loops was tested with several numbers of H-cycles; `same_compute` and the chain have none. (Bars: one standard deviation.)
 
 # %%
 parts = []
-for part in ("2 to 6 steps", "7 to 9 steps"):
-    names = {f"{part}, cycles/{H}": f"cycles/{H}" for H in (1, 2, 3, 4, 6, 9)}
+for part in (TRAINED, LONGER):
+    names = {f"{part}, cycles/{H}": f"cycles/{H}" for H in loops}
     parts.append(full[["arm", "seed", *names]].rename(columns=names).assign(part=f"problems of {part}"))
-figure = figures.cycles(pd.concat(parts), trained=3)
+trained_cycles = int(full["H_cycles"].iloc[0])
+figure = figures.cycles(pd.concat(parts), trained_cycles)
 run.save_figure(figure, "cycles")
+
+# %% [markdown]
+# The dotted line is the number of cycles in training, where each curve has its highest mean or comes close to it. With fewer
+# cycles the answer is not ready; only a model that had a loss after each cycle can use them at all. With more, the accuracy
+# falls again: the recursion has learned what to do in its three cycles, not to come to rest at the answer. The loop without
+# two states falls least. Longer problems do not gain from more cycles either.
+
+# %%
+reached = {}
+for arm in full.loc[full[f"{TRAINED}, cycles/{trained_cycles}"].notna(), "arm"].unique():
+    part = full[full["arm"] == arm]
+    reached[arm] = {H: part[f"{TRAINED}, cycles/{H}"].mean() for H in loops}
+pd.DataFrame(reached).rename_axis(f"H-cycles; {TRAINED}").T.round(3)
 
 # %% [markdown]
 # ### Deep supervision
@@ -216,43 +369,95 @@ figure = figures.losses(full, full_curves)
 run.save_figure(figure, "losses")
 
 # %% [markdown]
+# Left: with a loss after every cycle the first answer is already close to the last; without, it is far behind, and the last
+# cycle makes up for it. Right: the two arms learn equally fast.
+#
 # ## Findings
 #
-# Each arm against `same_compute`, paired by seed, on problems of the trained lengths. (The p and intervals of this table are
-# corrected for five comparisons, those in the sentences below are not.)
+# Each arm against `same_compute`, paired by seed, on problems of the trained lengths. The p and intervals of this table are
+# corrected for the number of arms, those in the sentences below are not.
 
 # %%
-stats.compare_all(full, "2 to 6 steps", "same_compute").round(3)
+stats.compare_all(full, TRAINED, "same_compute").round(3)
 
 # %%
-trained = {
-    arm: stats.compare(full, "2 to 6 steps", "recursive", arm) for arm in full["arm"].unique() if arm != "recursive"
-}
-hard = [stats.compare(full, "4 to 9 steps", "recursive", arm) for arm in trained]
-longer = {arm: stats.compare(full, "7 to 9 steps", "recursive", arm) for arm in trained}
+hard = [n for n in lengths if n >= 4]
+full["hard"] = full[[f"accuracy/{n}" for n in hard]].mean(axis=1)
+names = [arm for arm in full["arm"].unique() if arm != "recursive"]
+means = full.groupby("arm", sort=False)[[TRAINED, LONGER, "hard", "train/steps", "model/parameters"]].mean()
+
+
+def both(metric, arm):
+    """Seeds of the recursion and of `arm` that both have: two series, indexed by seed."""
+    one, other = (stats.by_seed(full, metric, name) for name in ("recursive", arm))
+    return one[one.index.isin(other.index)], other[other.index.isin(one.index)]
+
+
+def judged(found):
+    return found.say() + ("" if found.significant else ", not significant")
+
+
+def versus(metric, arm, **options):
+    """The recursion against `arm` in words; of one seed the two numbers alone."""
+    one, other = both(metric, arm)
+    if len(one) < 2:
+        return f"{one.mean():.3g} against {other.mean():.3g} (one seed)"
+    return judged(stats.paired(one, other, **options))
+
+
+def compute_to(runs, loss):
+    """Share of the training's compute until the validation loss of a run is `loss`, between evaluations linearly."""
+    lowest = np.minimum.accumulate(runs["valid/loss"])
+    return np.interp(-loss, -lowest, runs["compute"])
+
+
+plain = stats.paired(*both(TRAINED, "same_compute"))
+detectable = [stats.paired(*both("hard", arm)).mde for arm in names if len(both("hard", arm)[0]) > 1]
+low, high = means["hard"].min(), means["hard"].max()
+missed = ": an effect as large as the accuracy itself could have been missed" if max(detectable) > low else ""
+share = {"recursive": {}, "last_only": {}}
+for seed in both(TRAINED, "last_only")[0].index:
+    pair = {arm: full_curves[(full_curves["arm"] == arm) & (full_curves["seed"] == seed)] for arm in share}
+    loss = max(runs["valid/loss"].min() for runs in pair.values())
+    for arm, runs in pair.items():
+        share[arm][seed] = compute_to(runs, loss)
+share = [pd.Series(one) for one in share.values()]
+faster = (
+    stats.paired(*share, ratio=True).say()
+    if len(share[0]) > 1
+    else f"{(share[0] / share[1]).mean():.2f} times (one seed)"
+)
 recursion = full[full["arm"] == "recursive"].set_index("seed")
-more = stats.paired(recursion["2 to 6 steps, cycles/4"], recursion["2 to 6 steps"])
-loss = stats.compare(full, "loss/3", "recursive", "last_only", ratio=True)
-plain = trained["same_compute"]
+next_cycle = loops[loops.index(trained_cycles) + 1]
+more = stats.paired(recursion[f"{TRAINED}, cycles/{next_cycle}"], recursion[f"{TRAINED}, cycles/{trained_cycles}"])
+by_cycle_loss = recursion[[f"loss/{i + 1}" for i in range(trained_cycles)]]
+falling = int((by_cycle_loss.diff(axis=1).iloc[:, 1:] < 0).all(axis=1).sum())
+latent = stats.read_table(RESULTS / "07_latent_reasoning.csv")
 say(f"""
-- **No significant effect of recursion, and the comparison is at the floor.** On problems of four to nine steps the arms answer
-  5 to 15 % right after 1,000 steps of training (or equal FLOPs), and their losses still fall. With three seeds the minimum
-  detectable effect there is {100 * min(c.mde for c in hard):.0f} to {100 * max(c.mde for c in hard):.0f} points: an effect as
-  large as the accuracy itself could have been missed.
-- On problems of two to six steps, the trained lengths, the recursion answers {plain.arm_mean:.1%} right and plain blocks of
-  equal compute, which have three times the parameters, {plain.baseline_mean:.1%}: {plain.say()}, not significant. Against the
-  same blocks applied once: {trained["same_parameters"].say()}; in a loop: {trained["looped"].say()}.
-- On problems longer than in training (seven to nine steps) it answers {longer["same_compute"].arm_mean:.1%}; against plain
-  blocks of equal compute {longer["same_compute"].say()}, not significant.
-- Against the same blocks with a written chain: {trained["chain"].say()}, not significant.
-  The larger model of chapter 07 answers 98.8 % with its chain.
-- Four H-cycles at test time instead of three: {more.say()} on the trained lengths, not significant. The mean is highest at the
-  number of cycles in training, on longer problems too.
-- Deep supervision: final test loss with it against without, {loss.say()}, and accuracy {trained["last_only"].say()}: no
-  significant difference, and a gain of a tenth could have been missed. The share of the compute until the loss that both
-  reach is 1.12 times (0.39 to 3.23, p = 0.69). The losses do fall from each H-cycle to
-  the next in all three seeds.
+- **{"A" if plain.significant else "No"} significant effect of recursion at equal compute.** On problems of {TRAINED}, the
+  trained lengths, the recursion answers {plain.arm_mean:.1%} right and plain blocks of equal compute, which have
+  {means.loc["same_compute", "model/parameters"] / means.loc["recursive", "model/parameters"]:.1f} times the parameters,
+  {plain.baseline_mean:.1%}: {judged(plain)}. Against the same blocks applied once: {versus(TRAINED, "same_parameters")}; in a
+  loop: {versus(TRAINED, "looped")}.
+- On problems of {span(hard)} the arms answer {low:.0%} to {high:.0%} right after {means.loc["recursive", "train/steps"]:,.0f}
+  steps of training (or equal FLOPs). The minimum detectable effect there is {100 * min(detectable):.0f} to
+  {100 * max(detectable):.0f} points{missed}.
+- On problems longer than in training ({LONGER}) it answers {means.loc["recursive", LONGER]:.1%}; against plain blocks of equal
+  compute {versus(LONGER, "same_compute")}.
+- Against the same blocks with a written chain: {versus(TRAINED, "chain")}. The larger model of chapter 07 answers
+  {stats.by_seed(latent, "accuracy", "chain", "way").mean():.1%} with its chain.
+- {next_cycle} H-cycles at test time instead of {trained_cycles}: {judged(more)}, on the trained lengths.
+- Deep supervision: final test loss with it against without, {versus(f"loss/{trained_cycles}", "last_only", ratio=True)}, and
+  accuracy {versus(TRAINED, "last_only")}. The share of the compute until the loss that both reach: {faster}. The losses fall
+  from each H-cycle to the next in {falling} of {len(recursion)} seeds.
 """)
+
+# %% [markdown]
+# Two studies of larger scope agree with the direction of these numbers. Rauba and others transform a transformer step by step
+# into an autoregressive TRM and find, at equal compute on character-level tasks, that the full TRM brings no reliable gain,
+# while some simpler models with two-level refinement do well. Schwethelm and others fit language-model losses over 1 to 8
+# recurrences: parameters applied $r$ times count as $r^{0.46}$ times as many, more than once but less than $r$ unique
+# blocks of equal training compute. Both are in the references.
 
 # %%
 metrics = {
@@ -262,4 +467,101 @@ metrics |= {name: value for name, value in results[0].metrics.items() if value i
 for one in results if data.test else []:
     name = "recursive_lm/accuracy" + ("" if one.arm == "recursive" else f"_{one.arm}")
     metrics[name] = [one.metrics[f"accuracy/{n}"] for n in data.test]
+
+# Arms that this run has not trained come from the committed table.
+own = {one.arm: one.metrics for one in results}
+own_lengths = (
+    [n for n in data.test if n <= params.max_problem_steps],
+    [n for n in data.test if n > params.max_problem_steps],
+)
+endings = {"recursive": "", "same_compute": "_plain", "chain": "_chain"}
+for part, column, some in zip(("trained_lengths", "longer"), (TRAINED, LONGER), own_lengths):
+    for arm, ending in endings.items() if some else ():
+        if arm in own:
+            metrics[f"recursive_lm/accuracy_{part}{ending}"] = float(np.mean([own[arm][f"accuracy/{n}"] for n in some]))
+        elif arm in means.index:
+            metrics[f"recursive_lm/accuracy_{part}{ending}"] = float(means.loc[arm, column])
 run.finish(metrics, complete=complete)
+
+# %% [markdown]
+# ## Summary
+#
+# - A recursive language model is a causal transformer whose few blocks are applied again and again at every position, with two
+#   states. Keys and values can be cached, because its depth is fixed.
+# - At equal training compute plain blocks with weights of their own are not significantly better or worse than the recursion on
+#   these problems; with three seeds and accuracies this low, only large effects would have been seen.
+# - A chain moves the depth into the text: it is paid at test time, in tokens.
+# - More loops than in training do not help; a loss after each cycle makes the early answers usable, not the late ones better.
+#
+# ## Exercises
+#
+# **1. Draw the number of loops.** `looped` is trained with three H-cycles always, `random_loops` with one to five, three on
+# average. Predict which of them loses less from three cycles to nine at test time; then train both.
+#
+# <details><summary>Solution</summary>
+#
+# ```
+# papermill book/06_recursive_lm.ipynb outputs/loops.ipynb -p arm random_loops -p baseline_arm looped
+# ```
+#
+# With the defaults (one run each) `looped` answers 3.5 % with any number of cycles, `random_loops` 5.1 % with one, 4.0 % with
+# three and 4.4 % with nine. Neither loses anything, but after 300 steps neither has anything to lose: they guess likely
+# numbers. With `-p max_steps 3000` the question can be asked. The numbers of your own run:
+#
+# ```python
+# for one in results:
+#     some = [H for H in params.cycles if f"cycles_{H}/{params.min_steps}" in one.metrics]
+#     by_loops = {H: np.mean([one.metrics[f"cycles_{H}/{n}"] for n in data.test]) for H in some}
+#     print(one.arm, {H: f"{accuracy:.1%}" for H, accuracy in by_loops.items()})
+# ```
+#
+# </details>
+#
+# **2. Another shape of the same depth.** With `H_cycles` 2 and `L_cycles` 2 the block is applied 2 · (2 + 1) = 6 times, too.
+# Predict how many blocks `same_compute` has then, and whether it takes as many steps as before.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# other = params.model_copy(update={"H_cycles": 2, "L_cycles": 2})
+# print(other.of_arm("same_compute").num_layers, "blocks;", train.steps_of(other, data, "same_compute"), "steps")
+# ```
+#
+# Six blocks again; with the defaults 302 steps instead of 304. The recursion reads two answers instead of three in a step, so
+# its step is cheaper by one output head, and the plain arm gets a little less compute.
+#
+# </details>
+#
+# **3. The length of a chain.** A chain of six steps is 39 tokens long with its answer and end. Predict the length for twenty
+# steps, and how many H-cycles the recursion would need for as many passes of its block at one position.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from itertools import islice
+#
+# from trm.language.stories import completion, problems
+#
+# for n in (2, 6, 20):
+#     some = islice(problems("test", 0, n, n), 20)
+#     print(n, {len(data.tokenizer(completion(p, True), add_special_tokens=False)["input_ids"]) for p in some})
+# ```
+#
+# 15, 39 and 123 tokens: six for a step (number, sign, number, equals, result, semicolon), and three for `</think>`, the answer
+# and the end. 123 passes are 62 H-cycles of one latent update each.
+#
+# </details>
+#
+# ## References
+#
+# - A. Jolicoeur-Martineau, [Less is more: recursive reasoning with tiny networks](https://arxiv.org/abs/2510.04871), 2025: the
+#   recursion.
+# - M. Dehghani and others, [Universal transformers](https://arxiv.org/abs/1807.03819), 2018: a transformer's block in a loop.
+# - J. Geiping and others, [Scaling up test-time compute with latent reasoning: a recurrent depth
+#   approach](https://arxiv.org/abs/2502.05171), 2025: a looped language model whose number of loops is drawn in training.
+# - J. Wei and others, [Chain-of-thought prompting elicits reasoning in large language
+#   models](https://arxiv.org/abs/2201.11903), 2022: the chain.
+# - P. Rauba, C. Fanconi, M. van der Schaar, [Tiny autoregressive recursive models](https://arxiv.org/abs/2603.08082), 2026: the
+#   steps from a transformer to an autoregressive TRM at equal compute.
+# - K. Schwethelm, D. Rückert, G. Kaissis, [How much is one recurrence worth?](https://arxiv.org/abs/2604.21106), 2026: the
+#   exponent of recurrence in language models.

@@ -105,6 +105,10 @@ def test_chapter_runs_at_smoke_scale_from_another_directory(chapter, tmp_path):
         assert {f"latent/accuracy{way}" for way in ways} | {"latent/gap_recovered", "latent/speedup"} <= set(metrics)
     if chapter == "06_recursive_lm":
         assert {f"recursive_lm/accuracy{end}" for end in ("", "_same_compute", "_chain")} <= set(metrics)
+        parts = ("accuracy_trained_lengths", "accuracy_longer")
+        assert {f"recursive_lm/{part}{end}" for part in parts for end in ("", "_plain", "_chain")} <= set(metrics)
+    if chapter == "08_grpo":
+        assert {f"grpo/accuracy_{what}" for what in ("before", "after", "rejection_sampling")} <= set(metrics)
 
 
 def test_an_unknown_parameter_stops_papermill_before_anything_is_computed(tmp_path):

@@ -10,10 +10,12 @@ from scipy import stats
 from transformers import BertTokenizerFast
 
 from trm.errors import UserError
+from trm.grpo import train as job
+from trm.grpo.params import Grpo
 from trm.grpo.policy import LatentPolicy, TokenPolicy, gaussian_log_prob
 from trm.grpo.train import EARLY_LM
 from trm.language.lm import generate_greedy, load_lm
-from trm.language.stories import problems, prompt
+from trm.language.stories import problems, prompt, read_answer
 from trm.latent.frozen_lm import FrozenLM, tokens_of
 from trm.latent.reasoner import LatentReasoner, ReasonerConfig
 
@@ -82,6 +84,63 @@ def test_a_tokenizer_of_other_prompts_is_refused(tmp_path):
     other = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     with pytest.raises(UserError, match="no token <think>, </think>, <eos>"):
         TokenPolicy(EARLY, other, 4, 30)
+
+
+def reloaded(folder, change):
+    """The policy of the same model with another tokenizer, from files, as a reader would give it."""
+    lm, tokenizer = copy.deepcopy(EARLY), copy.deepcopy(TOKENIZER)
+    change(lm, tokenizer)
+    lm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return job.load_policy(Grpo.create({"lm": str(folder), "group_size": 4, "max_new_tokens": 30}))
+
+
+@pytest.mark.parametrize("lacks", ["pad", "pad of its own", "template"])
+def test_padding_is_masked_whatever_token_pads(tmp_path, lacks):
+    """No padding token, one that is also the end, no chat template: the same answers, probabilities and greedy texts."""
+
+    def change(lm, tokenizer):
+        if lacks == "template":
+            tokenizer.chat_template = None
+        else:
+            tokenizer.pad_token = None if lacks == "pad" else tokenizer.eos_token
+            lm.generation_config.pad_token_id = lm.config.pad_token_id = None
+
+    plain, other = policy(), reloaded(tmp_path, change)
+    assert lacks == "template" or other.tokenizer.pad_token_id == other.tokenizer.eos_token_id != TOKENIZER.pad_token_id
+    one, two = sampled(plain), sampled(other)
+    assert torch.equal(one["mask"], two["mask"]) and (one["prompt_mask"] == 0).any()
+    assert torch.equal(one["tokens"] * one["mask"], two["tokens"] * two["mask"])
+    torch.testing.assert_close(plain.log_probs(one) * one["mask"], other.log_probs(two) * two["mask"])
+    assert plain.texts(one) == other.texts(two) and plain.greedy(ASKED) == other.greedy(ASKED)
+
+
+def test_each_of_several_end_tokens_ends_an_answer(tmp_path):
+    """Here also the sign after a sum, which is written early: nothing follows it, and it is an action like the others."""
+    semicolon = TOKENIZER.convert_tokens_to_ids(";")
+
+    def change(lm, tokenizer):
+        lm.generation_config.eos_token_id = [tokenizer.eos_token_id, semicolon]
+
+    chosen = reloaded(tmp_path, change)
+    whole, short = sampled(policy()), sampled(chosen)
+    for row, tokens in enumerate(whole["tokens"].tolist()):
+        length = tokens.index(semicolon) + 1
+        assert short["mask"][row].sum() == length and short["tokens"][row, :length].tolist() == tokens[:length]
+    found, expected = chosen.log_probs(short), policy().log_probs(whole)[:, : short["mask"].shape[1]]
+    torch.testing.assert_close(found * short["mask"], expected * short["mask"], atol=1e-5, rtol=1e-5)
+    assert all(";" not in text for text in chosen.texts(short)), "the end itself is left out"
+    assert all(text.find(";") == len(text) - 1 for text in chosen.greedy(ASKED).texts)
+
+
+def test_an_answer_before_another_end_token_is_read():
+    """It earns its reward as one before <eos> does, sampled or greedy."""
+    chosen, other = policy(), TOKENIZER.convert_tokens_to_ids("/no_think")
+    chosen.ends = [TOKENIZER.eos_token_id, other]
+    rows = [tokens_of(TOKENIZER, "12+5=17;</think>17") + [end] for end in chosen.ends]
+    batch = {"tokens": torch.tensor(rows), "mask": torch.ones(2, len(rows[0]), dtype=torch.long)}
+    assert chosen.texts(batch) == ["12+5=17;</think>17<eos>", "12+5=17;</think>17"]
+    assert [read_answer(text) for text in chosen.texts(batch)] == [17, 17]
 
 
 # --- latents ---------------------------------------------------------------------------------------------------

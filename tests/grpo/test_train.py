@@ -122,6 +122,21 @@ def test_what_is_evaluated_is_what_is_kept(tmp_path):
     assert same(weights(policy), weights(again))
 
 
+@pytest.mark.slow
+def test_the_baseline_is_what_a_run_of_its_algorithm_without_kl_is(tmp_path):
+    """It begins with the same model, and where it is complete it is read, not trained again."""
+    options = {"lr": 1e-3, "updates_per_batch": 1, "resample": 0}
+    policy, _, alone = trained(tmp_path / "alone", algorithm="rejection_sampling", kl_coef=0.0, **options)
+    params = Grpo.create({**SMOKE, "output_dir": str(tmp_path / "run"), **options})
+    assert params.kl_coef > 0 and params.algorithm == "GRPO"
+    found = job.train_baseline(params, Run(params, "08_grpo"))
+    assert [{k: v for k, v in record.items() if k not in TIMES} for record in found.history] == history(alone)
+    accuracies = {part: job.evaluate(policy, params, part).accuracy for part in ("test", "longer")}
+    assert (found.metrics["grpo/accuracy_after"], found.metrics["grpo/longer_after"]) == tuple(accuracies.values())
+    again = params.model_copy(update={"resume": True})
+    assert job.train_baseline(again, Run(again, "08_grpo")).metrics == found.metrics
+
+
 def test_the_policy_stays_in_evaluation_mode_for_every_update():
     params = Grpo.create(SMOKE)
     policy = job.load_policy(params)

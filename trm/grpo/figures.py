@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 
 from trm.plots import series, tidy
 
-COLOURS = {"GRPO": "#4477aa", "Dr.GRPO": "#c0392b", "DAPO": "#1b7f3b", "shuffled": "#ccaa33", "zero": "#888888"}
+COLOURS = {
+    "GRPO": "#4477aa", "Dr.GRPO": "#c0392b", "DAPO": "#1b7f3b", "rejection_sampling": "#aa3377", "shuffled": "#ccaa33",
+    "zero": "#888888",
+}  # fmt: skip
 PANELS = {
     "train/reward": "mean reward of samples",
     "train/kl": "KL (nats per token)",

@@ -26,6 +26,9 @@ class Grpo(Training):
         "GRPO", description="advantages and normalisation; or the likelihood of rewarded answers alone"
     )
     reward: str = Field("right", description="reward of an answer, a name of trm.grpo.rewards")
+    baseline_algorithm: Literal["", "GRPO", "Dr.GRPO", "DAPO", "rejection_sampling"] = Field(
+        "rejection_sampling", description="also trained, without KL, on as many answers; empty: none"
+    )
     latent_gradient: Literal["density", "answer"] = Field(
         "density", description="latents: policy gradient on their density, or through the answer's tokens"
     )

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from trm.errors import UserError
-from trm.language.lm import Generations, end_ids, generate_greedy, up_to_end
+from trm.language.lm import Generations, completion_text, end_ids, generate_greedy, up_to_end
 from trm.language.stories import Problem, prompt, read_answer
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.reasoner import Latents
@@ -75,7 +75,8 @@ class TokenPolicy(nn.Module):
     def texts(self, batch: Batch) -> list[str]:
         """The text of each row."""
         lengths = batch["mask"].sum(1).tolist()
-        return [self.tokenizer.decode(row[:n]) for row, n in zip(batch["tokens"].tolist(), lengths)]
+        rows = [row[:n] for row, n in zip(batch["tokens"].tolist(), lengths)]
+        return [completion_text(self.tokenizer, row, self.ends) for row in rows]
 
     def _questions(self, problems: Sequence[Problem]) -> Batch:
         given = self.tokenizer(
@@ -211,7 +212,7 @@ class LatentPolicy(TokenPolicy):
             asked = self.frozen.read(*padded_right(ids, mask))
             for row in self.frozen.generate_greedy(asked, self.think(ids, mask), self.max_new_tokens).tolist():
                 kept = up_to_end(row, self.ends)
-                texts.append(self.tokenizer.decode(kept))
+                texts.append(completion_text(self.tokenizer, kept, self.ends))
                 tokens.append(len(kept))
         return Generations(texts, [read_answer(text) for text in texts], tokens)
 

@@ -1,7 +1,7 @@
 """Chapter 08 as functions: groups of answers sampled and rewarded, a policy trained on them and evaluated."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trm import arms
 from trm.grpo.loss import advantages, dead_groups, policy_loss
 from trm.grpo.params import Grpo
 from trm.grpo.policy import Batch, LatentPolicy, TokenPolicy
@@ -169,18 +170,22 @@ def evaluate(policy: TokenPolicy, params: Grpo, part: str = "test") -> Evaluatio
     return Evaluation(right, np.array([len(problem.steps) for problem in asked]), written)
 
 
-def train(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = None) -> dict | None:
-    """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
-    by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
-    learner = Learner(policy, params)
-    start = [p.detach().clone() for p in policy.parameters()]
+def make_trainer(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = None) -> Trainer:
+    """The trainer of a policy, evaluated greedily on the validation part."""
 
     def validate(model: Learner) -> dict[str, float]:
         found = evaluate(model.policy, params, "valid")
         return {"valid/accuracy": found.accuracy, "valid/tokens": float(np.mean(found.written.tokens))}
 
     sampler = GroupSampler(policy, params)
-    trainer = Trainer(learner, sampler, params, run, validate, monitor=("valid/accuracy",), show=show)
+    return Trainer(Learner(policy, params), sampler, params, run, validate, monitor=("valid/accuracy",), show=show)
+
+
+def train(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = None) -> dict | None:
+    """Train `policy` for `max_steps`; it then has its last (or averaged) weights, which are kept in `model/`: none are chosen
+    by an evaluation. Returns the trainer's metrics, or None where `time_limit` paused it."""
+    start = [p.detach().clone() for p in policy.parameters()]
+    trainer = make_trainer(params, run, policy, show)
     metrics = trainer.fit()
     if trainer.paused:
         return None
@@ -190,3 +195,18 @@ def train(params: Grpo, run: Run, policy: TokenPolicy, show: Progress | None = N
         kept = model.policy.state_dict()
     policy.load_state_dict(kept)
     return metrics | {"grpo/weights_moved": moved}
+
+
+def train_baseline(params: Grpo, run: Run, draw: Callable | None = None) -> arms.ArmResult | None:
+    """Train `baseline_algorithm`, without KL, from the same beginning on as many answers, in a folder under `run`. The result
+    has metrics grpo/accuracy_after and grpo/longer_after; None where `time_limit` paused it."""
+    own = params.model_copy(update={"algorithm": params.baseline_algorithm, "kl_coef": 0.0})
+
+    def after(trainer: Trainer) -> dict[str, float]:
+        with trainer.ema.averaged() as model:
+            parts = {"accuracy": "test", "longer": "longer"}
+            return {f"grpo/{name}_after": evaluate(model.policy, own, part).accuracy for name, part in parts.items()}
+
+    return arms.train_arm(
+        run, own.algorithm, own, lambda own, run: make_trainer(own, run, load_policy(own)), after, draw=draw
+    )

@@ -119,6 +119,14 @@ def up_to_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
     return list(tokens[: last + 1])
 
 
+def completion_text(tokenizer, tokens: Sequence[int], ends: Sequence[int]) -> str:
+    """The text of a completion, up to its end. A token that ends it and is not the `<eos>` that `read_answer` knows is left
+    out."""
+    if tokens and tokens[-1] in ends and tokenizer.convert_ids_to_tokens(tokens[-1]) != "<eos>":
+        tokens = tokens[:-1]
+    return tokenizer.decode(tokens)
+
+
 @dataclass(frozen=True)
 class Generations:
     """Completions of problems: texts, the answers read from them (None: no answer), numbers of tokens."""
@@ -135,7 +143,7 @@ class Generations:
 @torch.no_grad()
 def generate_greedy(lm: nn.Module, tokenizer, problems: Sequence[Problem], thinking: bool) -> Generations:
     """Greedy completions of the prompts of `problems`, with or without a chain of thought."""
-    texts, tokens, ends = [], [], end_ids(lm, tokenizer)
+    texts, answers, tokens, ends = [], [], [], end_ids(lm, tokenizer)
     longest = 12 * max((len(p.steps) for p in problems), default=1) + 8 if thinking else 6
     for i in range(0, len(problems), BATCH_SIZE):
         prompts = [prompt(p, thinking) for p in problems[i : i + BATCH_SIZE]]
@@ -145,8 +153,9 @@ def generate_greedy(lm: nn.Module, tokenizer, problems: Sequence[Problem], think
         for row in out[:, ids.shape[1] :].tolist():
             kept = up_to_end(row, ends)
             texts.append(tokenizer.decode(kept))
+            answers.append(read_answer(completion_text(tokenizer, kept, ends)))
             tokens.append(len(kept))
-    return Generations(texts, [read_answer(text) for text in texts], tokens)
+    return Generations(texts, answers, tokens)
 
 
 class StateReader:

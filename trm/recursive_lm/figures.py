@@ -15,6 +15,7 @@ ARMS = {  # colour, marker, label
     "recursive": ("#c0392b", "D", "recursive"),
     "last_only": ("#e59866", "v", "recursive, loss on the last answer alone"),
     "looped": ("#1b7f3b", "^", "looped"),
+    "random_loops": ("#82c09a", "P", "looped, number of loops drawn"),
     "same_parameters": ("#4477aa", "o", "plain, same parameters"),
     "same_compute": ("#222222", "s", "plain, same compute"),
     "chain": ("#aa3377", "*", "plain, writes its chain"),
@@ -95,7 +96,10 @@ def cycles(table: pd.DataFrame, trained: int) -> Figure:
     for ax, (name, part) in zip(panels, table.groupby("part", sort=False)):
         _lines(ax, part, "cycles", 100)
         ax.axvline(trained, color="#999999", linestyle=":", linewidth=1)
-        ax.set(xlabel="H-cycles at test time", ylabel="accuracy (%)", title=name)
+        places = ax.get_xticks()
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(places, [f"{n:.0f}" for n in places])
+        ax.set(xlabel="H-cycles at test time", ylabel="accuracy (%)", title=name, ylim=(0, None))
     panels[-1].legend(**LEGEND)
     return tidy(figure)
 
