@@ -16,7 +16,20 @@ from trm.recursion import recurse
 from trm.supervision import step_weights
 from trm.teaching import diagram, show_source, source_of
 
-TAUGHT = ["00_watch_it_think", "01_compressor", "02_deep_supervision", "03_act_halting", "04_trm_train", "05_poh_ablation", "06_recursive_lm", "07_latent_reasoning", "08_grpo", "09_tpu_scaling", "10_scaling_laws", "11_report"]
+TAUGHT = [
+    "00_watch_it_think",
+    "01_compressor",
+    "02_deep_supervision",
+    "03_act_halting",
+    "04_trm_train",
+    "05_poh_ablation",
+    "06_recursive_lm",
+    "07_latent_reasoning",
+    "08_grpo",
+    "09_tpu_scaling",
+    "10_scaling_laws",
+    "11_report",
+]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
 
