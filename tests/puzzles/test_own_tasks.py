@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from trm.params import ParameterError
+from trm.puzzles import figures, maze
 from trm.puzzles.any_puzzle import AnyPuzzle
 from trm.puzzles.arc import read_tasks
 from trm.puzzles.arc_training import Arc
-from trm.puzzles.own_tasks import ARC, OwnTasks, make_up_arc, rules, train
+from trm.puzzles.own_tasks import TASKS, OwnTasks, make_up_arc, rules, train
 from trm.run import Run
 
 SMOKE = dict(train_size=20, valid_size=4, test_size=6, num_aug=2, hidden_size=16, halt_max_steps=2, eval_steps=2,
@@ -23,7 +24,7 @@ def test_a_task_has_its_own_defaults_and_what_is_given():
     assert {one.max_steps for one in (maze, addition, arc)} == {77}
     assert (maze.data_path, addition.data_path, arc.data_path) == ("x", "there", "here")
     assert maze.train_size == addition.train_size == 9 and arc.train_size == 0, "made-up tasks are as many as they are"
-    assert maze.lr == arc.lr == chapter.lr and (maze.puzzle_lr, arc.puzzle_lr) == (0, ARC["puzzle_lr"])
+    assert maze.lr == arc.lr == chapter.lr and (maze.puzzle_lr, arc.puzzle_lr) == (0, TASKS["arc"]["puzzle_lr"])
     given = {"tasks": "arc", "arc_path": "d", "train_size": 9, "puzzle_tokens": 2, "puzzle_lr": 0.5, "num_aug": 1000}
     real = OwnTasks.create(given).of("arc")
     assert (real.data_path, real.train_size, real.puzzle_lr, real.num_aug) == ("d", 9, 0.5, 1000)
@@ -88,3 +89,18 @@ def test_made_up_tasks_follow_their_rules(tmp_path):
     assert again == named and json.loads((tmp_path / "again" / "evaluation.json").read_text()) == json.loads(
         (tmp_path / "evaluation.json").read_text()
     )
+
+
+def test_a_figure_of_mazes_marks_what_is_missing_and_what_is_wrong():
+    test = maze.make(9, {"test": 2})["test"]
+    truths = test.labels
+    answers = np.where(truths == maze.PATH, maze.OPEN, truths)  # no path: all of it is missing
+    answers[1] = truths[1]
+    figure = figures.mazes(test.inputs, answers, truths, ["one", "two"])
+    crosses = [sum(text.get_text() == "×" for text in ax.texts) for ax in figure.axes]
+    assert crosses == [(truths[0] == maze.PATH).sum(), 0]
+    wrong = maze.straight(test.inputs)
+    pictures = [ax.images[0].get_array() for ax in figures.mazes(test.inputs, wrong, truths).axes]
+    for picture, answer, truth in zip(pictures, wrong, truths):
+        red = (picture[..., 0] > 0.8) & (picture[..., 1] < 0.7)
+        assert red.sum() == ((answer == maze.PATH) & (truth != maze.PATH)).sum()
