@@ -446,8 +446,8 @@ run.finish(metrics, complete=complete)
 # papermill book/12_any_puzzle.ipynb outputs/no_halting.ipynb -p tasks maze -p act_weight 0
 # ```
 #
-# All steps of training are seen to the end, so the line should not fall before the sixth; the mazes that are seen in all are
-# fewer, as each stays for six steps.
+# In one run, after 1,200 optimizer steps, the validation mazes right after twelve supervision steps are 94.5 % instead of 54.5
+# %: the line no longer falls. With the halting head the same share, 94.5 %, is right where it stops.
 #
 # </details>
 #
@@ -460,7 +460,8 @@ run.finish(metrics, complete=complete)
 # papermill book/12_any_puzzle.ipynb outputs/one_variant.ipynb -p tasks maze -p num_aug 1
 # ```
 #
-# The model then sees 2,000 mazes instead of 16,000; the number that is printed at the end says what that costs.
+# In one run, after 1,200 optimizer steps, 74.0 % of the validation mazes are right where the halting head stops, instead of
+# 94.5 %: at this scale the variants help.
 #
 # </details>
 #
