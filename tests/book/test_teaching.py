@@ -29,6 +29,7 @@ TAUGHT = [
     "09_tpu_scaling",
     "10_scaling_laws",
     "11_report",
+    "12_any_puzzle",
 ]
 FOLDED = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>", re.S)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)

@@ -1,4 +1,4 @@
-"""Figures of chapters 02, 03 and 04: grids, weights of schedules, halting rules, test-time compute, arms."""
+"""Figures of chapters 02, 03, 04 and 12: grids, weights of schedules, halting rules, test-time compute, arms."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from trm.plots import INK, tidy
@@ -284,4 +285,81 @@ def ponder_sweep(table: pd.DataFrame) -> Figure:
         ax.plot(sweep["ponder_coef"], sweep[column], "o", color=BLUE, markersize=4)
         ax.plot(sweep.groupby("ponder_coef")[column].mean(), color=BLUE)
         ax.set(xscale="log", xlabel="ponder_coef (nats per step)", ylabel=label)
+    return tidy(figure)
+
+
+def _panels(count: int, size: float) -> tuple[Figure, np.ndarray]:
+    """So many axes without ticks, six in a row."""
+    rows, width = -(-count // 6), min(6, count)
+    figure, axes = plt.subplots(rows, width, figsize=(size * width, (size + 0.2) * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    return figure, axes.flat[:count]
+
+
+MAZE_COLOURS = ("#ffffff", INK, "#f4f4f4", "#cfe3cf", "#cfe3cf")  # of pad, wall, open, S, G
+
+
+def mazes(
+    inputs: np.ndarray, answers: np.ndarray, truths: np.ndarray | None = None, titles: Sequence[str] = ()
+) -> Figure:
+    """Mazes, six in a row, with the path of `answers`: green where `truths` have it too (None: everywhere), red where they do
+    not; a cross where they have one that the answer lacks. All (M, T) token ids of `trm.puzzles.maze`."""
+    truths = answers if truths is None else truths
+    side, path = round(inputs.shape[1] ** 0.5), len(MAZE_COLOURS)
+    figure, axes = _panels(len(inputs), 1.5)
+    for ax, question, answer, truth in zip(axes, inputs, answers, truths):
+        picture = np.array([to_rgb(c) for c in MAZE_COLOURS])[question]
+        picture[(answer == path) & (truth == path)] = to_rgb("#7fbf8f")
+        picture[(answer == path) & (truth != path)] = to_rgb("#e58b80")
+        ax.imshow(picture.reshape(side, side, 3), interpolation="nearest")
+        for token, text in ((3, "S"), (4, "G")):
+            for row, column in np.argwhere(question.reshape(side, side) == token):
+                ax.text(column, row, text, ha="center", va="center", fontsize=60 / side, color=INK)
+        for row, column in np.argwhere(((truth == path) & (answer != path)).reshape(side, side)):
+            ax.text(column, row, "×", ha="center", va="center", fontsize=60 / side, color=RED)
+    for ax, title in zip(axes, titles):
+        ax.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.6)
+    return figure
+
+
+# The colours 0 to 9 of ARC, as its own pages show them.
+ARC_COLOURS = (
+    "#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25",
+)  # fmt: skip
+
+
+def arc_grids(grids: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Figure:
+    """Grids of ARC, (rows, columns) of colours 0 to 9 each, six in a row; an empty one leaves its place empty."""
+    figure, axes = _panels(len(grids), 1.4)
+    for ax, grid in zip(axes, grids):
+        if grid.size:
+            ax.imshow(grid, cmap=ListedColormap(ARC_COLOURS), vmin=0, vmax=9, interpolation="nearest")
+            ax.set(xticks=np.arange(grid.shape[1] + 1) - 0.5, yticks=np.arange(grid.shape[0] + 1) - 0.5)
+            ax.set(xticklabels=[], yticklabels=[])
+            ax.grid(color="#666666", linewidth=0.5)
+            ax.tick_params(length=0)
+    for ax, title in zip(axes, titles):
+        ax.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.6)
+    return figure
+
+
+def steps_of_tasks(
+    by_step: dict[str, np.ndarray], halted: dict[str, tuple[float, float]], trained_steps: int
+) -> Figure:
+    """Share of examples that are exactly right after each supervision step at test time, one line per task; a star where the
+    halting head stops them. halted: task -> (that share, mean steps)."""
+    figure, ax = plt.subplots(figsize=(7.5, 3.3))
+    for name, values in by_step.items():
+        (line,) = ax.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=4, label=name)
+        ax.plot(*halted[name][::-1], "*", markersize=13, color=line.get_color())
+    ax.plot([], [], "*", color=INK, markersize=9, label="stopped by halting head")
+    ax.axvline(trained_steps, color="grey", linestyle=":", label="most steps in training")
+    ax.set(xlabel="supervision steps at test time", ylabel="exactly right", ylim=(0, 1.04))
+    ax.legend(**BESIDE)
     return tidy(figure)

@@ -20,6 +20,7 @@ CHAPTERS = {
     "09_tpu_scaling": "trm.tpu.params:TpuScaling",
     "10_scaling_laws": "trm.scaling.params:ScalingLaws",
     "11_report": "trm.report.params:Report",
+    "12_any_puzzle": "trm.puzzles.own_tasks:OwnTasks",
 }
 
 
