@@ -1,6 +1,8 @@
 """`trm parse`: what goes in, what comes out, and what is said of bad input."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from trm.cli import main
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary
-from trm.parsing.command import LONGEST, tree_lines
+from trm.parsing.command import LONGEST, SHIPPED, tree_lines
 from trm.parsing.evaluate import parse
 from trm.parsing.model import Parser, ParserConfig
 from trm.parsing.params import Parsing
@@ -121,8 +123,23 @@ def test_bad_input_is_one_line(folder, capsys, monkeypatch, text, message):
     assert message in said
 
 
-def test_a_parser_is_needed_and_heads_to_score(folder, capsys, tmp_path):
-    assert run("the dog") == 1 and "give its folder: --model" in capsys.readouterr().err
+def test_the_parser_that_ships_knows_english_and_is_small(capsys):
+    assert run("The old dog sleeps under the table .") == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
+    assert [row[6] for row in rows] == list("33407744") and [row[7] for row in rows][2:4] == ["nsubj", "root"]
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 13e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is of Unix")
+def test_600_words_take_less_than_a_gigabyte():
+    code = "import resource, sys; from trm.cli import main; main(['parse', 'dog ' * 600]); "
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stderr.split()[-1]) < (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kB here
+
+
+def test_faults_of_models_and_of_heads_to_score_are_told(folder, capsys, tmp_path):
     assert run("--model", str(tmp_path), "the dog") == 1 and str(tmp_path) in capsys.readouterr().err
     assert run("--model", folder, "--score", "the dog") == 1
     assert "sentence 1: cannot be scored: a word has no head" in capsys.readouterr().err

@@ -119,8 +119,8 @@ def test_a_file_stands_for_itself_alone(tmp_path):
 
 def test_a_case_that_several_sweeps_have_is_named_with_its_sweep():
     assert [(sweep.name, cases) for sweep, cases in find(["poh_rates/standard"])] == [("poh_rates", ["standard"])]
-    [(sweep, cases)] = find(["poh_epochs/deciding"])
-    assert sweep.name == "poh_epochs" and cases == ["one_iteration", "standard", "deep_supervision"]
+    [(sweep, cases)] = find(["poh_ablation/deciding"])
+    assert sweep.name == "poh_ablation" and cases == ["one_iteration", "standard", "deep_supervision"]
     with pytest.raises(SweepError, match="no sweep, group or configuration 'poh_rates/exp01a'"):
         find(["poh_rates/exp01a"])
 

@@ -97,7 +97,9 @@ def main(words: list[str] | None = None) -> int:
         "input", nargs="*", help="sentences, or files, whose names have a suffix or a slash (- or none: stdin)"
     )
     options.add_argument(
-        "--model", help="folder of a parser, such as arms/standard/best in a run of chapter 05", metavar="DIR"
+        "--model",
+        help="folder of a parser, such as arms/standard/best in a run of chapter 05 (default: the one for English that ships)",
+        metavar="DIR",
     )
     printed = options.add_mutually_exclusive_group()
     printed.add_argument("--tree", action="store_true", help="draw the trees instead of CoNLL-U")
@@ -105,10 +107,6 @@ def main(words: list[str] | None = None) -> int:
         "--score", action="store_true", help="print UAS and LAS against the trees of the input instead"
     )
     given = options.parse_args(words)
-    if not given.model and not SHIPPED.exists():
-        raise UserError(
-            "no parser ships with the book; train one with chapter 05 and give its folder: --model RUN/arms/ARM/best"
-        )
     found = [lines for lines in _input(given.input) if lines.words]
     sentences = [lines.sentence for lines in found]
     for lines, sentence in zip(found, sentences):

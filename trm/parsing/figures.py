@@ -15,6 +15,7 @@ from trm.plots import RIGHT, WRONG, series, tidy
 
 ARMS = {  # colour, marker, name
     "one_iteration": ("#222222", "o", "one iteration"),
+    "longer": ("#999999", "o", "one iteration, trained for longer"),
     "standard": ("#4477aa", "s", "standard"),
     "as_given": ("#4477aa", "s", "as given"),
     "deep_supervision": ("#c0392b", "D", "deep supervision"),
