@@ -9,7 +9,7 @@ from trm.parsing.evaluate import Trace
 
 
 def test_every_figure_can_be_drawn():
-    rows, curves = (pd.read_csv(ROOT / "book" / "results" / f"05_ablation{name}.csv") for name in ("", "_curves"))
+    rows, curves = (pd.read_csv(ROOT / "book" / "results" / f"05_{name}.csv") for name in ("ablation", "ewt_curves"))
     history = [{"step": i, "train/seconds": 60.0 * i, "valid/uas": 0.1 * i, "valid/las": 0.1 * i} for i in range(4)]
     drawn = [figures.by_iteration(rows), figures.by_distance(rows), figures.progress(history)]
     for figure in [*drawn, figures.learning_curves(curves)]:

@@ -20,9 +20,9 @@ ARMS = {  # colour, marker, name
     "as_given": ("#4477aa", "s", "as given"),
     "deep_supervision": ("#c0392b", "D", "deep supervision"),
     "injection": ("#88bbdd", "<", "input injection"),
-    "deep_injection": ("#e8937c", ">", "both input injection and deep supervision"),
-    "act_halting": ("#1b7f3b", "^", "expected loss (act)"),
-    "both": ("#aa3377", "v", "both"),
+    "deep_injection": ("#e8937c", ">", "input injection and deep supervision"),
+    "act_halting": ("#1b7f3b", "^", "expected loss (act_halting)"),
+    "both": ("#aa3377", "v", "deep supervision and expected loss"),
     "encoder": ("#bbbbbb", "x", "encoder alone"),
     "layer": ("#888888", "+", "one plain layer"),
     "untied": ("#66ccee", "P", "plain layers, untied"),
@@ -79,8 +79,8 @@ def by_iteration(rows: pd.DataFrame) -> Figure:
             spread = part[columns].std() if len(part) > 1 else None
             ax.errorbar(iterations, part[columns].mean(), spread, capsize=3, **_style(arm))
         ax.set(xlabel="iteration", ylabel=label, xticks=iterations)
-    if axes[1].get_legend_handles_labels()[0]:
-        axes[1].legend(fontsize=8, frameon=False)
+    if axes[2].get_legend_handles_labels()[0]:
+        axes[2].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     return tidy(figure)
 
 
