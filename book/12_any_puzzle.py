@@ -393,7 +393,7 @@ complete = set(trained) == set(params.tasks.replace(" ", "").split(","))
 lines = []
 for name, what in (("maze", "mazes"), ("addition", "sums"), ("closure", "graphs")):
     if name in trained:
-        first, last, (stopped, steps) = by_step[name][0], by_step[name][-1], halted[name]
+        first, last, (stopped, steps) = by_step[name][0], by_step[name][params.eval_steps - 1], halted[name]
         lines.append(
             f"- {name}: stopped by its halting head after {steps:.1f} steps on average, the model answers **{stopped:.1%}** of "
             f"{len(trained[name].data.test):,} unseen {what} exactly right; {first:.1%} after one step, {last:.1%} after "

@@ -1,12 +1,15 @@
 """`trm parse`: what goes in, what comes out, and what is said of bad input."""
 
 import io
+import lzma
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from trm.cli import main
 from trm.parsing import grammar
 from trm.parsing.batches import Vocabulary
@@ -128,6 +131,19 @@ def test_the_parser_that_ships_knows_english_and_is_small(capsys):
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
     assert [row[6] for row in rows] == list("33407744") and [row[7] for row in rows][2:4] == ["nsubj", "root"]
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 13e6
+
+
+@pytest.mark.slow
+def test_the_parser_that_ships_is_as_good_as_its_card_says(real_data, capsys, tmp_path):
+    packed = real_data / "ud_ewt" / "en_ewt-ud-test.conllu.xz"
+    (tmp_path / "test.conllu").write_bytes(lzma.decompress(packed.read_bytes()))
+    assert run("--score", str(tmp_path / "test.conllu")) == 0
+    uas, las = (float(n) for n in re.findall(r"([0-9.]+)%", capsys.readouterr().out))
+    for said in (SHIPPED / "README.md", ROOT / "README.md"):
+        told = [
+            float(n) for n in re.search(r"UAS ([0-9.]+) %, LAS ([0-9.]+) %", said.read_text(encoding="utf-8")).groups()
+        ]
+        assert told == pytest.approx([uas, las], abs=0.06)
 
 
 @pytest.mark.slow
