@@ -249,3 +249,21 @@ def test_the_committed_contributions_have_equal_flops_ten_seeds_and_rates_of_val
     assert not set(rates["seed"]) & set(runs["seed"])
     for name in ("exp01", "exp02", "exp03"):
         assert runs[runs["case"].str.match(name)].groupby("case")["seed"].nunique().eq(5).all(), name
+
+
+def test_the_committed_mazes_ran_with_the_best_rates_at_equal_flops():
+    results = ROOT / "book" / "results"
+    table, rates = (pandas.read_csv(results / f"12_mazes{part}.csv") for part in ("", "_rates"))
+    points = {(p.case, p.seed): p.params for p in read_sweeps()["mazes"].points("laptop")}
+    names = ("lr", "act_weight", "halt_max_steps", "eval_steps", "num_aug", "num_layers", "max_steps")
+    for row in table.to_dict("records"):
+        assert [row[name] for name in names] == [getattr(points[row["case"], row["seed"]], name) for name in names]
+    assert (table.groupby("case")["seed"].nunique() == 3).all() and {"recursive", "feed-forward 6"} <= set(
+        table["case"]
+    )
+    best = rates.loc[rates.groupby("case")["maze/test/exact_accuracy"].idxmax()].set_index("case")["lr"]
+    assert (
+        best["halting head"] == points["recursive", 0].lr and best["feed-forward 6"] == points["feed-forward 6", 0].lr
+    )
+    steps = table.groupby("case")[["max_steps", "num_layers"]].first()
+    assert steps.loc["recursive", "max_steps"] == 2 * steps.loc["feed-forward 6", "max_steps"]

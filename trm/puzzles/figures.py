@@ -352,13 +352,15 @@ def arc_grids(grids: Sequence[np.ndarray], titles: Sequence[str] = ()) -> Figure
 def steps_of_tasks(
     by_step: dict[str, np.ndarray], halted: dict[str, tuple[float, float]], trained_steps: int
 ) -> Figure:
-    """Share of examples that are exactly right after each supervision step at test time, one line per task; a star where the
-    halting head stops them. halted: task -> (that share, mean steps)."""
+    """Share of examples that are exactly right after each supervision step at test time, one line per task; a star where a
+    halting head stops them. halted: task -> (that share, mean steps), of tasks that have one."""
     figure, ax = plt.subplots(figsize=(7.5, 3.3))
     for name, values in by_step.items():
         (line,) = ax.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=4, label=name)
-        ax.plot(*halted[name][::-1], "*", markersize=13, color=line.get_color())
-    ax.plot([], [], "*", color=INK, markersize=9, label="stopped by halting head")
+        if name in halted:
+            ax.plot(*halted[name][::-1], "*", markersize=13, color=line.get_color())
+    if halted:
+        ax.plot([], [], "*", color=INK, markersize=9, label="stopped by halting head")
     ax.axvline(trained_steps, color="grey", linestyle=":", label="most steps in training")
     ax.set(xlabel="supervision steps at test time", ylabel="exactly right", ylim=(0, 1.04))
     ax.legend(**BESIDE)

@@ -31,7 +31,7 @@ TASKS = {
     "addition": {"train_size": 20_000, "max_steps": 600},
     "closure": {"train_size": 20_000, "max_steps": 800},
     "arc": {"num_aug": 3, "puzzle_tokens": 1, "puzzle_lr": 0.02, "H_cycles": 2, "halt_max_steps": 2, "eval_steps": 2,
-            "weight_decay": 0.1, "max_steps": 1200, "eval_interval": 400},
+            "act_weight": 0.5, "weight_decay": 0.1, "max_steps": 1200, "eval_interval": 400},
 }  # fmt: skip
 # Made-up tasks of ARC are as many as they are, whatever sizes are given.
 MADE_UP = {"largest": 3, "train_size": 0, "valid_size": 0, "test_size": 400}
@@ -55,7 +55,10 @@ class OwnTasks(AnyPuzzle):
     max_steps: int = Field(1600, ge=1, description="optimizer steps")
     train_size: int = Field(2000, ge=0, description="training puzzles, or tasks of ARC (0: all)")
     valid_size: int = Field(128, ge=0, description="validation puzzles, or training tasks of ARC that are judged")
-    eval_steps: int = Field(4, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
+    act_weight: float = Field(
+        0.0, ge=0, description="weight of the halting head's loss; 0: every example takes all supervision steps"
+    )
     H_cycles: int = Field(1, ge=1, description="H-cycles: answers refined in one supervision step")
     batch_size: int = Field(32, ge=1, description="examples per optimizer step, over all processes")
     optimizer: Literal["adamw", "adam_atan2", "soap"] = Field("soap", description="update rule")
