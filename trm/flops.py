@@ -66,14 +66,12 @@ def step_flops(config: TRMConfig, train_step: int | None = None) -> int:
     thinking = (forward + 2 * trained + again) * network_flops(c)
     # An answer without a gradient of its own still teaches the output head: no product for its input.
     reading = (3 + earlier * (2 if c.backprop == "last" else 3)) * _read_flops(c)
+    step = thinking + reading + 3 * _q_flops(c)
     if c.halting in halting.UNROLLED:
-        return c.halt_max_steps * (thinking + reading + 3 * _q_flops(c)) + (
-            3 * _read_flops(c) if c.halting == "graves" else 0
-        )
-    ahead = (
-        forward * network_flops(c) + _q_flops(c) if c.halting == "q_continue" else 0
-    )  # one step more, without gradient
-    return thinking + reading + 3 * _q_flops(c) + ahead
+        return c.halt_max_steps * step + (3 * _read_flops(c) if c.halting == "graves" else 0)
+    if c.halting == "q_continue":  # one step more, without gradient
+        step += forward * network_flops(c) + _q_flops(c)
+    return step
 
 
 def training_flops(config: TRMConfig, batch_size: int, max_steps: int) -> int:

@@ -49,6 +49,12 @@ def minutes_of_reading():
     return plan, table("09_timetable").set_index("what").loc["both"], plan.loc["e1_1_baseline"]
 
 
+def steps_of(arm):
+    rows = table("05_ablation")
+    assert (rows.loc[rows["arm"] == "act_halting", "test/mean_steps"] == 1).all()
+    return rows.loc[rows["arm"] == arm, "test/mean_steps"].mean()
+
+
 def ponder():
     rows = table("05_ponder")
     assert (rows["test/mean_steps"] == 1).all()
@@ -264,6 +270,14 @@ NUMBERS = [
         "Stopping early by entropy makes parsing {:.1f} times as fast",
         lambda: [by_seed(table("05_ablation"), "entropy/speedup", "deep_supervision").mean()],
     ),
+    (
+        "book/05_poh_ablation.py",
+        "stays {:.1f} points below three with deep supervision",
+        lambda: in_uas("deep_supervision", "longer")[:1],
+    ),
+    ("book/05_poh_ablation.py", "with deep supervision it takes {:.1f} of three", lambda: [steps_of("both")]),
+    ("book/manual/defaults.md", "with a loss on every iteration beside it, after {:.1f}", lambda: [steps_of("both")]),
+    ("book/claims.yaml", "with deep supervision as well it takes {:.1f} of three", lambda: [steps_of("both")]),
     (
         "book/manual/defaults.md",
         "0.03 against 0.0001: {:+.1f} points of UAS ({:+.1f} to {:.1f}); both stop after the first of three iterations",

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, TWO_PROCESSES
-from trm.params import ParameterError
+from trm.params import ParameterError, read_yaml
 from trm.parsing import grammar
 from trm.parsing import train as job
+from trm.parsing.batches import batch_on
 from trm.parsing.evaluate import evaluate
 from trm.parsing.params import PARSER_ARMS, Parsing
 from trm.parsing.treebank import TreebankError
@@ -198,3 +199,27 @@ def test_two_processes_train_what_one_does(tmp_path):
     for metric in ("test/uas", "test/las", "gradients/controller"):
         assert one[metric] == pytest.approx(two[metric], rel=0.02), metric
     assert one["test/loss_per_iteration"] == pytest.approx(two["test/loss_per_iteration"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_batch_is_what_chapter_05_says(real_data):
+    """What the backward pass keeps of the 32 longest training sentences with the recipe of the parser that ships."""
+    given = read_yaml(ROOT / "params" / "05_ewt.yaml") | {"conllu_dir": str(real_data / "ud_ewt")}
+    params = [Parsing.create(given | {"activation_checkpointing": again}) for again in (False, True)]
+    data, found = job.load_data(params[0]), []
+    longest = sorted(data.encoded["train"], key=lambda arrays: -len(arrays["words"]))[:32]
+    for own in params:
+        model, kept = job.make_parser(job.arm_params(own, own.arm), data).train(), {}
+
+        def keep(tensor, kept=kept):
+            if not isinstance(tensor, torch.nn.Parameter):
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = model.loss(batch_on(model.device, longest))
+        assert out.loss.isfinite()  # alive until here, and with it what it keeps
+        found.append(sum(kept.values()) / 2**20)
+    text = (ROOT / "book" / "05_poh_ablation.py").read_text(encoding="utf-8")
+    said = re.search(r"keep ([0-9]+) MiB for the backward pass, ([0-9]+) with", text).groups()
+    assert [float(n) for n in said] == pytest.approx(found, rel=0.03)

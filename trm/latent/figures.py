@@ -28,6 +28,7 @@ METHODS = {  # label, colour, marker
     "totals": ("half a chain as latents, then written", "#7d3c98", "p"),
 }
 BASELINES = {"constant": ("mean of the training states", ":"), "ridge": ("ridge regression", "--")}
+NETWORKS = {True: ("one block, recursive", "#c0392b", "D"), False: ("other blocks, no recursion", "#4477aa", "s")}
 BY_COUNT = {"chain": "0", "no_numbers": "half,\nno\nnumbers", "mean": "half,\nmean"}
 SWAPPED = {
     "swapped": "goes on from\nthe other total",
@@ -140,22 +141,18 @@ def state_map(rows: pd.DataFrame) -> Figure:
     networks = rows[~rows["predictor"].isin(BASELINES)]
     for ax, metric in zip(panels, ("distance", "accuracy")):
         for name, (label, style) in BASELINES.items():
-            ax.axhline(
-                rows.loc[rows["predictor"] == name, metric].mean(), linestyle=style, color="#777777", label=label
-            )
+            level = rows.loc[rows["predictor"] == name, metric].mean()
+            ax.axhline(level, linestyle=style, color="#777777", label=label)
         if len(networks):
             points = networks.assign(applied=block_applications(networks))
             for recursion, part in points.groupby(points["recursion"].astype(bool)):
-                label, color, marker = (
-                    ("one block, recursive", "#c0392b", "D")
-                    if recursion
-                    else ("other blocks, no recursion", "#4477aa", "s")
-                )
+                label, color, marker = NETWORKS[recursion]
                 values = part.groupby("applied")[metric].agg(["mean", "std"]).fillna(0)
                 style = {"color": color, "marker": marker, "capsize": 3, "label": label, "linewidth": 1}
                 ax.errorbar(values.index, values["mean"], values["std"], **style)
+            places = sorted(points["applied"].unique())
             ax.set_xscale("log", base=2)
-            ax.set_xticks(sorted(points["applied"].unique()), [f"{n:.0f}" for n in sorted(points["applied"].unique())])
+            ax.set_xticks(places, [f"{n:.0f}" for n in places])
         else:
             ax.set_xticks([])
         ax.set(xlabel="applications of a block", ylabel=metric)
