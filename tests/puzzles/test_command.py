@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from trm.cli import main
-from trm.puzzles.command import check, clashing, drawn, solve_all, words_of
+from trm.puzzles.command import check, drawn, solve_all, words_of
+from trm.puzzles.exact import clashing
 from trm.puzzles.solve import shipped_model
 from trm.puzzles.sudoku import SHAPES, Undecided, generate, is_solution, solutions
 from trm.puzzles.text import PuzzleTextError, parse_question, parse_questions, read_questions
@@ -96,7 +97,7 @@ def test_what_becomes_of_a_puzzle_does_not_depend_on_the_others():
 def test_a_search_that_takes_too_long_is_given_up(monkeypatch):
     """Norvig's puzzle without a solution, which takes an hour and more of search."""
     text = ".....5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."
-    monkeypatch.setattr("trm.puzzles.command.GUESSES", 200)
+    monkeypatch.setattr("trm.puzzles.exact.GUESSES", 200)
     result = check(parse_question(text, ""))
     assert not result.status and "did not decide" in result.why
     with pytest.raises(Undecided, match="200 guesses"):

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trm.puzzles.dataset import PuzzleBatches, PuzzleFileError, load, read_csv, solver_baselines
+from trm.errors import UserError
+from trm.puzzles.dataset import PuzzleBatches, PuzzleFileError, load, read_puzzles, solver_baselines
 from trm.puzzles.sudoku import PACKS, SHAPES, digits, grid_fingerprint, is_solution, random_numbers, tokens, transform
 
 HEADER = "source,question,answer,rating"
-QUESTION, ANSWER = "1...............", "1234341221434321"
+QUESTION, ANSWER = "1......2..4..3..", "1234341221434321"  # its only answer
+DIGITS = [int(letter) for letter in QUESTION.replace(".", "0")]
 LINE = f"mine,{QUESTION},{ANSWER},0"
 
 
@@ -32,15 +34,17 @@ def lines(questions, answers):
 
 @pytest.mark.parametrize("name", ["data.csv", "data.csv.gz", "data.csv.xz"])
 def test_read_what_was_written(tmp_path, name):
-    puzzles = read_csv(write(tmp_path, HEADER + ",extra", LINE + ",x", LINE.replace(".", "0") + ",y", name=name))
+    puzzles = read_puzzles(write(tmp_path, HEADER + ",extra", LINE + ",x", LINE.replace(".", "0") + ",y", name=name))
     assert puzzles.shape == SHAPES["4x4"]
-    assert puzzles.questions.tolist() == [[1] + [0] * 15] * 2
+    assert puzzles.questions.tolist() == [DIGITS] * 2
     assert "".join(map(str, puzzles.answers[1])) == ANSWER
     assert puzzles.groups[0] == puzzles.groups[1]
-    assert len(read_csv(write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", ""))) == 2  # as a table editor writes
+    assert (
+        len(read_puzzles(write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", ""))) == 2
+    )  # as a table editor writes
 
 
-WRONG = f"a,{QUESTION},{'1234' * 4},0"
+WRONG = f"a,1{'.' * 15},{'1234' * 4},0"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,11 @@ WRONG = f"a,{QUESTION},{'1234' * 4},0"
         ([HEADER, LINE + ",1", LINE + ",1"], "line 2: more columns"),
         ([HEADER, LINE, LINE + ",1,2,3"], "every line must have the columns of the header"),
         ([HEADER, LINE, f"d\xe9j\xe0,{QUESTION},{ANSWER},0"], "not UTF-8 text"),
-        (["source,question", "a,b"], "line 1: 0 columns for the answer"),
+        (["source,answer", "a,b"], "line 1: 0 columns for the question"),
+        (
+            [HEADER, LINE, f"a,{'1' + '.' * 15},{ANSWER},0"],
+            r"line 3: several solutions \(two of them: 1\d{15} and 1\d{15}\)",
+        ),
         (["question,puzzle,answer", "a,b,c"], "line 1: 2 columns for the question"),
         (["", HEADER, LINE], "line 1: is empty"),
         ([HEADER, LINE, '"a,b'], "quotation mark"),
@@ -74,7 +82,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, lines, says):
     if "\xe9" in lines[-1]:
         path.write_bytes("\n".join(lines).encode("latin-1"))
     with pytest.raises(PuzzleFileError, match=rf"data\.csv.*{says}"):
-        read_csv(path)
+        read_puzzles(path)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +96,50 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, lines, says):
     ],
 )
 def test_other_layouts(tmp_path, header, line):
-    puzzles = read_csv(write(tmp_path, header, line))
-    assert puzzles.questions.tolist() == [[1] + [0] * 15] and puzzles.ratings.tolist() == [0]
+    puzzles = read_puzzles(write(tmp_path, header, line))
+    assert puzzles.questions.tolist() == [DIGITS] and puzzles.ratings.tolist() == [0]
     assert "".join(map(str, puzzles.answers[0])) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("data.csv", ["rating,Puzzle,split", f"3,{QUESTION},test", "", f"4,{QUESTION.replace('.', '0')},train"]),
+        ("data.txt", ["# mine", QUESTION, "", "1.. .", ". . . 2", "..4.", ".3.."]),
+        ("data.csv.gz", [QUESTION, QUESTION]),
+    ],
+)
+def test_questions_without_answers_are_solved_on_import(tmp_path, name, lines):
+    puzzles = read_puzzles(write(tmp_path, *lines, name=name))
+    assert puzzles.questions.tolist() == [DIGITS] * 2 and puzzles.shape == SHAPES["4x4"]
+    assert ["".join(map(str, answer)) for answer in puzzles.answers] == [ANSWER] * 2
+    if "rating" in lines[0]:
+        assert puzzles.ratings.tolist() == [3, 4] and puzzles.splits.tolist() == ["test", "train"]
+
+
+@pytest.mark.parametrize(
+    "lines, says",
+    [
+        ([QUESTION, "1" + "." * 15], r"line 2: several solutions \(two of them: 1"),
+        ([QUESTION, "11" + "." * 14], "line 2: invalid .the digit 1 stands twice in row 1"),
+        (["question", QUESTION, "123....4........"], "line 3: no solution; fix or remove it"),
+        ([QUESTION, "." * 36], "line 2: 6x6, after puzzles of 4x4"),
+        ([QUESTION, QUESTION[:-1]], "line 2: 15 characters"),
+    ],
+)
+def test_a_question_that_has_not_one_answer_is_named(tmp_path, lines, says):
+    with pytest.raises(UserError, match=rf"data\.csv.*{says}"):
+        read_puzzles(write(tmp_path, *lines))
+
+
+def test_one_question_with_two_answers_is_named_by_its_lines(tmp_path, monkeypatch):
+    """Also where the two stand in pieces that are read one after the other, and none of them is judged."""
+    monkeypatch.setattr("trm.puzzles.dataset.LINES_AT_ONCE", 2)
+    monkeypatch.setattr("trm.puzzles.dataset.JUDGED", 1)
+    two = "1" + "." * 15
+    path = write(tmp_path, HEADER, LINE, f"a,{two},{ANSWER},0", LINE, f"a,{two},1234341243212143,0")
+    with pytest.raises(PuzzleFileError, match="line 5: the question of line 3 again, with another answer"):
+        read_puzzles(path)
 
 
 def test_copies_of_one_puzzle_are_one_puzzle(tmp_path):
@@ -104,13 +153,13 @@ def test_copies_of_one_puzzle_are_one_puzzle(tmp_path):
 
 def test_a_file_that_is_missing_cut_off_or_of_another_size_is_named(tmp_path):
     with pytest.raises(PuzzleFileError, match="nowhere.csv: no such file"):
-        read_csv(tmp_path / "nowhere.csv")
+        read_puzzles(tmp_path / "nowhere.csv")
     with pytest.raises(PuzzleFileError, match="holds 4x4 puzzles"):
         load("6x6", str(write(tmp_path, HEADER, *[LINE] * 3)), test_size=1, valid_size=1)
     whole = write(tmp_path, HEADER, *[LINE] * 500, name="cut.csv.xz")
     whole.write_bytes(whole.read_bytes()[:-40])
     with pytest.raises(PuzzleFileError, match=r"cut\.csv\.xz: cannot be read to its end"):
-        read_csv(whole)
+        read_puzzles(whole)
 
 
 def test_parts_share_no_group_and_have_the_sizes_asked_for():
@@ -168,11 +217,11 @@ def test_sizes_that_do_not_fit(options, says):
 
 def test_lines_are_counted_across_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr("trm.puzzles.dataset.LINES_AT_ONCE", 3)
-    assert len(read_csv(write(tmp_path, HEADER, *[LINE] * 10))) == 10
+    assert len(read_puzzles(write(tmp_path, HEADER, *[LINE] * 10))) == 10
     with pytest.raises(PuzzleFileError, match="line 12: the rating"):
-        read_csv(write(tmp_path, HEADER, *[LINE] * 10, LINE[:-1] + "x"))
+        read_puzzles(write(tmp_path, HEADER, *[LINE] * 10, LINE[:-1] + "x"))
     with pytest.raises(PuzzleFileError, match="line 5: the question has 36 characters, 16 expected"):
-        read_csv(write(tmp_path, HEADER, *[LINE] * 3, f"a,{'.' * 36},{'1' * 36},0"))
+        read_puzzles(write(tmp_path, HEADER, *[LINE] * 3, f"a,{'.' * 36},{'1' * 36},0"))
 
 
 def test_several_files_are_split_each_by_itself_and_share_no_grid(tmp_path):
@@ -247,7 +296,7 @@ def test_groups_are_never_split(groups, test_size, valid_size, seed):
 def test_the_parts_of_a_data_set_read_by_the_datasets_library(tmp_path, tmp_path_factory, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    whole = read_csv(PACKS / "sudoku_9x9.csv.xz").subset(np.arange(60))
+    whole = read_puzzles(PACKS / "sudoku_9x9.csv.xz").subset(np.arange(60))
     rows = lines(whole.questions, whole.answers)
     write(tmp_path, HEADER, *rows[:50], name="train.csv")
     write(tmp_path, HEADER, *rows[45:], name="test.csv")
@@ -259,8 +308,8 @@ def test_the_parts_of_a_data_set_read_by_the_datasets_library(tmp_path, tmp_path
 
 
 def test_real_lists(real_data):
-    assert len(read_csv(real_data / "sudoku/puzzles5_forum_hardest_1905_11plus.csv.xz")) == 48_766
-    puzzles = read_csv(real_data / "sudoku/puzzles2_17_clue.csv.xz")
+    assert len(read_puzzles(real_data / "sudoku/puzzles5_forum_hardest_1905_11plus.csv.xz")) == 48_766
+    puzzles = read_puzzles(real_data / "sudoku/puzzles2_17_clue.csv.xz")
     assert len(puzzles) == 49_158
     assert (puzzles.clues == 17).all()
     data = load("9x9", str(real_data / "sudoku/puzzles2_17_clue.csv.xz"), test_size=500, valid_size=128)

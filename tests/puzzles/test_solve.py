@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from trm.errors import UserError
 from trm.halting import SIGNALS, Rule
 from trm.puzzles.solve import evaluate, solve, solve_until, validity_check
 from trm.puzzles.sudoku import digits, tokens
@@ -85,6 +86,26 @@ def test_a_rule_that_cannot_be_followed_is_refused(model, inputs):
             solve_until(model, inputs, Rule(signal, 1.0))
     with pytest.raises(ValueError, match="no examples"):
         solve_until(model, inputs[:0], Rule("fixed", 3))
+
+
+@pytest.mark.parametrize(
+    "spoil, says",
+    [
+        (lambda t: t[0], r"\(B, {T}\); these are \({T},\); a single puzzle is inputs\[None\]"),
+        (lambda t: t[:, :-1], r"\(B, {T}\); these are \(\d+, \d+\)$"),
+        (lambda t: t.float(), r"these are float32; inputs.long\(\) makes them whole"),
+        (lambda t: t + 40, r"from 0 to \d+, \(B, {T}\); these go from 4\d to 4\d"),
+        (lambda t: t - 40, r"these go from -\d+ to -\d+"),
+    ],
+)
+def test_tensors_that_are_not_token_ids_are_refused_in_words(model, inputs, spoil, says):
+    for ask in (lambda t: solve(model, t, 1), lambda t: solve_until(model, t, Rule("fixed", 1), 1)):
+        with pytest.raises(UserError, match=says.replace("{T}", str(inputs.shape[1]))):
+            ask(spoil(inputs))
+    with pytest.raises(UserError, match="puzzle_ids of whole numbers from 0 to 0, .* these go from 7 to 7"):
+        solve(model, inputs, 1, torch.full((len(inputs),), 7))
+    with pytest.raises(UserError, match=r"puzzle_ids .*; these are \(1,\)"):
+        solve(model, inputs, 1, torch.zeros(1, dtype=torch.long))
 
 
 def test_evaluation_agrees_with_solve(model, puzzles, inputs):

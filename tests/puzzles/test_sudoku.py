@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from trm.errors import UserError
 from trm.puzzles import sudoku
-from trm.puzzles.dataset import read_csv
+from trm.puzzles.dataset import read_puzzles
 from trm.puzzles.sudoku import PACKS, PUZZLES, SHAPES, canonical_form, generate, is_solution, solutions, transform
 
 
 @pytest.fixture(scope="module")
 def pack():
     """size -> its pack, read once."""
-    return lru_cache(lambda size: read_csv(PACKS / f"sudoku_{size}.csv.xz"))
+    return lru_cache(lambda size: read_puzzles(PACKS / f"sudoku_{size}.csv.xz"))
 
 
 def all_symmetries(shape):
@@ -223,7 +223,7 @@ def test_command_writes_a_pack(tmp_path):
     for out in (one, two):
         sudoku.main(["6x6", "--out", str(out), "--sizes", "6", "2", "--seed", "3"])
     assert one.read_bytes() == two.read_bytes()
-    assert read_csv(one).splits.tolist() == ["test"] * 2 + ["train"] * 4
+    assert read_puzzles(one).splits.tolist() == ["test"] * 2 + ["train"] * 4
 
 
 @pytest.mark.parametrize(

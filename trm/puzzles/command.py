@@ -15,18 +15,17 @@ from trm.errors import UserError
 from trm.model import TRM
 from trm.puzzles.attempts import RetryResult, retry_until_valid
 from trm.puzzles.dataset import PuzzleSet
+from trm.puzzles.exact import INVALID, UNDECIDED, judge, text_of
 from trm.puzzles.solve import check_size, load_model, shipped_model, solve
-from trm.puzzles.sudoku import SHAPES, Shape, Undecided, digits, is_solution, solutions, tokens
+from trm.puzzles.sudoku import SHAPES, Shape, digits, is_solution, tokens
 from trm.puzzles.text import PuzzleTextError, Question, parse_question, parse_questions, read_questions
 from trm.text_files import read_stdin
 
-INVALID, NONE, SEVERAL = "invalid", "no solution", "several solutions"
 SOLVED, NOT_SOLVED = "solved", "not solved"
 EXAMPLE = ".35..12...3..24.6.....4........61..."
 NOISE = {
     "houses": 20.0
 }  # std of the noise that makes tries differ, where symmetries change nothing (chosen in chapter 03)
-GUESSES = 10_000  # of the exact solver, before it gives up (a few seconds)
 
 
 @dataclass
@@ -42,42 +41,10 @@ class Result:
     why: str = ""
 
 
-def text_of(grid) -> str:
-    """The digits of a grid as one text, '.' for a blank."""
-    return "".join(map(str, grid)).replace("0", ".")
-
-
 def check(question: Question) -> Result:
     """Whether a puzzle has exactly one solution, by the exact solver: status "" where it has, and where the solver gave up."""
-    result, shape = Result(str(question)), question.shape
-    if clash := clashing(shape, question.digits):
-        result.status, result.why = INVALID, "the digit {} stands twice in {}".format(*clash)
-        return result
-    try:
-        found = solutions(shape, question.digits, most=GUESSES)
-    except Undecided:
-        result.why = "the exact solver did not decide whether it has a solution, and only one"
-        return result
-    result.status = "" if len(found) == 1 else SEVERAL if found else NONE
-    if len(found) > 1:
-        result.why = "two of them: " + " and ".join(map(text_of, found))
-    return result
-
-
-def clashing(shape: Shape, grid) -> tuple[int, str] | None:
-    """A digit that stands twice in a row, column or box of a grid (T digits, 0 = blank), and where; None if none does."""
-    size = shape.size
-    cells = np.arange(shape.cells)
-    row, column = cells // size, cells % size
-    box = row // shape.box_rows * (size // shape.box_cols) + column // shape.box_cols
-    for name, house in (("row", row), ("column", column), ("box", box)):
-        seen = set()
-        for place, digit in enumerate(grid):
-            key = house[place], digit
-            if digit and key in seen:
-                return digit, f"{name} {house[place] + 1}"
-            seen.add(key)
-    return None
+    status, why, _ = judge(question.shape, question.digits)
+    return Result(str(question), status="" if status == UNDECIDED else status, why=why)
 
 
 def retry(model: TRM, questions: list[Question], tries: int, steps: int, seed: int = 0) -> RetryResult:

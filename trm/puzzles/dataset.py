@@ -12,7 +12,9 @@ import pandas as pd
 
 from trm.errors import UserError
 from trm.puzzles import sudoku
+from trm.puzzles.exact import SEVERAL, UNDECIDED, judge
 from trm.puzzles.sudoku import PACKS, PUZZLES, SHAPES, Shape, tokens, transform
+from trm.puzzles.text import Question, read_questions
 from trm.text_files import open_text, reading
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz")
@@ -21,6 +23,7 @@ OTHER_NAMES = {"puzzle": "question", "quizzes": "question", "solution": "answer"
 HEADER = "question,answer (or puzzle,solution; or quizzes,solutions)"
 FIELDS = ("questions", "answers", "ratings", "splits", "given_groups")  # of a PuzzleSet, one row per puzzle
 LINES_AT_ONCE = 200_000  # Sudoku-Extreme has 3.8 million lines
+JUDGED = 1_000  # of each `LINES_AT_ONCE`, whether their answers are the only ones: up to ten seconds
 
 
 class PuzzleFileError(UserError):
@@ -77,17 +80,21 @@ class Splits:
     dropped: int = 0
 
 
-def read_csv(path: str | Path) -> PuzzleSet:
-    """Read the format of Sudoku-Extreme, `source,question,answer,rating` (.csv, .csv.gz, .csv.xz), or `HEADER`.
+def read_puzzles(path: str | Path) -> PuzzleSet:
+    """Read the format of Sudoku-Extreme, `source,question,answer,rating` (.csv, .csv.gz, .csv.xz), or `HEADER`; or puzzles
+    without answers, as `trm solve` takes them (`text.read_questions`), which the exact solver answers.
 
     Blanks are '.', '0', '_' or '*'. Used if present: `rating`, `grid_group` (whole numbers: what must not be split) and
-    `split` (train or test). Fields are separated by commas, semicolons or tabs. Empty lines are skipped.
+    `split` (train or test). Fields are separated by commas, semicolons or tabs. Empty lines are skipped. That a puzzle has no
+    other answer is checked where the solver answers it, else for `JUDGED` lines, evenly spaced, of each `LINES_AT_ONCE`.
 
     Raises:
         PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
     """
     with open_text(path, PuzzleFileError) as file:
         header = file.readline()
+    if re.fullmatch(r"#.*|\[.*|[\d.*_|+\s-]+", header.strip()):  # no header: puzzles alone
+        return _answered(read_questions(path))
     if not header.strip():
         raise PuzzleFileError(f"{path}, line 1: is empty; it must be the header, {HEADER}")
     options = dict(dtype=str, keep_default_na=False, skip_blank_lines=False, chunksize=LINES_AT_ONCE)
@@ -103,26 +110,59 @@ def read_csv(path: str | Path) -> PuzzleSet:
         raise PuzzleFileError(f"{path}{what}; every line must have the columns of the header") from None
 
 
+def _answered(questions: list[Question]) -> PuzzleSet:
+    """Puzzles of one shape, each with the answer that the exact solver finds."""
+    shape = questions[0].shape
+    for question in questions:
+        if question.shape != shape:
+            raise PuzzleFileError(
+                f"{question.where}: {question.shape.name}, after puzzles of {shape.name}; one size a file"
+            )
+    answers = [_only_answer(shape, question.digits, question.where) for question in questions]
+    grids = np.array([question.digits for question in questions], np.uint8)
+    return PuzzleSet(shape, grids, np.array(answers, np.uint8), np.zeros(len(grids)))
+
+
+def _only_answer(shape: Shape, question, where: str) -> list[int]:
+    """The answer of a question, T digits. PuzzleFileError: it has none, or several, or the exact solver gave up."""
+    status, why, answer = judge(shape, question)
+    if status == UNDECIDED:
+        raise PuzzleFileError(f"{where}: {why}; give its answer in a column `answer`, or remove it")
+    if status:
+        raise PuzzleFileError(f"{where}: {status}{f' ({why})' * bool(why)}; fix or remove it")
+    return answer
+
+
 def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
     """The puzzles of all tables, which are pieces of one file; `name` is what messages call it."""
-    parts, line, shape = [], 2, None
+    parts, lines, line, shape = [], [], 2, None
     for table in tables:
         names = table.columns.str.strip().str.lower()
         table.columns = [OTHER_NAMES.get(column, column) for column in names]
         if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus columns of all lines for an index
             raise PuzzleFileError(f"{name}, line 2: more columns than the header has; every line must have those")
-        parts.append(_checked(table, name, line, shape))
-        shape, line = parts[0].shape, line + len(table)
+        part, numbers = _checked(table, name, line, shape)
+        parts.append(part)
+        lines.append(numbers)
+        shape, line = part.shape, line + len(table)
     parts = [part for part in parts if len(part)]
     if not parts:
         raise PuzzleFileError(f"{name}: no puzzles after the header")
-    return _concatenated(parts)
+    puzzles, lines = _concatenated(parts), np.concatenate(lines)
+    question, answer = (sudoku.hash_columns(*grids.T) for grids in (puzzles.questions, puzzles.answers))
+    order = question.argsort(kind="stable")
+    other = np.flatnonzero((np.diff(question[order]) == 0) & (answer[order][1:] != answer[order][:-1]))
+    if other.size:
+        first, second = lines[order[other[0]]], lines[order[other[0] + 1]]
+        what = f"the question of line {first} again, with another answer; fix or remove one"
+        raise PuzzleFileError(f"{name}, line {second}: {what}")
+    return puzzles
 
 
-def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> PuzzleSet:
-    """The puzzles in a table of text columns, after all checks."""
+def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> tuple[PuzzleSet, np.ndarray]:
+    """The puzzles in a table of text columns, after all checks, and the line of each, (N,)."""
     for column in ("question", "answer", "rating", "split", "grid_group"):
-        if (count := (table.columns == column).sum()) > 1 or not count and column in ("question", "answer"):
+        if (count := (table.columns == column).sum()) > 1 or not count and column == "question":
             raise PuzzleFileError(f"{name}, line 1: {count} columns for the {column}; the header must have {HEADER}")
     table = table.fillna("")  # a line with too few columns
     line = np.arange(first_line, first_line + len(table))
@@ -158,11 +198,21 @@ def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | Non
         fail(bad, f"the {column} has a character outside {allowed} at position {{}}; fix or remove it")
         return digits
 
-    questions, answers = grid("question", 0), grid("answer", 1)
-    clash = (questions > 0) & (questions != answers)
-    fail(clash, "the answer contradicts the question at position {}; fix or remove it")
-    repeats = ~sudoku.is_solution(shape, questions, answers)
-    fail(repeats, "the answer repeats a digit in a row, column or box; fix or remove it")
+    questions = grid("question", 0)
+    if "answer" in table:
+        answers = grid("answer", 1)
+        clash = (questions > 0) & (questions != answers)
+        fail(clash, "the answer contradicts the question at position {}; fix or remove it")
+        repeats = ~sudoku.is_solution(shape, questions, answers)
+        fail(repeats, "the answer repeats a digit in a row, column or box; fix or remove it")
+        for row in np.unique(np.linspace(0, len(line) - 1, min(len(line), JUDGED)).astype(int)):
+            status, why, _ = judge(shape, questions[row].tolist())
+            if status == SEVERAL:
+                raise PuzzleFileError(f"{name}, line {line[row]}: {status} ({why}); add clues or remove it")
+    else:
+        places = (f"{name}, line {number}" for number in line)
+        found = [_only_answer(shape, question, where) for question, where in zip(questions.tolist(), places)]
+        answers = np.array(found, np.uint8).reshape(questions.shape)
     if "rating" not in table:
         table = table.assign(rating="0")
     ratings = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
@@ -174,7 +224,7 @@ def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | Non
         fail(~whole, "the grid_group is not a whole number; fix it or leave the column out")
         groups = number.astype(np.int64)
     splits = table["split"].to_numpy(str) if "split" in table else None
-    return PuzzleSet(shape, questions, answers, ratings, splits, groups)
+    return PuzzleSet(shape, questions, answers, ratings, splits, groups), line
 
 
 def load(
@@ -203,14 +253,14 @@ def load(
         raise PuzzleFileError("train_size, valid_size and test_size must be at least 0")
     where, test = data_path or "the pack", None
     if not data_path:
-        train = read_csv(PACKS / f"sudoku_{puzzle}.csv.xz")
+        train = read_puzzles(PACKS / f"sudoku_{puzzle}.csv.xz")
         train = replace(train, given_groups=np.arange(len(train)))  # known to hold no symmetric duplicates
     elif data_path.startswith("hub:"):
         train, test = _from_hub(data_path.removeprefix("hub:"))
     elif Path(data_path).is_dir():
-        train, test = (read_csv(_in_folder(Path(data_path), part)) for part in ("train", "test"))
+        train, test = (read_puzzles(_in_folder(Path(data_path), part)) for part in ("train", "test"))
     else:
-        train = read_csv(data_path)
+        train = read_puzzles(data_path)
     if test is None and train.splits is not None and {"train", "test"} <= set(train.splits):
         train, test = (train.subset(train.splits == part) for part in ("train", "test"))
     for part in (train, test or train):

@@ -110,7 +110,8 @@ class SudokuTraining(PuzzleTraining):
         "6x6", description="size of the puzzles; 6x6-hard: those that naked and hidden singles do not solve"
     )
     data_path: str = Field(
-        "", description="file or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship"
+        "",
+        description="file (answers may be missing) or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship",
     )
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
     reveal_clues: int = Field(

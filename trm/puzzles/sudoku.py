@@ -414,9 +414,9 @@ def pack_lines(puzzle: str, count: int, test: int, seed: int) -> list[str]:
     pack, kept, known, start, fresh = PUZZLES[puzzle], {}, set(), 0, 0
     shape = pack.shape
     if pack.hard:
-        from trm.puzzles.dataset import read_csv  # which imports this module
+        from trm.puzzles.dataset import read_puzzles  # which imports this module
 
-        others = read_csv(PACKS / f"sudoku_{shape.name}.csv.xz").questions
+        others = read_puzzles(PACKS / f"sudoku_{shape.name}.csv.xz").questions
         known = {form.tobytes() for form in canonical_form(shape, others)}
     while len(kept) < count:
         if start - fresh > 20_000:

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from trm.errors import UserError
 from trm.model import TRM
 from trm.plots import INK, RIGHT, WRONG, png, tidy
-from trm.puzzles.command import check, retry, text_of, words_of
+from trm.puzzles.command import check, retry, words_of
+from trm.puzzles.exact import text_of
 from trm.puzzles.figures import grid_lines
 from trm.puzzles.solve import ActiveBatch, check_size, load_model, shipped_model
 from trm.puzzles.sudoku import digits, is_solution, tokens
