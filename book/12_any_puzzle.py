@@ -263,13 +263,17 @@ for name, draw, vocab_size in (("addition", addition, 101), ("closure", closure,
 # guesses: the sum without its carries, and the edges without any path.
 
 # %%
-inputs, labels = addition(500, np.random.default_rng(3))
+inputs, labels = addition(params.test_size, np.random.default_rng(2))
 a, b = np.divmod(inputs - 1, 10)
 one, other, total = (int("".join(map(str, digits[0]))) for digits in (a, b, labels - 1))
 print(f"{one} + {other} = {total}: {one + other == total}")
-print(f"right without carries: {((a + b) % 10 == labels - 1).all(1).mean():.1%} of sums")
-edges, reached = closure(500, np.random.default_rng(3))
-print(f"right without paths: {(edges == reached).all(1).mean():.1%} of graphs")
+edges, reached = closure(params.test_size, np.random.default_rng(2))
+for name, what, right in (
+    ("addition", "without_carries", (a + b) % 10 == labels - 1),
+    ("closure", "without_paths", edges == reached),
+):
+    metrics[f"{name}/{what}/exact_accuracy"] = float(right.all(1).mean())
+    print(f"right {what.replace('_', ' ')}: {right.all(1).mean():.1%} of {name}'s test part")
 
 # %%
 if by_step:

@@ -111,7 +111,7 @@ class SudokuTraining(PuzzleTraining):
     )
     data_path: str = Field(
         "",
-        description="file (answers may be missing) or folder of puzzles, or hub:<dataset>; several with commas; empty: those that ship",
+        description="file (answers may lack) or folder of puzzles, or hub:<dataset>; several with commas; empty: what ships",
     )
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
     reveal_clues: int = Field(
