@@ -289,7 +289,7 @@ if routed:
     run.save_figure(figure, "heads")
 
 # %% [markdown]
-# The weights hardly change over the iterations, and their entropy (above, right) stays near its largest value, $\\ln 4 =
+# The weights hardly change over the iterations, and their entropy (above, right) stays near its largest value, $\ln 4 =
 # 1.386$ nats: the controller hardly chooses. What changes is where the heads look: the last iteration attends more to a word's
 # head than the first. But one attended word in seven is the head: the tree is not read off the attention, it is scored from
 # the states.
@@ -407,7 +407,7 @@ run.save_figure(figure, "full_iterations")
 # %% [markdown]
 # As on the grammar: with a loss on every iteration the first is already a parser, without it the last alone is. The expected
 # loss alone (green) gives the reverse: the first iteration is the best, and the others are not trained. The entropy of the
-# controller's weights starts near $\\ln 4 = 1.386$ and falls with deep supervision, from iteration to iteration: there the
+# controller's weights starts near $\ln 4 = 1.386$ and falls with deep supervision, from iteration to iteration: there the
 # controller does choose among the heads, more than on the grammar.
 #
 # ### By length of arc

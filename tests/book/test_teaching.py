@@ -57,6 +57,13 @@ def test_a_chapter_has_what_teaches(chapter):
 
 
 @pytest.mark.parametrize("chapter", TAUGHT)
+def test_commands_of_formulas_have_one_backslash(chapter):
+    r"""`\\ln` is a new line and the letters "ln"; only the rows of matrices and cases end with two."""
+    for formula in re.findall(r"(?<!\$)\$([^$]+)\$", words(chapter)):
+        assert r"\begin" in formula or not re.search(r"\\\\[a-zA-Z]", formula), formula
+
+
+@pytest.mark.parametrize("chapter", TAUGHT)
 def test_a_figure_is_followed_by_words_that_read_it(chapter):
     cells = jupytext.read(ROOT / "book" / f"{chapter}.py").cells
     for cell, following in zip(cells, cells[1:]):
