@@ -49,6 +49,7 @@ def test_training_goes_on_where_time_was_up_and_leaves_out_what_is_not_asked(tmp
     given = SMOKE | {"tasks": "maze", "output_dir": str(tmp_path / "r")}
     whole = train(Run(OwnTasks.create(given), "12_any_puzzle"), "maze")
     assert whole.metrics["train/steps"] == 4 and len(whole.data.test) == 6
+    assert whole.metrics["valid/exact_accuracy"] == whole.history[-1]["valid/exact_accuracy"]
     given["output_dir"] = str(tmp_path / "s")
     paused = Run(OwnTasks.create(given | {"time_limit": 1e-6}), "12_any_puzzle")
     assert train(paused, "maze") is None and train(paused, "addition") is None

@@ -96,7 +96,7 @@ class OwnTasks(AnyPuzzle):
 
 @dataclass
 class TrainedTask:
-    """A trained task: what it was trained with and on, its averaged weights, and how training went."""
+    """A trained task: what it was trained with and on, its averaged weights, how training went, and its last validation."""
 
     params: AnyPuzzle | Arc
     data: TokenSplits | ArcSplits
@@ -125,7 +125,9 @@ def train(run: Run, task: str, data_path: str = "") -> TrainedTask | None:
     if result is None:
         return None
     model = load_model(result.folder / "model", params.device)
-    return TrainedTask(params, data, model, result.history, result.metrics)
+    evaluated = [record for record in result.history if any(name.startswith("valid/") for name in record)]
+    last = {name: value for name, value in (evaluated or [{}])[-1].items() if name.startswith("valid/")}
+    return TrainedTask(params, data, model, result.history, result.metrics | last)
 
 
 # --- tasks of ARC's kind, made up ---------------------------------------------------------------------------------------
