@@ -340,9 +340,9 @@ pd.DataFrame(stops).rename(columns=lambda name: name.removeprefix("parse/").repl
 #
 # The English Web Treebank (UD 2.15), all of its test part: gold tokens, nothing pretrained, no tags read (the auxiliary
 # POS-tagging loss is used in training alone). Every arm makes 15 passes over the training part. The three arms that decide have
-# sixteen seeds, so that 0.35 points, the gain that PoT claims for deep supervision, can be seen; `longer` has five, the others
-# three. The rate of those three arms is the best of five on dev, with a seed that is not used here: 0.006 for each of them. The
-# others take it too.
+# sixteen seeds, so that 0.35 points, the gain that PoT claims for deep supervision, can be seen; the others have five. The rate
+# of those three arms is the best of five on dev, with a seed that is not used here: 0.006 for each of them. The others take it
+# too.
 #
 # Iterations cost FLOPs: three iterations cost 1.6 times as much as one, and 2.1 times with a loss after each. So there is a
 # control: `longer` is one iteration with 31.5 epochs, which cost what three with deep supervision cost in 15.

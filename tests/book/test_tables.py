@@ -152,11 +152,8 @@ def test_the_committed_ablation_ran_as_the_sweep_says():
         assert (row["lr"], row["epochs"]) == (params.lr, pytest.approx(params.epochs, rel=1e-3))
     assert len(table) == len(points)
     seeds = table.groupby("arm")["seed"].nunique()
-    assert (
-        (seeds[["one_iteration", "standard", "deep_supervision"]] == 16).all()
-        and seeds["longer"] == 5
-        and seeds.min() == 3
-    )
+    deciding = ["one_iteration", "standard", "deep_supervision"]
+    assert (seeds[deciding] == 16).all() and (seeds.drop(deciding) == 5).all()
     flops = table.groupby("arm")["flops/training"].mean()
     assert flops["longer"] == pytest.approx(flops["deep_supervision"], rel=0.01)
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
