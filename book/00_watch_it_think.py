@@ -170,7 +170,8 @@ if asked:
 # %% [markdown]
 # With the default puzzle the mean probability stays at one half for twelve steps, and the entropy at 0.8 nats. Both change
 # within two steps, when the digits begin to agree. The halting head says 0.015 after step 13, where one cell is still wrong,
-# and 1.00 after step 14. So both rules stop at the first right answer, though nothing told the model that it is right.
+# and 1.00 after step 14. So on this puzzle both rules stop at the first right answer, though nothing told the model that it
+# is right; chapter 03 counts how often they are wrong.
 #
 # ## If it fails, from another start
 #

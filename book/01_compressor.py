@@ -8,8 +8,8 @@
 # # 01 · Compressing hidden states
 #
 # **How many numbers does a hidden state of a language model need?** A state of D numbers is compressed to K, `[B, T, D]` to
-# `[B, T, K]` and back, position by position. This is the first phase of LLM-TRM: a small recursive model can later reason in
-# K numbers instead of D. LLM-TRM trains a weight-tied linear map for it; here the best linear map is computed exactly, and
+# `[B, T, K]` and back, position by position. This is the first phase of llm-trm: a small recursive model can later reason in
+# K numbers instead of D. llm-trm trains a weight-tied linear map for it; here the best linear map is computed exactly, and
 # trained maps are compared with it.
 #
 # ## What you will learn
@@ -269,7 +269,7 @@ for name, compressor in {"PCA": two_to_one, "task-aware": aware}.items():
 # %% [markdown]
 # ## The closed form for every K
 #
-# `optimum` is the best map without a bias, and so the bound of LLM-TRM's tied compressor; `pca` the best with one.
+# `optimum` is the best map without a bias, and so the bound of llm-trm's tied compressor; `pca` the best with one.
 # `task_aware_closed` weights errors by the Fisher information of the output head: errors that change the logits count more,
 # those that the head ignores count nothing. All numbers are from test text. *centred* subtracts the mean; `r2` is 1 for a
 # perfect reconstruction and 0 for the mean-predictor baseline, which gives the mean of the states for every state; `kl` is the
@@ -412,7 +412,7 @@ if answers:
 run.save_table(table.assign(seed=params.seed))
 
 # %% [markdown]
-# ## Cosine similarities that LLM-TRM expects
+# ## Cosine similarities that llm-trm expects
 #
 # It expects them for a state of 3,072 numbers. (SmolLM3-3B, which it names, has states of 2,048.) Beside them stands what was
 # measured here at the same ratio of compression, and the cosine of the mean predictor. A cosine of 0.95 leaves 10 % of the

@@ -364,8 +364,8 @@ pd.DataFrame(reached).rename_axis(f"H-cycles; {TRAINED}").T.round(3)
 # %% [markdown]
 # ### Deep supervision
 #
-# llm-trm promises of deep supervision of language models faster convergence, a lower final loss, and losses that fall from
-# each H-cycle to the next.
+# SonarRecursiveModel promises of deep supervision of language models faster convergence, a lower final loss, and losses that
+# fall from each H-cycle to the next.
 
 # %%
 figure = figures.losses(full, full_curves)

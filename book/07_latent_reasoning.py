@@ -60,7 +60,7 @@ print(f"run {run.id} in {run.dir}")
 # reads in the place of words (Coconut, CODI); and training the model to answer at once.
 #
 # In this chapter the latents do not come from the language model itself but from a TRM (chapter 04) beside it, which is
-# phase 2 of LLM-TRM: a map from the states before thinking to what thinking leads to. The language model stays frozen.
+# phase 2 of llm-trm: a map from the states before thinking to what thinking leads to. The language model stays frozen.
 # The upper row of the diagram is the written chain. In the lower row the reasoner reads the states of the question after a
 # block in the middle, refines `num_latents` vectors in `H_cycles` rounds, and the language model answers after them:
 #
@@ -117,7 +117,7 @@ pd.DataFrame(stories[::2], columns=["steps", "story", "chain", "answer"])
 # %% [markdown]
 # ## Candidate targets
 #
-# LLM-TRM trains the reasoner to predict the model's state at `</think>`. Where a model continues in the same way after every
+# llm-trm trains the reasoner to predict the model's state at `</think>`. Where a model continues in the same way after every
 # chain, that state can be nearly the same for every problem, and a constant prediction comes close to it. CODI
 # ([2502.21074](https://arxiv.org/abs/2502.21074)) uses the state from which the answer is read, its *anchor*. The model that
 # ships answers directly after `</think>`, so that the two are the same token. The figure shows the constant share of the state
@@ -400,7 +400,7 @@ swaps.round(3)
 #
 # ## From the states before thinking to the state after it
 #
-# Phase 2 as LLM-TRM asks for it: the reasoner reads the states of the prompt and predicts the state after thinking, that of the
+# Phase 2 as llm-trm asks for it: the reasoner reads the states of the prompt and predicts the state after thinking, that of the
 # answer's anchor in the last block after a correct chain. With $h$ that state, $\hat h$ a prediction and $D$ its width, the
 # distance is the mean square error over the mean variance $\bar\sigma^2$ of the training states,
 #

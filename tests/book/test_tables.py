@@ -43,9 +43,9 @@ def test_the_committed_controls_of_rates_and_weights():
     )
     assert rates.groupby("arm")["lr"].nunique().tolist() == [6] * 8
     best = rates.loc[rates.groupby("arm")["valid/exact_accuracy"].idxmax()].set_index("arm")["lr"]
-    again = higher[higher["arm"] != "none"]
+    again = higher[(higher["arm"] != "none") & (higher["case"] != "paper_32")]
     assert again.groupby("arm")["lr"].first().to_dict() == best[best > 0.016].to_dict()
-    assert higher.groupby(["arm", "lr"])["seed"].nunique().eq(10).all() and len(higher) == 50
+    assert higher.groupby(["arm", "lr"])["seed"].nunique().eq(10).all() and len(higher) == 60
     assert not settings.duplicated(["case", "arm", "seed"]).any()
     deep, three = settings[settings["H_cycles"] > 3], settings[settings["H_cycles"] == 3]
     kinds = three.groupby(["arm", "lr"])["seed"].nunique()
