@@ -728,10 +728,11 @@ depth is {depths["6x6"]} on 6x6, {depths["17-clue"]} on 17-clue puzzles and {dep
 clock the rule is {over["6x6"]:.1f}, {over["17-clue"]:.1f} and {over["forum-hardest"]:.1f} times as fast.
 
 **Entropy halting is {six["speedup_entropy"]:.1f} (6x6) and {clues["speedup_entropy"]:.1f} (17-clue) times faster** than
-16 steps, at {six["accuracy_entropy"]:.1%} against {six["accuracy_fixed"]:.1%} and {clues["accuracy_entropy"]:.1%}
-against {clues["accuracy_fixed"]:.1%}; Pointer-over-Heads claims a factor of 2 to 3. The factor depends on the 16: the 6x6
-model, trained with six steps, solves {depth_curve[6.0]:.1%} after six. On *forum-hardest* entropy halting is
-{hardest["speedup_entropy"]:.1f} times faster, at {hardest["accuracy_entropy"]:.1%} against {hardest["accuracy_fixed"]:.1%}.
+16 steps (on 6x6 the same rule as above, timed again), at {six["accuracy_entropy"]:.1%} against {six["accuracy_fixed"]:.1%}
+and {clues["accuracy_entropy"]:.1%} against {clues["accuracy_fixed"]:.1%}; Pointer-over-Heads claims a factor of 2 to 3. The
+factor depends on the 16: the 6x6 model, trained with six steps, solves {depth_curve[6.0]:.1%} after six. On *forum-hardest*
+entropy halting is {hardest["speedup_entropy"]:.1f} times faster, at {hardest["accuracy_entropy"]:.1%} against
+{hardest["accuracy_fixed"]:.1%}.
 """)
 
 
@@ -835,8 +836,8 @@ take six steps with every puzzle: {against_q("every_step", "accuracy_trained_ste
 on validation puzzles, `never` against `q`: {against_q("never", "accuracy_trained_steps", 0.016)}. A part of it is answers that
 `q` had and loses again: of puzzles right after some step, {against_q("never", "accuracy_ever")} and
 {against_q("never", "accuracy_ever", 0.016)}. Trained for twice as long the difference is undecided after six steps,
-{stats.compare(twice, "accuracy_trained_steps", "never", "q").say()}, and small after some step,
-{stats.compare(twice, "accuracy_ever", "never", "q").say()}.
+{stats.compare(twice, "accuracy_trained_steps", "never", "q", tests=5).say()}, and after some step,
+{stats.compare(twice, "accuracy_ever", "never", "q", tests=5).say()}.
 
 **No halting head has to be trained.** An entropy threshold chosen on validation puzzles stops `never` after
 {of.loc["never", "entropy_mean_steps"]:.2f} steps on average and solves {of.loc["never", "entropy_accuracy"]:.1%}; on `q` it
@@ -847,18 +848,19 @@ threshold chosen in the same way takes {of.loc["q", "chosen_mean_steps"]:.2f} st
 
 **The halting head does know when an answer is right.** In as many mean steps it solves more than fixed depth
 ({against_rule("q", "fixed depth")}) and than its steps shuffled across puzzles ({against_rule("q", "shuffled steps")}), and a
-little less than the entropy rule on the same model ({against_rule("q", "entropy")}). These intervals and the next are
-corrected for {len(METHODS) * len(study.SAME_MODEL)} comparisons.
+little less than the entropy rule on the same model ({against_rule("q", "entropy")}; entropy's threshold is matched on the test
+puzzles). With a threshold chosen on validation puzzles the difference from entropy is undecided
+({against_rule("q", "entropy", "chosen")}). These intervals and the next are corrected for
+{len(METHODS) * len(study.SAME_MODEL)} comparisons.
 
-**The expected loss of `act` teaches a depth.** With twice the training its rule beats its own steps shuffled, not
-significantly fixed depth, and is worse than entropy. In runs that stop
+**The expected loss of `act` teaches a depth.** In runs that stop
 some puzzles early and not all at once, its rule gains {against_rule("act:", "shuffled steps")} over its own steps shuffled, and
 {against_rule("act:", "fixed depth")} over fixed depth; PonderNet's {against_rule("ponder", "shuffled steps")} and
 {against_rule("ponder", "fixed depth")}. With thresholds chosen on validation puzzles they stop after
 {chosen_steps["act"]:.1f} and {chosen_steps["ponder"]:.1f} steps. `graves` takes nearly all six by its own rule, and
-{chosen_steps["graves"]:.1f} with chosen thresholds. Trained for twice as long, `act` at cost 0.03 (chosen from three on other
-seeds) gains {after_twice("shuffled steps")} over its steps shuffled and {after_twice("fixed depth")} over fixed depth; against
-entropy on the same model in as many steps: {after_twice("entropy")}.
+{chosen_steps["graves"]:.1f} with chosen thresholds. Trained for twice as long, the rule of `act` at cost 0.03 (chosen from
+three on other seeds) beats its own steps shuffled, {after_twice("shuffled steps")}, not significantly fixed depth,
+{after_twice("fixed depth")}, and is worse than entropy on the same model in as many steps, {after_twice("entropy")}.
 
 **The ponder cost of `act` works over a narrow range.** Costs in nats per step, the steps taken and the puzzles solved:
 {dial(mean)}. Trained for twice as long (three seeds; 0.03 ten): {dial(of_twice)}.

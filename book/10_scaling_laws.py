@@ -122,11 +122,11 @@ figure = scaling_plots.axes_of(runs, found)
 run.save_figure(figure, "axes")
 
 # %% [markdown]
-# Compare in each panel how far the blue line moves with how tall its bars are. It moves far beyond them for width (1), between
-# one latent step and two (2), with four and six layers (4), with the averaging (9), with one variant of each puzzle instead of
-# ten (5b), and where few optimizer steps are left to large batches (7). It stays within them for training puzzles (5a),
-# precision (8) and most of the contributions. A bar as tall as its panel (6, twelve and sixteen steps) comes from a seed that
-# learned nothing, or little: three seeds decide nothing there.
+# Compare in each panel how far the blue line moves with how tall its bars are. It moves far beyond them for width (1), with
+# four and six layers (4), with the averaging (9), with one variant of each puzzle instead of ten (5b), and where few optimizer
+# steps are left to large batches (7). It stays within them for training puzzles (5a), precision (8) and most of the
+# contributions. A bar as tall as its panel (6, twelve and sixteen steps) comes from a seed that learned nothing, or little:
+# three seeds decide nothing there. Between one latent step and two (2) it moves by 1.5 of the longer bar.
 #
 # ### Does an axis matter more than the seed?
 #

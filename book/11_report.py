@@ -123,8 +123,9 @@ print(f"compare: {averaging.say()}; minimum detectable effect {100 * averaging.m
 # where a claim takes several comparisons).
 #
 # - **supported**: significant in the direction that was claimed, and a claimed size lies in the 95 % interval
-# - **not supported**: no significant effect; the minimum detectable effect (at 80 % power) says how large an effect these seeds
-#   could have missed. With three seeds only large effects are significant, so that this does not mean refuted.
+# - **not supported**: no significant effect, or not of all comparisons, or the interval leaves out the claimed size; the
+#   minimum detectable effect (at 80 % power) says how large an effect these seeds could have missed. With three seeds only
+#   large effects are significant, so that this does not mean refuted.
 # - **contradicted**: significant in the other direction, or wrong by the source's own code or configuration
 # - **not measured**: no table of this system decides it; the reason is given. A level that a source reports of another model or
 #   task is not compared with ours.
@@ -195,7 +196,7 @@ run.save_figure(figure, "effects")
 # seeds could have seen: bars from -20 to 20 points, from arms that fail with some seeds, leave nearly everything open. Blue
 # bars lie to the right as a whole, vermilion ones to the left; an equality (`sr23`) is supported by a bar within its limits. A
 # triangle stands for an effect beyond its panel, such as gradients compared with 1e-6 or 100. A bar right of the line is orange
-# where a size was claimed that the interval does not hold (`tq20`: a larger drop than the source's).
+# where a size was claimed that the interval does not hold (`tq20`: a larger drop than the source's; `ph15`: a larger gain).
 #
 # ## The claims of each source
 #
@@ -247,7 +248,8 @@ measured = total - by_verdict["not measured"]
 say(
     f"Of **{total} claims** {measured} have a verdict: {by_verdict['supported']} are supported, "
     f"{by_verdict['not supported']} not supported, {by_verdict['contradicted']} contradicted. "
-    f"The other {by_verdict['not measured']} are not measured."
+    f"The other {by_verdict['not measured']} are not measured. Claims that say the same rest on the same comparison, and the "
+    f"5 % are not shared out among claims, so that a few verdicts may be chance."
 )
 
 # %% [markdown]
@@ -270,10 +272,10 @@ say(
 # effects are wider than those of single claims in the tables above.)
 #
 # Three sentences are left for a TRM of this size on 6x6 Sudoku, with the limits of their chapters. No gain of a loss on every
-# H-cycle is found at equal FLOPs (effects below 5 points would be missed); what helps, in long enough training, is the gradient
-# through all H-cycles (chapter 02). A head that learns to stop costs accuracy in a short training and stops a little less well
-# than a threshold on the answer's entropy (chapter 03). Six latent steps have a higher loss than a wider network with the same
-# FLOPs; for H-cycles against width this is undecided (chapter 10).
+# H-cycle is found at equal FLOPs (effects below 5 points would often be missed); what helps, in long enough training, is the
+# gradient through all H-cycles (chapter 02). A head that learns to stop costs accuracy in a short training, and was not found
+# to stop better than a threshold on the answer's entropy (chapter 03). Six latent steps have a higher loss than a wider
+# network with the same FLOPs; for H-cycles against width this is undecided (chapter 10).
 
 # %%
 metrics = {"claims/total": total, "claims/measured": int(measured)}
