@@ -152,10 +152,10 @@ def test_the_committed_ablation_ran_as_the_sweep_says():
         assert (row["lr"], row["epochs"]) == (params.lr, pytest.approx(params.epochs, rel=1e-3))
     assert len(table) == len(points)
     seeds = table.groupby("arm")["seed"].nunique()
-    deciding = ["one_iteration", "standard", "deep_supervision"]
+    deciding = ["one_iteration", "standard", "deep_supervision", "standard_longer"]
     assert (seeds[deciding] == 16).all() and (seeds.drop(deciding) == 5).all()
     flops = table.groupby("arm")["flops/training"].mean()
-    assert flops["longer"] == pytest.approx(flops["deep_supervision"], rel=0.01)
+    assert flops[["longer", "standard_longer"]].to_list() == pytest.approx([flops["deep_supervision"]] * 2, rel=0.01)
     assert (table["test/las"] < table["test/uas"]).all() and table["test/uas"].max() < 0.94
     sentences = pandas.read_parquet(ROOT / "book" / "results" / "05_ablation_sentences.parquet").groupby(
         ["arm", "seed"]

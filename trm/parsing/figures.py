@@ -17,6 +17,7 @@ ARMS = {  # colour, marker, name
     "one_iteration": ("#222222", "o", "one iteration"),
     "longer": ("#999999", "o", "one iteration, trained for longer"),
     "standard": ("#4477aa", "s", "standard"),
+    "standard_longer": ("#99bbdd", "s", "standard, trained for longer"),
     "as_given": ("#4477aa", "s", "as given"),
     "deep_supervision": ("#c0392b", "D", "deep supervision"),
     "injection": ("#88bbdd", "<", "input injection"),
