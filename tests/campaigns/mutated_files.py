@@ -169,7 +169,9 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], list[Path
     runs = b"\n".join((ROOT / "book" / "results" / "10_scaling_research.csv").read_bytes().split(b"\n")[:8]) + b"\n"
 
     files("puzzles", lambda p: dataset.load("6x6", str(p), 0, 2, 2), a_csv=puzzles)
-    files("puzzles, packed", lambda p: dataset.read_csv(p), a_csv_xz=lzma.compress(puzzles))
+    files("puzzles, packed", lambda p: dataset.read_puzzles(p), a_csv_xz=lzma.compress(puzzles))
+    questions = b"\n".join(line.split(b",")[1] for line in puzzles.splitlines()[1:]) + b"\n"
+    files("puzzles without answers", lambda p: dataset.read_puzzles(p), a_txt=questions)
     files("CoNLL-U", lambda p: load_treebank(str(p)), a_conllu=conllu)
     files("parameters", lambda p: schema_of("04").create(read_yaml(p)), a_yaml=_read("params/04_sudoku9.yaml"))
     files("sweep", _read_sweep, a_yaml=_read("params/sweeps/recursive_lm.yaml"))
