@@ -403,8 +403,8 @@ run.save_figure(figure, "full_arms")
 
 # %% [markdown]
 # A dot is a seed, a bar the mean. All arms with a loss on every iteration (top three) are right of those without, but three
-# iterations that are trained for as many FLOPs are nearly as far right. Twice the epochs bring one iteration +0.29 (-0.14 to
-# 0.73), three plain layers with weights of their own +0.29 (-0.13 to 0.70): both undecided.
+# iterations that are trained for as many FLOPs are nearly as far right. Twice the epochs bring one
+# iteration +0.29 (-0.14 to 0.73), three plain layers with weights of their own +0.29 (-0.13 to 0.70): both undecided.
 #
 # ### By iteration
 

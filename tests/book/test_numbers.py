@@ -73,9 +73,18 @@ def mazes():
     return [100 * value for value in (means["recursive"], means["feed-forward 6"], same.mde, *costs)]
 
 
-def in_uas(arm, baseline, tests=3):
+def truncated_at_32(sign):
+    """Points of `none/last` over `none` at the rate 0.032, or with `sign` -1 the reverse, corrected for seven."""
+    found = compare(
+        table("02_deep_supervision_higher").query("lr == 0.032"), "test/exact_accuracy", "none/last", "none", tests=7
+    )
+    low, high = sorted((sign * found.low, sign * found.high))
+    return [100 * sign * found.effect, 100 * low, 100 * high]
+
+
+def in_uas(arm, baseline, tests=3, metric="test/uas"):
     """Points of UAS with the interval, corrected for so many comparisons."""
-    found = compare(table("05_ablation"), "test/uas", arm, baseline, tests=tests)
+    found = compare(table("05_ablation"), metric, arm, baseline, tests=tests)
     return [100 * found.effect, 100 * found.low, 100 * found.high]
 
 
@@ -309,6 +318,39 @@ NUMBERS = [
         "({:.1f} to {:.1f})",
         mazes,
     ),
+    (
+        "book/12_any_puzzle.py",
+        "variant costs {1:.1f} points ({2:.1f} to {3:.1f}, three seeds; table above)",
+        lambda: mazes()[2:6],
+    ),
+    ("book/12_any_puzzle.py", "({:.1f} and {:.1f} %, three seeds). What matters more", lambda: mazes()[:2]),
+    (
+        "book/06_recursive_lm.py",
+        "({3:+.1f} points, {4:.1f} to {5:+.1f}, three seeds; minimum detectable effect 21)",
+        recursive,
+    ),
+    ("book/05_poh_ablation.py", "iteration {:+.2f} ({:.2f} to {:.2f}),", lambda: in_uas("longer", "one_iteration", 5)),
+    (
+        "book/05_poh_ablation.py",
+        "neighbours {:.1f} points ({:.1f} to {:.1f})",
+        lambda: in_uas("deep_supervision", "one_iteration", metric="arc/1"),
+    ),
+    (
+        "book/05_poh_ablation.py",
+        "arcs of 5 to 8 words {:.1f} ({:.1f} to {:.1f})",
+        lambda: in_uas("deep_supervision", "one_iteration", metric="arc/5 to 8"),
+    ),
+    (
+        "book/11_report.py",
+        "no difference is found ({1:.1f} to {2:.1f}, chapter 05)",
+        lambda: in_uas("deep_supervision", "standard_longer", 5),
+    ),
+    (
+        "book/02_deep_supervision.py",
+        "rate for both it is {:.1f} ({:.1f} to {:.1f}).",
+        lambda: truncated_at_32(1),
+    ),
+    ("README.md", "{:.1f} ({:.1f} to {:.1f}) at twice the rate for both", lambda: truncated_at_32(-1)),
     (
         "README.md",
         "and {:.1f} at equal FLOPs ({:.1f} to {:.1f}, five seeds)",

@@ -39,9 +39,8 @@ def test_read_what_was_written(tmp_path, name):
     assert puzzles.questions.tolist() == [DIGITS] * 2
     assert "".join(map(str, puzzles.answers[1])) == ANSWER
     assert puzzles.groups[0] == puzzles.groups[1]
-    assert (
-        len(read_puzzles(write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", ""))) == 2
-    )  # as a table editor writes
+    edited = write(tmp_path, "\ufeff" + HEADER, LINE, "", LINE, "", "")  # as a table editor writes
+    assert len(read_puzzles(edited)) == 2
 
 
 WRONG = f"a,1{'.' * 15},{'1234' * 4},0"
@@ -130,6 +129,14 @@ def test_questions_without_answers_are_solved_on_import(tmp_path, name, lines):
 def test_a_question_that_has_not_one_answer_is_named(tmp_path, lines, says):
     with pytest.raises(UserError, match=rf"data\.csv.*{says}"):
         read_puzzles(write(tmp_path, *lines))
+
+
+def test_a_question_that_the_solver_gives_up_needs_an_answer(tmp_path, monkeypatch):
+    """Norvig's puzzle without a solution, which takes an hour and more of search."""
+    text = ".....5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."
+    monkeypatch.setattr("trm.puzzles.exact.GUESSES", 200)
+    with pytest.raises(PuzzleFileError, match="line 1: .* did not decide .*; give its answer in a column `answer`"):
+        read_puzzles(write(tmp_path, text))
 
 
 def test_one_question_with_two_answers_is_named_by_its_lines(tmp_path, monkeypatch):

@@ -23,9 +23,8 @@ from trm.text_files import read_stdin
 
 SOLVED, NOT_SOLVED = "solved", "not solved"
 EXAMPLE = ".35..12...3..24.6.....4........61..."
-NOISE = {
-    "houses": 20.0
-}  # std of the noise that makes tries differ, where symmetries change nothing (chosen in chapter 03)
+# std of the noise that makes tries differ, by mixer, where symmetries change nothing (chosen in chapter 03)
+NOISE = {"houses": 20.0}
 
 
 @dataclass

@@ -89,7 +89,8 @@ def read_puzzles(path: str | Path) -> PuzzleSet:
     other answer is checked where the solver answers it, else for `JUDGED` lines, evenly spaced, of each `LINES_AT_ONCE`.
 
     Raises:
-        PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix.
+        PuzzleFileError: file, line (the header is line 1), what is wrong, and the fix; its sister PuzzleTextError, where a
+            file without a header holds what is not a puzzle.
     """
     with open_text(path, PuzzleFileError) as file:
         header = file.readline()
@@ -148,7 +149,13 @@ def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
     parts = [part for part in parts if len(part)]
     if not parts:
         raise PuzzleFileError(f"{name}: no puzzles after the header")
-    puzzles, lines = _concatenated(parts), np.concatenate(lines)
+    puzzles = _concatenated(parts)
+    _refuse_other_answers(puzzles, np.concatenate(lines), name)
+    return puzzles
+
+
+def _refuse_other_answers(puzzles: PuzzleSet, lines: np.ndarray, name: str) -> None:
+    """PuzzleFileError: a question stands twice, with different answers. lines: (N,) where the puzzles stand in the file."""
     question, answer = (sudoku.hash_columns(*grids.T) for grids in (puzzles.questions, puzzles.answers))
     order = question.argsort(kind="stable")
     other = np.flatnonzero((np.diff(question[order]) == 0) & (answer[order][1:] != answer[order][:-1]))
@@ -156,7 +163,6 @@ def _joined(tables: Iterable[pd.DataFrame], name: str) -> PuzzleSet:
         first, second = lines[order[other[0]]], lines[order[other[0] + 1]]
         what = f"the question of line {first} again, with another answer; fix or remove one"
         raise PuzzleFileError(f"{name}, line {second}: {what}")
-    return puzzles
 
 
 def _checked(table: pd.DataFrame, name: str, first_line: int, shape: Shape | None) -> tuple[PuzzleSet, np.ndarray]:

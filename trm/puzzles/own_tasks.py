@@ -125,8 +125,7 @@ def train(run: Run, task: str, data_path: str = "") -> TrainedTask | None:
     if result is None:
         return None
     model = load_model(result.folder / "model", params.device)
-    evaluated = [record for record in result.history if any(name.startswith("valid/") for name in record)]
-    last = {name: value for name, value in (evaluated or [{}])[-1].items() if name.startswith("valid/")}
+    last = {name: value for record in result.history for name, value in record.items() if name.startswith("valid/")}
     return TrainedTask(params, data, model, result.history, result.metrics | last)
 
 

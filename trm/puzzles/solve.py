@@ -172,22 +172,19 @@ def at_once(model: TRM) -> int:
     return 512 if model.embed.device.type != "cpu" else max(in_cache, 16)
 
 
-def _checked(model: TRM, inputs: Tensor, puzzle_ids: Tensor | None) -> None:
+def _require_ids(model: TRM, inputs: Tensor, puzzle_ids: Tensor | None) -> None:
     """UserError: what cannot be token ids of puzzles of this model, (B, T), or identifiers of them, (B,)."""
-    c = model.config
-    asked = {"inputs": (inputs, ("B", c.seq_len), c.vocab_size)}
-    if puzzle_ids is not None:
-        asked["puzzle_ids"] = puzzle_ids, (len(inputs),), c.num_puzzles
-    for name, (values, shape, end) in asked.items():
-        want = f"the model takes {name} of whole numbers from 0 to {end - 1}, ({', '.join(map(str, shape))})"
-        own = tuple(values.shape)
-        if len(own) != len(shape) or own[1:] != shape[1:] or name == "puzzle_ids" and own != shape:
-            alone = "; a single puzzle is inputs[None]" if own == shape[1:] else ""
+    c, B = model.config, len(inputs) if inputs.dim() else 0
+    asked = [("inputs", f"(B, {c.seq_len})", inputs, (B, c.seq_len), c.vocab_size)]
+    asked += [] if puzzle_ids is None else [("puzzle_ids", f"({B},)", puzzle_ids, (B,), c.num_puzzles)]
+    for name, said, values, shape, end in asked:
+        want, own = f"the model takes {name} of whole numbers from 0 to {end - 1}, {said}", tuple(values.shape)
+        if own != shape:
+            alone = "; a single puzzle is inputs[None]" if own == (c.seq_len,) == shape[1:] else ""
             raise UserError(f"{want}; these are {own}{alone}")
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-            raise UserError(
-                f"{want}; these are {str(values.dtype).removeprefix('torch.')}; {name}.long() makes them whole"
-            )
+            kind = str(values.dtype).removeprefix("torch.")
+            raise UserError(f"{want}; these are {kind}; {name}.long() makes them whole")
         low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
         if not 0 <= low <= high < end:
             raise UserError(f"{want}; these go from {low} to {high}")
@@ -207,7 +204,7 @@ def solve(
     inputs: (B, T) token ids. puzzle_ids: (B,), for a model with puzzle tokens. check: makes the signal "is_valid". labels:
     (B, T), make the signal "loss", the mean cross-entropy of the answer, of the kind that the model was trained with.
     """
-    _checked(model, inputs, puzzle_ids)
+    _require_ids(model, inputs, puzzle_ids)
     batch = ActiveBatch.begin(model, inputs, puzzle_ids, None)
     predictions, signals = [], []
     for _ in range(steps or model.config.halt_max_steps):
@@ -239,7 +236,7 @@ def solve_until(
     available = set(halting.SIGNALS) - {"random"} - ({"is_valid"} if check is None else set())
     if rule.signal not in available:
         raise UserError(f"no signal {rule.signal!r} while solving; there are {', '.join(sorted(available))}")
-    _checked(model, inputs, puzzle_ids)
+    _require_ids(model, inputs, puzzle_ids)
     if not len(inputs):
         raise UserError("no examples to solve")
 
