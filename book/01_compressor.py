@@ -21,7 +21,7 @@
 # - why a small error of the states can be a large change of the output distribution, and how the Fisher information of the
 #   output head connects the two.
 #
-# The chapter takes about three minutes on two cores. It is also a program:
+# The chapter takes about two minutes on two cores. It is also a program:
 #
 #     papermill book/01_compressor.ipynb outputs/01_compressor.ipynb -p arms "tied, untied" -p problems 16
 #

@@ -17,7 +17,7 @@
 # - how the model says that it is done (the halting head);
 # - how to read its learning curves, and how its answer changes from step to step.
 #
-# The chapter trains for about 40 s on two cores, and takes a minute and a half in all. It is also a program:
+# The chapter trains for 28 to 40 s on two cores, and takes a minute in all. It is also a program:
 #
 #     papermill book/04_trm_train.ipynb outputs/04_trm_train.ipynb -p schedule linear
 #

@@ -17,7 +17,7 @@
 # - how arms are compared at equal training compute, and what a written chain costs instead of depth;
 # - what happens when a trained model is given more loops at test time than in training.
 #
-# The chapter trains two arms at its defaults, for about 70 s on one core, and takes under two minutes in all. It is also
+# The chapter trains two arms at its defaults, and takes about a minute in all. It is also
 # the program of the comparison below:
 #
 #     papermill book/06_recursive_lm.ipynb outputs/06_recursive_lm.ipynb -p arm looped -p baseline_arm chain

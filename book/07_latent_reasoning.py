@@ -19,7 +19,7 @@
 #   regression;
 # - what happens when the language model continues a chain whose first steps are latents.
 #
-# At the defaults the chapter takes two to three minutes on two cores, half a minute of it training. It is also a program:
+# At the defaults the chapter takes about two minutes on two cores, 20 s of them training. It is also a program:
 #
 #     papermill book/07_latent_reasoning.ipynb outputs/07_latent_reasoning.ipynb -p arm direct -p eval_checkpoint trained
 #

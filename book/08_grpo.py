@@ -16,7 +16,7 @@
 # - which controls and baselines belong beside it: permuted rewards, zero rewards, rejection sampling;
 # - what a reward on problems of one length does to the accuracy on longer ones.
 #
-# The chapter trains two policies at its defaults, for about 50 s each on one core, and takes two and a half minutes in all. It
+# The chapter trains two policies at its defaults, for about 30 s each on one core, and takes a minute and a half in all. It
 # is also the program of the comparison below:
 #
 #     papermill book/08_grpo.ipynb outputs/08_grpo.ipynb -p algorithm DAPO -p updates_per_batch 2

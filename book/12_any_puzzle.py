@@ -17,7 +17,7 @@
 # - how to train the model on arrays of your own;
 # - how ARC is put into this form: one embedding per variant of a task, and answers by vote over the variants.
 #
-# At the defaults the chapter trains four small models, in about three minutes on two cores in all. It is also a
+# At the defaults the chapter trains four small models, in about a minute and a half on two cores. It is also a
 # program:
 #
 #     papermill book/12_any_puzzle.ipynb outputs/12_any_puzzle.ipynb -p tasks maze -p side 11

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/parsing.py [--treebank FOLDER] [--rounds 3]
 
-Without a folder of CoNLL-U the sentences are the grammar's. Training: sentences a second, and the share of the time that the
-parser's products would take at the rate of one large product. Parsing: sentences a second in batches of 64, and the time of
-scoring, trees and labels over that of the encoder. Memory: what the backward pass of 32 sentences keeps, with deep supervision
-of three iterations, with and without activation checkpointing.
+Without a folder of CoNLL-U the sentences are the grammar's. Training: sentences and words a second, and the share of the time
+that the parser's products would take at the rate of one large product. Parsing: sentences and words a second in batches of 64,
+and the time of scoring, trees and labels over that of the encoder. Memory: what the backward pass of 32 sentences keeps, with
+deep supervision of three iterations, with and without activation checkpointing.
 """
 
 import argparse
@@ -83,7 +83,9 @@ def main() -> None:
         f"kept for the backward pass of 32 sentences: {plain:.0f} MiB, with activation checkpointing {checkpointed:.0f} MiB"
     )
     found = speed(model.eval(), data.encoded["test"], 64, options.rounds)
-    print(f"parsing: {found['parse/sentences_per_second']:.0f} sentences a second in batches of 64")
+    length = sum(len(arrays["words"]) for arrays in data.encoded["test"]) / len(data.encoded["test"])
+    rate = found["parse/sentences_per_second"]
+    print(f"parsing: {rate:.0f} sentences, {rate * length:.0f} words a second in batches of 64")
     print(f"scoring and decoding take {found['parse/decoding_over_encoder']:.2f} of the encoder's time")
 
 
