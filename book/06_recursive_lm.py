@@ -284,9 +284,9 @@ if results and data.test:
 # training, 1,000 steps, three seeds. The sweep as it stands has problems of one to four steps, ten times the training, and an
 # arm with a random number of loops:
 #
-#     python -m trm.sweep run recursive_lm --scale laptop --jobs 2
-#     python -m trm.sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm.csv
-#     python -m trm.sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm_curves.csv --table curves
+#     trm sweep run recursive_lm --scale laptop --jobs 2
+#     trm sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm.csv
+#     trm sweep results recursive_lm --scale laptop --rows book/results/06_recursive_lm_curves.csv --table curves
 
 # %%
 RESULTS = ROOT / "book" / "results"

@@ -332,8 +332,8 @@ if complete and reasoners:
 # Three seeds per arm; the steps of the arms are chosen so that their trainings take about equal time (on a processor; seconds
 # in the table). The table is committed; these commands make it again:
 #
-#     python -m trm.sweep run latent --scale laptop --jobs 2 --threads 1
-#     python -m trm.sweep results latent --scale laptop --rows FILE.csv
+#     trm sweep run latent --scale laptop --jobs 2 --threads 1
+#     trm sweep results latent --scale laptop --rows FILE.csv
 
 # %%
 full = stats.read_table(

@@ -306,9 +306,9 @@ if baseline:
 # DAPO with one update per batch and without resampling. The sweep as it stands has five seeds, DAPO whole, rejection sampling,
 # and rewards on problems of all lengths:
 #
-#     python -m trm.sweep run grpo --scale laptop --jobs 2
-#     python -m trm.sweep results grpo --scale laptop --rows book/results/08_grpo.csv
-#     python -m trm.sweep results grpo --scale laptop --rows book/results/08_grpo_curves.csv --table curves
+#     trm sweep run grpo --scale laptop --jobs 2
+#     trm sweep results grpo --scale laptop --rows book/results/08_grpo.csv
+#     trm sweep results grpo --scale laptop --rows book/results/08_grpo_curves.csv --table curves
 
 # %%
 RESULTS = ROOT / "book" / "results"
@@ -363,9 +363,9 @@ run.save_figure(figure, "full_gains")
 # the language model. It begins with the reasoner that ships, and is rewarded on stories of six steps, on which it is worst.
 # (Without KL: the KL of a high-dimensional Gaussian policy is orders of magnitude larger than that of tokens.)
 #
-#     python -m trm.sweep run grpo_latents --scale laptop --jobs 2 --threads 1
-#     python -m trm.sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents.csv
-#     python -m trm.sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents_curves.csv --table curves
+#     trm sweep run grpo_latents --scale laptop --jobs 2 --threads 1
+#     trm sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents.csv
+#     trm sweep results grpo_latents --scale laptop --rows book/results/08_grpo_latents_curves.csv --table curves
 
 # %%
 latents = stats.read_table(RESULTS / "08_grpo_latents.csv", ["arm", "seed", "lr"])
