@@ -171,7 +171,7 @@ def arm_row(result: ArmResult) -> dict:
     the arc."""
     metrics = dict(result.metrics)
     row = {"arm": result.arm, "seed": result.seed, "epochs": metrics.pop("train/epochs")}
-    names = ("lr", "controller", "routing", "use_upos", "ponder_coef", "max_inner_iters")
+    names = ("lr", "controller", "routing", "encoder", "use_upos", "ponder_coef", "max_inner_iters")
     row |= {name: getattr(result.params, name) for name in names}
     for name, value in metrics.items():
         row |= {f"{name}_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
