@@ -136,7 +136,7 @@ show_source(halting.q_halt_loss, halting.should_halt)
 # | $p_t L_t$ | 0.2 | 0.2 | 0.1 | expected loss 0.5; with $c = 0.1$: 0.72 |
 # | $g_t$ | 4/7 | 2/7 | 1/7 | divergence 0.2 log 0.35 + 0.4 log 1.4 + 0.4 log 2.8 = 0.3365 |
 # | stopped by then | 0.2 | 0.6 | 1 - 0.8 · 0.5 · 0.1 = 0.96 | |
-# | Graves's weights | 0.2 | 0.5 | $R$ = 0.3 | $N + R$ = 3.3 |
+# | Graves's weights | 0.2 | 0.5 | $R = 0.3$ | $N + R = 3.3$ |
 #
 # If the head of `q` says 0.9 at step 3, its loss is -log 0.9 = 0.1054 if the answer is right, and -log 0.1 = 2.3026 if not.
 

@@ -43,6 +43,7 @@ max_steps = 160  # optimizer steps
 lr = 0.003  # peak learning rate
 
 # %%
+from trm.escape import in_html
 from trm.latent.params import LatentReasoning
 from trm.run import ROOT, Run
 
@@ -314,7 +315,7 @@ if complete:
             spent = ("train/steps", "train/seconds", "model/parameters")
             row |= {name: trained.metrics[name] for name in spent}
 table = pd.DataFrame(rows)
-table.style.hide(axis="index").format(precision=3) if complete else "paused: nothing is evaluated"
+in_html(table).hide(axis="index").format(precision=3) if complete else "paused: nothing is evaluated"
 
 # %%
 if complete and reasoners:
@@ -344,7 +345,7 @@ full = full.assign(way=full["case"].where(own, full["way"]))[own | (full["case"]
 full = full[~full["way"].str.startswith("state")]  # predictions of states: see below
 columns = ["accuracy", "tokens", "ms/1", "ms/64", "train/steps", "train/seconds", "model/parameters"]
 summary = stats.summary_table(full, columns, key="way").dropna(axis="columns", how="all")
-summary.sort_values("accuracy", ascending=False).style.format(precision=3, na_rep="")
+in_html(summary.sort_values("accuracy", ascending=False)).format(precision=3, na_rep="")
 
 # %% [markdown]
 # ### Accuracy by the number of steps
@@ -493,11 +494,11 @@ shown if len(begun) else "no latents of steps"
 # %% [markdown]
 # First three panels: the written chain (0), latents for half of the steps, and the controls. At the defaults latents for the
 # first half give 99.0 against 99.3 % (297 and 298 of 300 stories), with 13.5 tokens to write instead of 26.4 (the latent steps
-# are read in one pass), so that an answer takes about 0.6 of the time. Latents of no story (`mean`) leave 6.3 %, so it is
-# these latents that the model reads; without the story's numbers (`no_numbers`) 90.3 % stay right, so that most of it are the
-# totals. Last panel: with another story's total in the last latent the model goes on from that total in 99.3 % and answers
-# what follows from it in 95.0 %. So here the language model does use what the latents say, as if it had written those steps
-# itself. What they hold was computed by the reasoner all the same.
+# are read in one pass), so that an answer takes 0.6 to 0.75 of the time (two runs). Latents of no story (`mean`) leave 6.3 %,
+# so it is these latents that the model reads; without the story's numbers (`no_numbers`) 90.3 % stay right, so that most of it
+# are the totals. Last panel: with another story's total in the last latent the model goes on from that total in 99.3 % and
+# answers what follows from it in 95.0 %. So here the language model does use what the latents say, as if it had written those
+# steps itself. What they hold was computed by the reasoner all the same.
 #
 # ## Findings
 #

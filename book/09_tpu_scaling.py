@@ -44,6 +44,7 @@ pjrt_device = "CPU"  # XLA devices: emulated by the processor, or real ones
 tables = ""  # folder to write the tables to, such as book/results; empty: none
 
 # %%
+from trm.escape import in_html
 from trm.run import ROOT, Run, write_atomically
 from trm.tpu.params import TpuScaling
 
@@ -212,7 +213,7 @@ shown = {
     "bound by": first["bound"],
     "hours": 24 * first["days"],
 }
-pd.DataFrame(shown).style.format(precision=2, thousands=",")
+in_html(pd.DataFrame(shown)).format(precision=2, thousands=",")
 
 # %% [markdown]
 # The following configurations cannot run as written. *Mend* is the change of parameters that fixes them. The others run: their
@@ -222,7 +223,7 @@ pd.DataFrame(shown).style.format(precision=2, thousands=",")
 both_plans = pd.concat([plans, compare_plans], ignore_index=True)
 broken = both_plans[both_plans["fault"] != ""]
 print(f"{len(both_plans) - len(broken)} of {len(both_plans)} plans run as written")
-broken[["slice", "case", "fault", "mend"]].style.hide(axis="index")
+in_html(broken[["slice", "case", "fault", "mend"]]).hide(axis="index")
 
 # %% [markdown]
 # ## What would bound it: computed
@@ -286,7 +287,7 @@ chips_alone = [suite_plans("scaling_research", each, params.utilisation) for eac
 with_host = [suite_plans("scaling_research", each, *assumed) for each in (v4_64, quarter)]
 times = timetable(chips_alone, with_host, parts)
 names = {"guide_days": "published (days)", "chips_days": "chips alone (days)", "days": "with their host (days)"}
-times.rename(columns=names).style.format(precision=2).hide(axis="index")
+in_html(times.rename(columns=names)).format(precision=2).hide(axis="index")
 
 # %%
 baseline = suite_plans("tpu_quickstart", v4_64, *assumed).set_index("case").loc["e1_1_baseline"]

@@ -144,7 +144,7 @@ run.save_figure(figure, "axes")
 axes = experiments.axis_table(runs)
 formats = {"best accuracy": "{:.1%}", "worst accuracy": "{:.1%}", "difference": "{:.1f}", "deviation over seeds": "{:.1f}",
            "explained": "{:.0%}", "p": "{:.2g}"}  # fmt: skip
-in_html(axes).style.format(formats, na_rep="")
+in_html(axes).format(formats, na_rep="")
 
 # %%
 from trm.progress import say
@@ -295,7 +295,7 @@ if {"exp01", "exp05"} <= set(axis_of):
         1
     ]
 table = pd.DataFrame(rows).T.drop(columns=["a", "A", "B"], errors="ignore").fillna("")
-in_html(table).style.format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+in_html(table).format(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
 
 # %% [markdown]
 # *b* is the slope of a log-linear form (*c* that of the data), *AICc behind* how far the other forms are from the lowest, and
@@ -405,7 +405,7 @@ run.save_figure(figure, "pareto")
 
 # %%
 share_on_front = {label: share[table["on_front"]] for label, (table, share) in fronts.items()}
-in_html(pd.DataFrame(share_on_front)).style.format("{:.0%}", na_rep="")
+in_html(pd.DataFrame(share_on_front)).format("{:.0%}", na_rep="")
 
 # %% [markdown]
 # The table gives the share of resamples of each member.
@@ -439,7 +439,7 @@ compared = {
 }
 table = pd.concat(compared, names=["experiment", "case"]) if compared else pd.DataFrame()
 signed = {name: "{:+.1f}" for name in ("effect", "low", "high")}
-in_html(table).style.format(
+in_html(table).format(
     signed | {"mean": "{:.1f}", "std": "{:.1f}", "mde": "{:.1f}", "p": "{:.2g}", "FLOPs": "{:.2f}"}, na_rep=""
 )
 

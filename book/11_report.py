@@ -192,11 +192,12 @@ figure = effects_by_source(found)
 run.save_figure(figure, "effects")
 
 # %% [markdown]
-# Right of the vertical line is what was claimed. A bar that crosses the line is not significant, and its length says what these
-# seeds could have seen: bars from -20 to 20 points, from arms that fail with some seeds, leave nearly everything open. Blue
-# bars lie to the right as a whole, vermilion ones to the left; an equality (`sr23`) is supported by a bar within its limits. A
-# triangle stands for an effect beyond its panel, such as gradients compared with 1e-6 or 100. A bar right of the line is orange
-# where a size was claimed that the interval does not hold (`tq20`: a larger drop than the source's; `ph15`: a larger gain).
+# Right of the vertical line is what was claimed. A bar that crosses the line is not significant, and its length says what
+# these seeds could have seen: bars from -20 to 20 points, from arms that fail with some seeds, leave nearly everything open.
+# Blue bars lie to the right as a whole, vermilion ones to the left or, where no gain was claimed, to the right; an equality
+# (`sr23`) is supported by a bar within its limits. A triangle stands for an effect beyond its panel, such as gradients
+# compared with 1e-6 or 100. A bar right of the line is orange where a size was claimed that the interval does not hold
+# (`tq20`: a larger drop than the source's; `ph15`: a larger gain).
 #
 # ## The claims of each source
 #

@@ -180,7 +180,8 @@ if is_maze:
 # %% [markdown]
 # Green cells are right, red ones are not on the path, and a cross marks a cell of the path that is missing. The faults of the
 # first step are where both corridors look alike from nearby: a gap in the path, or a branch that is followed although it ends.
-# The second step corrects them. (Rows with no fault show that this run solves all its mazes, or none, at once.)
+# The second step corrects them; later steps can bring a fault back. (Rows with no fault show that this run solves all its
+# mazes, or none, at once.)
 #
 # ### Baselines
 #
@@ -364,8 +365,7 @@ if "arc" in trained:
     run.save_figure(figure, "arc")
 
 # %% [markdown]
-# In one run four of the five made-up tasks were answered at the first try, and all at the second. Fill and frame are right. The
-# mirrored grid is the one that was missed at first.
+# Runs differ by rounding: four or all five of the made-up tasks are answered at the first try, and all at the second.
 #
 # ## Recursion against one pass
 #
@@ -408,6 +408,11 @@ if tables["arc"].exists():
 # and nine times the parameters and as many training FLOPs, in half and in a sixth of the optimizer steps; the recursive model
 # sees an example six times in a row and corrects its own answers. To an answer it applies 18 blocks, the smaller network 6.
 #
+# ARC-AGI-1 at this scale fails, and the controls say where. Three seeds learn 89.6 % of the pairs that they are trained on,
+# and answer none of the 16 judged tasks with grids of up to 7x7; the output shown with the nearest input is right for one of
+# them. With zeroed or swapped embeddings at most 0.4 % of the trained pairs are left: what a task asks is stored in its
+# embedding, and none of it carries over to the asked inputs. (None of 16 leaves shares of up to 21 % possible.)
+#
 # ## What this run found
 
 # %%
@@ -442,7 +447,7 @@ run.finish(metrics, complete=complete)
 # - Every example takes all steps in training here. A halting head that stops at the first right answer leaves the later steps
 #   untrained, and they do harm.
 # - ARC is one data set made of all tasks and their variants. Each variant has an embedding, and the answers to the asked input
-#   are voted on; zeroed and swapped embeddings show what the model owes to them.
+#   are voted on. Half an hour of one core learns 90 % of the trained pairs, through the embeddings, and no judged task.
 #
 # ## Exercises
 #

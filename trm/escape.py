@@ -4,6 +4,7 @@ import html
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 
 def in_figure(text: object) -> str:
@@ -17,10 +18,10 @@ def in_markdown(value: object) -> str:
     return f"`{text or ' '}`"
 
 
-def in_html(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for pandas' Styler, which takes text for HTML."""
+def in_html(table: pd.DataFrame) -> Styler:
+    """A table in pandas' Styler, which takes text for HTML, with the class that pandas gives to tables without style."""
 
     def escaped(value: Any) -> Any:
         return html.escape(value) if isinstance(value, str) else value
 
-    return table.map(escaped).rename(index=escaped, columns=escaped)
+    return table.map(escaped).rename(index=escaped, columns=escaped).style.set_table_attributes('class="dataframe"')

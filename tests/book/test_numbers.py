@@ -73,6 +73,18 @@ def mazes():
     return [100 * value for value in (means["recursive"], means["feed-forward 6"], same.mde, *costs)]
 
 
+def arc():
+    """Share of trained pairs in percent, the most that is left of it by a control, judged tasks that are answered, of 16, and
+    those that the nearest shown output answers; then the share that none of 16 leaves possible."""
+    runs = table("12_arc")
+    pairs, solved = (
+        "trained_pairs/exact_accuracy",
+        [16 * runs[f"arc/{name}pass@2"].max() for name in ("", "nearest_output/")],
+    )
+    left = max(runs[f"arc/{control}/{pairs}"].max() for control in ("zeroed", "swapped"))
+    return [100 * runs[f"arc/{pairs}"].mean(), 100 * left, *solved, 100 * (1 - 0.025 ** (1 / 16))]
+
+
 def truncated_at_32(sign):
     """Points of `none/last` over `none` at the rate 0.032, or with `sign` -1 the reverse, corrected for seven."""
     found = compare(
@@ -324,6 +336,10 @@ NUMBERS = [
         lambda: mazes()[2:6],
     ),
     ("book/12_any_puzzle.py", "({:.1f} and {:.1f} %, three seeds). What matters more", lambda: mazes()[:2]),
+    ("book/12_any_puzzle.py", "Three seeds learn {0:.1f} % of the pairs", arc),
+    ("book/12_any_puzzle.py", "at most {1:.1f} % of the trained pairs are left", arc),
+    ("book/12_any_puzzle.py", "of up to {4:.0f} % possible", arc),
+    ("README.md", "Of ARC-AGI-1 half an hour learns {0:.0f} % of the trained pairs and none of 16 unseen small tasks", arc),
     (
         "book/06_recursive_lm.py",
         "({3:+.1f} points, {4:.1f} to {5:+.1f}, three seeds; minimum detectable effect 21)",

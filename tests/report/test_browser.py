@@ -83,6 +83,15 @@ def opened(browser, address, **options):
     return page, faults
 
 
+RAW_FORMULAS = """[...document.querySelectorAll("article :is(p, li, td)")].map(one => {
+    const copy = one.cloneNode(true)
+    copy.querySelectorAll("code, pre, .math, script, table").forEach(part => part.remove())
+    return copy.textContent
+}).filter(text => /\\$[^$]*[\\\\^_=][^$]*\\$/.test(text))"""  # two dollar signs with something of LaTeX in between
+BEGIN_OUTSIDE = """[...document.querySelectorAll("div.math")].filter(
+    box => box.querySelector(".katex-html").getBoundingClientRect().left < box.getBoundingClientRect().left - 1).length"""
+
+
 @pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "light"), (DESK, "dark")], ids=["phone-light", "desk-dark"])
 def test_pages_are_whole(browser, book, viewport, scheme):
     axe = importlib.util.find_spec("axe_playwright_python")
@@ -93,6 +102,8 @@ def test_pages_are_whole(browser, book, viewport, scheme):
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
         assert page.locator(".math").count() == page.locator(".math .katex").count(), path.name
         assert not page.locator(".katex-error, .katex [mathcolor='#cc0000']").count(), f"{path.name}: a faulty equation"
+        assert not page.evaluate(RAW_FORMULAS), f"{path.name}: a formula is shown as it was written"
+        assert not page.evaluate(BEGIN_OUTSIDE), f"{path.name}: a wide equation does not begin at its left end"
         images = page.locator("img[src]").evaluate_all("all => all.map(one => [one.naturalWidth > 0, one.alt])")
         assert all(drawn and (words or "search" in path.name) for drawn, words in images), (path.name, images)
         if axe:

@@ -232,7 +232,7 @@ class ClaimTable:
     STYLE = [
         {"selector": "", "props": "width: 100%; border-collapse: collapse; table-layout: auto; font-size: 0.8rem"},
         {"selector": "th, td", "props": "text-align: left; vertical-align: top; white-space: normal; padding: 0.4em 0.6em"},
-        {"selector": "td", "props": "overflow-wrap: anywhere"},
+        {"selector": ":is(.col0, .col1, .col2, .col3)", "props": "overflow-wrap: anywhere"},
         {"selector": "tbody tr", "props": "border-top: 1px solid #cccccc"},
         *({"selector": f"th.col{i}", "props": f"width: {width}%"} for i, width in enumerate((25, 12, 37, 10, 5, 11))),
     ]  # fmt: skip
@@ -242,7 +242,7 @@ class ClaimTable:
 
     def _repr_html_(self) -> str:
         shown = in_html(self.rows[self.SHOWN])
-        style = shown.style.hide(axis="index").set_table_styles(self.STYLE).set_table_attributes('class="dataframe"')
+        style = shown.hide(axis="index").set_table_styles(self.STYLE)
         table = style.map(lambda v: f"border-left: 0.5em solid {VERDICTS[v]}", subset=["verdict"]).to_html()
         return f"<details><summary>{len(self.rows)} claims of {self.source}</summary>{table}</details>"
 
