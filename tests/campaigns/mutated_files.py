@@ -49,7 +49,7 @@ from trm.run import ROOT, read_history
 from trm.scaling.experiments import read_runs
 from trm.sweep.chapters import schema_of
 from trm.sweep.spec import read_sweep
-from trm.sweep.table import import_wandb, own_tables, results, short, statuses
+from trm.sweep.table import own_tables, results, short, statuses
 
 SECONDS = 3.0
 INSERTED = [
@@ -184,7 +184,6 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[Path], object], list[Path
     files("text", lambda p: list(documents(str(p))), a_txt="### one\nA text.\n\nMore é.\n### two\nB.\n" * 4)
     files("history", lambda p: read_history(p.parent), history_jsonl='{"step": 1, "loss": 0.5}\n{"step": 2}\n' * 9)
     files("runs", lambda p: read_runs([p]), a_csv=runs)
-    files("W&B export", import_wandb, a_csv="Name,State,Seed,test/exact_accuracy\nexp01a,finished,1,0.5\n" * 2)
 
     run = folder / "sweep" / "run"
     run.mkdir()

@@ -1,23 +1,18 @@
 """Tables of a sweep: runs by their parameters, states, and tables from elsewhere."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT
 from trm.errors import UserError
 from trm.run import write_atomically
-from trm.scaling import experiments
 from trm.sweep import worker
 from trm.sweep.cli import main
 from trm.sweep.engine import jobs_of
 from trm.sweep.spec import read_sweep
-from trm.sweep.table import import_wandb, not_listed, own_tables, results, short, statuses, write_table
+from trm.sweep.table import not_listed, own_tables, results, short, statuses, write_table
 
 SWEEP = """
 notebook: 04_trm_train
@@ -135,63 +130,6 @@ def test_what_lies_in_a_folder_says_the_state(sweep):
     assert statuses(sweep, points)[0]["state"] == "running"
     (folder / "metrics.json").write_text("{}", encoding="utf-8")
     assert statuses(sweep, points)[0] == {"point": "b/seed0", "state": "done", "error": ""}
-
-
-# As W&B exports it: everything quoted, the newest run first; its own columns, then config, then the summary.
-EXPORT = """\
-"Name","State","Notes","User","Tags","Created","Runtime","Sweep","H_cycles","chapter","code","compile","log_with","lr",\
-"output_dir","run_id","seed","wandb_run_name","_runtime","_step","_timestamp","_wandb.runtime","figures/learning_curves.width",\
-"flops/answer","flops/training","model/parameters","test/exact_accuracy","test/loss","test/puzzles","train/puzzles","train/total_loss"
-{rows}"""
-ROW = (
-    '"{name}","{state}","-","someone","","2026-11-28T11:02:31.000Z","{i}","","{H}","04_trm_train","c0","false","wandb","0.004",'
-    '"/runs/{i}","{id}","{seed}","{name}","38.4{i}","1000","1796000000.{i}","38","640",'
-    '"2e6","{H}e9","23169","{accuracy}","0.3","1000","5000","0.4"'
-)
-
-
-@pytest.fixture
-def export(tmp_path):
-    """exp03a and exp03b (one and two H-cycles) with seeds 0 and 1; exp03b/0 was paused before; a run that crashed."""
-    rows = [ROW.format(name=f"exp03{case}", H=H, seed=seed, state="finished", id=f"{case}{seed}", i=f"{H}{seed}",
-                       accuracy=0.4 + H / 10 + seed / 100) for case, H in (("a", 1), ("b", 2)) for seed in (0, 1)]  # fmt: skip
-    rows.append(ROW.format(name="exp03b", H=2, seed=0, state="finished", id="b0", i=30, accuracy=0.1))
-    rows.append(ROW.format(name="exp03a", H=1, seed=2, state="crashed", id="a2", i=31, accuracy=""))
-    (tmp_path / "export.csv").write_text(EXPORT.format(rows="\n".join(rows)), encoding="utf-8")
-    return tmp_path / "export.csv"
-
-
-def test_a_table_from_wandb_feeds_chapter_10(export, tmp_path, capsys):
-    table = tmp_path / "runs.csv"
-    assert main(["results", "--import", str(export), "--csv", str(table)]) == 0
-    assert "exp03a" in capsys.readouterr().out
-    runs = experiments.read_runs([table])
-    assert runs["test/exact_accuracy"].tolist() == pytest.approx([0.5, 0.51, 0.6, 0.61])
-    assert runs["case"].tolist() == ["exp03a"] * 2 + ["exp03b"] * 2 and not {"Runtime", "output_dir"} & set(runs)
-    again = pd.concat([runs, runs.assign(case="baseline")])  # equal parameters: one configuration
-    assert len(experiments.configurations(again)) == 4
-    assert list(experiments.axis_table(runs).index) == ["exp03"]
-
-
-@pytest.mark.slow
-def test_chapter_10_reads_a_table_from_wandb(export, tmp_path):
-    table = tmp_path / "runs.csv"
-    assert main(["results", "--import", str(export), "--csv", str(table)]) == 0
-    script = [sys.executable, str(ROOT / "book" / "10_scaling_laws.py"), "-p", "results", str(table)]
-    script += ["-p", "resamples", "10", "-p", "output_dir", str(tmp_path / "run")]
-    done = subprocess.run(script, env=os.environ | {"MPLBACKEND": "agg"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_table_from_wandb_by_its_names(tmp_path):
-    path = tmp_path / "export.csv"
-    path.write_text("Name,State,test/exact_accuracy\nexp01a,finished,0.5\nexp01a/lr=1,finished,0.6\n", encoding="utf-8")
-    table = import_wandb(path)
-    assert table[["case", "cell", "seed"]].values.tolist() == [["exp01a", "", 0], ["exp01a", "lr=1", 0]]
-    for text in ("a,b\n1,2\n", "Name,case\n1,2\n"):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match="export.csv, line 1: no column Name"):
-            import_wandb(path)
 
 
 def test_runs_of_a_sweep_are_called_after_their_case_in_a_tracker(sweep):

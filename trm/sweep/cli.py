@@ -46,7 +46,6 @@ def arguments() -> argparse.ArgumentParser:
     add("--csv", type=Path, metavar="FILE", help="write every run with all its columns (.csv or .parquet)")
     add("--rows", type=Path, metavar="FILE", help="write the rows of the runs' own tables (.csv or .parquet)")
     add("--table", default="table", metavar="NAME", help="which of their tables: NAME.csv, such as curves")
-    add("--import", dest="imported", type=Path, metavar="FILE", help="add a table exported from W&B")
     actions.add_parser("list", help="the sweeps that there are").add_argument("--json", action="store_true")
     return parser
 
@@ -61,8 +60,7 @@ def main(words: list[str] | None = None) -> int:
             return list_sweeps(args.json)
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
-        alone = getattr(args, "imported", None) and not (args.names or args.pattern)
-        for sweep, cases in [] if alone else find(args.names, args.pattern):
+        for sweep, cases in find(args.names, args.pattern):
             if args.outputs:
                 sweep = sweep.model_copy(update={"outputs": args.outputs.resolve()})
             chosen.append((sweep, sweep.points(args.scale, cases, given)))
@@ -143,9 +141,7 @@ def results(args: argparse.Namespace, chosen: list) -> int:
     """The table in short; all of it with --csv, and the runs' own tables together with --rows."""
     import pandas as pd
 
-    found = [tables.results(sweep, points) for sweep, points in chosen]
-    found += [tables.import_wandb(args.imported)] if args.imported else []
-    table = pd.concat(found, ignore_index=True)
+    table = pd.concat([tables.results(sweep, points) for sweep, points in chosen], ignore_index=True)
     if table.empty:
         raise UserError(f"no complete runs at scale {args.scale}; `run` makes them, `status` shows how far it is")
     print(tables.short(table).to_string(index=False))

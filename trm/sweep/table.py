@@ -11,7 +11,6 @@ from trm.errors import UserError
 from trm.params import Params
 from trm.run import to_json, write_atomically
 from trm.stats import read_table
-from trm.sweep.chapters import CHAPTERS, schema_of
 from trm.sweep.spec import Point, Sweep
 from trm.sweep.worker import state
 from trm.text_files import read_json
@@ -153,23 +152,6 @@ def _damaged(path: Path, why: object) -> UserError:
     return UserError(
         f"{path} is damaged ({str(why).removeprefix(f'{path}: ')}); remove the folder {path.parent} and run again"
     )
-
-
-def import_wandb(path: Path) -> pd.DataFrame:
-    """Finished runs of a table that W&B exported as CSV, as rows of `results`: Name becomes case and cell; of the columns those
-    of parameters and of metrics are kept."""
-    table = read_table(path)
-    if "Name" not in table or {"case", "state"} & set(table):
-        raise UserError(f"{path}, line 1: no column Name, or columns case or state; export the runs from W&B as CSV")
-    schemas = [schema_of(chapter) for chapter in CHAPTERS]
-    known = {"code"}.union(*(set(schema.model_fields) - schema.NOT_IN_RUN_ID for schema in schemas)) - {"seed"}
-    kept = [name for name in table if name in known or "/" in name and not name.startswith("figures/")]
-    names = table["Name"].astype(str).str.partition("/")
-    about = {"sweep": "wandb", "case": names[0], "cell": names[2], "seed": table.get("seed", 0)}
-    about["run_id"] = table.get("run_id", table.get("ID", table["Name"]))
-    rows = pd.concat([pd.DataFrame(about), table[kept]], axis=1)
-    rows = rows[table["State"] == "finished"] if "State" in table else rows
-    return rows.drop_duplicates("run_id") if "run_id" in table else rows  # W&B lists the newest first
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:
