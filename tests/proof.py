@@ -41,8 +41,8 @@ RUNS = {
     "smoke-04-attention": "04_trm_train -f params/04_smoke.yaml -p mixer attention -p puzzle_tokens 2 -p loss_type stablemax "
     "-p optimizer adam_atan2 -p backprop per_cycle -p schedule exponential -p lr_schedule cosine",
     "smoke-04-graves": "04_trm_train -f params/04_smoke.yaml -p halting graves -p grad_accumulation 2",
-    "shipped-07": "07_latent_reasoning -p max_steps 6 -p test_size 64 -p valid_size 16 -p timed 16 -p ask_interval 2 "
-    "-p asked_from 2",
+    "shipped-07": "07_latent_reasoning -p max_steps 6 -p test_size 64 -p valid_size 16 -p timed 16 -p lm_loss_every 2 "
+    "-p lm_loss_start 2",
     "smoke-09": "09_tpu_scaling -f params/09_smoke.yaml",
     "smoke-10": "10_scaling_laws -f params/10_smoke.yaml",
     "smoke-11": "11_report -f params/11_smoke.yaml",

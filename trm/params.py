@@ -37,14 +37,6 @@ ALIASES = {
     "data_paths": "data_path",
     "log_csv": "table",
     "run_name": "wandb_run_name",
-    # names that this book used before
-    "answers_by": "readout",
-    "asked_from": "lm_loss_start",
-    "ask_interval": "lm_loss_every",
-    "ask_each": "lm_loss_all_cycles",
-    "judged": "eval_checkpoint",
-    "versus": "baseline_arm",
-    "beside": "compare_slice",
 }
 # Flags of theirs that have no parameter here, and what to use.
 INSTEAD = {

@@ -15,7 +15,7 @@ from trm.latent import train as job
 from trm.latent.data import Data, encode, from_problem
 from trm.latent.frozen_lm import FrozenLM
 from trm.latent.params import LATENT_ARMS, LatentReasoning
-from trm.latent.reasoner import ReasonerConfig, load_reasoner
+from trm.latent.reasoner import load_reasoner
 from trm.params import ParameterError
 from trm.run import Run
 
@@ -216,14 +216,6 @@ def test_chains_are_written_once_and_kept_where_they_are_right(tmp_path, gsm8k, 
 def test_parameters_that_cannot_be(values, message):
     with pytest.raises(ParameterError, match=message):
         params_of(**values)
-
-
-def test_old_names_and_values_are_accepted():
-    old = dict(asked_from=7, ask_interval=5, ask_each=True, judged="trained", answers_by="itself")
-    found = LatentReasoning.create(old | {"arm": ""})
-    assert (found.lm_loss_start, found.lm_loss_every, found.lm_loss_all_cycles) == (7, 5, True)
-    assert (found.eval_checkpoint, found.readout) == ("trained", "direct")
-    assert ReasonerConfig(answers_by="itself") == ReasonerConfig(readout="direct") != ReasonerConfig()
 
 
 def test_what_does_not_fit_together(data):

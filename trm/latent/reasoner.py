@@ -6,12 +6,12 @@ out. A latent is a mixture of the embeddings of `words`, weighted by softmax(sha
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from trm import halting, supervision
@@ -43,20 +43,13 @@ class ReasonerParams(CycleParams):
     L_cycles: int = Field(1, ge=1, description="L-cycles per H-cycle")
     recursion: bool = Field(True, description="apply the blocks again and again; False: once")
     readout: Literal["lm", "direct", "state"] = Field(
-        "lm",
-        validation_alias=AliasChoices("readout", "answers_by"),  # the old name, in older config.json
-        description="what the last thought gives: latents for the language model, a word, or its state after thinking",
+        "lm", description="the last thought gives latents for the language model, a word, or its state after thinking"
     )
     teach_answer: bool = Field(True, description="teach the answer to latents; False: only the totals before it")
     chain_weight: float = Field(1.0, ge=0, description="weight of the chain loss: the steps of a correct chain")
     answer_weight: float = Field(1.0, ge=0, description="weight of the answer's cross-entropy")
     distill_weight: float = Field(1.0, ge=0, description="weight of the distance to the state after a correct chain")
     lm_loss_all_cycles: bool = Field(False, description="compute the language model's loss after every H-cycle")
-
-    @field_validator("readout", mode="before")
-    @classmethod
-    def _old_value(cls, value: Any) -> Any:
-        return "direct" if value == "itself" else value
 
 
 class ReasonerConfig(ReasonerParams, BlockConstants):
