@@ -1,7 +1,5 @@
 """Sweep files: what points they stand for, and what is said of a bad one."""
 
-import json
-
 import pytest
 
 from trm.errors import UserError
@@ -187,17 +185,10 @@ def test_every_point_is_valid_at_every_scale(name, scale):
 def test_list_status_results_and_dry_run_before_anything_was_run(tmp_path, capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    assert (
-        "scaling_research (trm_scaling_research): 69 configurations, 59 distinct" in said and "    tn_sweep: 5" in said
-    )
-    assert main(["list", "--json"]) == 0
-    suites = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert suites["tpu_quickstart"]["configurations"] == 19 and suites["tpu_quickstart"]["groups"]["tn_sweep"] == 5
+    assert "scaling_research (trm_scaling_research): 69 configurations, 59 distinct" in said
+    assert "19 configurations" in said and "    tn_sweep: 5" in said
     words = ["example", "--scale", "smoke", "--outputs", str(tmp_path)]
     assert main(["status", *words]) == 0 and capsys.readouterr().out == "example at scale smoke: 4 queued\n"
-    assert main(["status", *words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["points"], found["queued"], found["done"], found["sweeps"]["example"]["queued"]) == (4, 4, 0, 4)
     assert main(["results", *words]) == 2 and "no complete runs" in capsys.readouterr().err
     assert main(["run", *words, "--dry-run"]) == 0 and "nothing was run" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

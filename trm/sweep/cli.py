@@ -1,7 +1,6 @@
 """`trm sweep`: run sweeps of chapters, see their state, collect their tables. `trm sweep --help` lists the options."""
 
 import argparse
-import json
 import math
 import sys
 from collections import Counter
@@ -39,14 +38,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--time-limit", type=float, default=0, metavar="MINUTES", help="of training per run; it can be resumed")
     add("--scheduler", default="", metavar="tcp://HOST:8786", help="workers of a dask scheduler instead")
 
-    actions.add_parser("status", parents=[chosen], help="how many runs are in which state").add_argument(
-        "--json", action="store_true"
-    )
+    actions.add_parser("status", parents=[chosen], help="how many runs are in which state")
     add = actions.add_parser("results", parents=[chosen], help="a table of the complete runs").add_argument
     add("--csv", type=Path, metavar="FILE", help="write every run with all its columns (.csv or .parquet)")
     add("--rows", type=Path, metavar="FILE", help="write the rows of the runs' own tables (.csv or .parquet)")
     add("--table", default="table", metavar="NAME", help="which of their tables: NAME.csv, such as curves")
-    actions.add_parser("list", help="the sweeps that there are").add_argument("--json", action="store_true")
+    actions.add_parser("list", help="the sweeps that there are")
     return parser
 
 
@@ -57,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
     args = arguments().parse_args(words)
     try:
         if args.action == "list":
-            return list_sweeps(args.json)
+            return list_sweeps()
         given = from_command_line([word for pair in args.p for word in ("-p", *pair)])
         chosen = []
         for sweep, cases in find(args.names, args.pattern):
@@ -94,42 +91,25 @@ def run(args: argparse.Namespace, chosen: list) -> int:
     return 1 if ended["failed"] else 3 if ended["busy"] or ended["paused"] or ended["left"] else 0
 
 
-def list_sweeps(as_json: bool) -> int:
+def list_sweeps() -> int:
     """Name, suite and counts of every sweep and group; equal configurations of a sweep are distinct once."""
-    rows = []
     for sweep in read_sweeps().values():
         scale = "paper" if "paper" in sweep.scales else next(iter(sweep.scales))
         configs = {(point.case, point.cell): point.config for point in sweep.points(scale)}
-        groups = {group: len(sweep.cases_of(group)) for group in sweep.groups}
-        row = {"name": sweep.name, "suite": sweep.suite, "configurations": len(configs)}
-        rows.append(row | {"distinct": len(set(configs.values())), "groups": groups})
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    for row in rows:
-        counts = f"{row['configurations']} configurations, {row['distinct']} distinct"
-        print(f"{row['name']} ({row['suite'] or 'no suite'}): {counts}")
-        for group, size in row["groups"].items():
-            print(f"    {group}: {size}")
+        counts = f"{len(configs)} configurations, {len(set(configs.values()))} distinct"
+        print(f"{sweep.name} ({sweep.suite or 'no suite'}): {counts}")
+        for group in sweep.groups:
+            print(f"    {group}: {len(sweep.cases_of(group))}")
     return 0
 
 
 def status(args: argparse.Namespace, chosen: list) -> int:
     """Counts by state, and a line for every failure."""
-    rows = {sweep.name: tables.statuses(sweep, points) for sweep, points in chosen}
-    counts = {name: Counter(row["state"] for row in of) for name, of in rows.items()}
-    if args.json:
-        total = sum(counts.values(), Counter())
-        sweeps = {name: {"points": of.total()} | dict(of) for name, of in counts.items()}
-        about = {"scale": args.scale, "points": total.total()} | {name: total[name] for name in tables.STATES}
-        print(json.dumps(about | {"sweeps": sweeps}, indent=2))
-        return 0
-    for sweep, _ in chosen:
-        name, of = sweep.name, rows[sweep.name]
-        print(
-            f"{name} at scale {args.scale}: " + ", ".join(f"{count} {state}" for state, count in counts[name].items())
-        )
-        for row in (row for row in of if row["error"]):
+    for sweep, points in chosen:
+        rows = tables.statuses(sweep, points)
+        counts = Counter(row["state"] for row in rows).items()
+        print(f"{sweep.name} at scale {args.scale}: " + ", ".join(f"{count} {state}" for state, count in counts))
+        for row in (row for row in rows if row["error"]):
             print(f"  {row['state']:11} {row['point']}: {row['error']}")
         scales = {tables.read_mapping(path).get("scale") for path in sweep.folder.glob("*/point.json")}
         if others := sorted(scales - {args.scale, None}):

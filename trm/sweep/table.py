@@ -16,7 +16,6 @@ from trm.sweep.worker import state
 from trm.text_files import read_json
 
 NAMES = ["sweep", "case", "cell"]
-STATES = ("done", "running", "queued", "paused", "failed", "unavailable")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
