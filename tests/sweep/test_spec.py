@@ -33,8 +33,6 @@ def test_points_by_hand(tmp_path):
     assert {point.params.max_steps for point in points} == {2}
     assert len({point.config for point in points}) == 4  # c is a, but for the seeds
     assert [point.seed for point in sweep.points("smoke", ["c"], {"seed": 5})] == [5, 5]  # one for each cell
-    empty = read_sweep(written(tmp_path, GOOD.replace("b: {lr: 0.002}", "b: ")))
-    assert {point.params.lr for point in empty.points("smoke", ["b"])} == {0.001}
     paper = sweep.points("paper", ["a"], {"lr": 0.5})[0].params
     assert (paper.hidden_size, paper.num_aug, paper.lr) == (512, 5, 0.5)  # file, then base, then what was given
 
@@ -71,6 +69,10 @@ def test_names_stand_for_sweeps_groups_cases_and_patterns(tmp_path):
         (("04_paper.yaml", "04_pper.yaml"), "04_pper.yaml"),
         (("grid: {", "grid: ["), "s.yaml, line 5: while parsing"),
         (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "cases: [a]"), "cases = .* valid dictionary"),
+        (("base: {lr: 0.001}", "base:"), "base = None: Input should be a valid dictionary"),
+        (("b: {lr: 0.002}", "b: "), "scales: smoke: cases: b = None: Input should be a valid dictionary"),
+        (("b: {schedule: none}", "b: "), "s.yaml: cases: b = None: Input should be a valid dictionary"),
+        (("cases: {a: {}, b: {schedule: none}, c: {lr: 0.001, seeds: [7]}}", "suite:"), "suite = None: must be text"),
         (("a: {}", "a: 3"), "cases: a = 3: Input should be a valid dictionary"),
         (("[1, 2]}", "'12'}"), "grid: H_cycles = '12': Input should be a valid list"),
         (("[1, 2]}", "[1, 2, 1]}"), "grid: H_cycles: has 1 twice"),

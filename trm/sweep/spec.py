@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trm import text_files
 from trm.errors import UserError
@@ -53,12 +53,7 @@ def _distinct(values: list) -> list:
     return values
 
 
-def _mapping(content: Any) -> Any:
-    """`name:` with nothing behind it is an empty mapping."""
-    return {} if content is None else content
-
-
-Values = Annotated[dict[str, Any], BeforeValidator(_mapping), AfterValidator(_refuse_reserved)]
+Values = Annotated[dict[str, Any], AfterValidator(_refuse_reserved)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_distinct)]
 Grid = Annotated[dict[str, Annotated[list, AfterValidator(_distinct)]], AfterValidator(_refuse_reserved)]
 
@@ -69,8 +64,6 @@ class Case(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     seeds: Seeds | None = None
-
-    _empty = model_validator(mode="before")(_mapping)
 
     @model_validator(mode="after")
     def _no_reserved_names(self) -> Self:
@@ -88,14 +81,6 @@ class Block(BaseModel):
     grid: Grid = {}
     seeds: Seeds | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, content: Any) -> Any:
-        content = _mapping(content)
-        if isinstance(content, dict):
-            return {name: value for name, value in content.items() if value is not None and value != {}}
-        return content
-
 
 class Scale(Block):
     base_file: str = ""
@@ -107,7 +92,7 @@ class SweepSpec(Block):
     notebook: Literal[tuple(CHAPTERS)]
     suite: str = ""
     groups: dict[str, Annotated[list[str], AfterValidator(_distinct)]] = {}
-    scales: dict[Literal[SCALES], Scale] = {name: Scale() for name in SCALES}
+    scales: dict[Literal[SCALES], Scale] = Field({name: Scale() for name in SCALES}, min_length=1)
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
