@@ -45,18 +45,19 @@ lr = 0.004  # peak learning rate
 seed = 0  # one seed for everything random
 
 # %% [markdown]
-# A schedule of your own is a function of the number of steps and the weight. Register it before the parameters are checked,
-# and use it by its name: `-p arms "none, middle"`.
+# A schedule of your own is a function of the number of steps and the weight. Add it to `SCHEDULES` before the parameters are
+# checked, and use it by its name: `-p arms "none, middle"`.
 
 # %%
-from trm.supervision import register_schedule
+from trm.supervision import SCHEDULES
 
 
-@register_schedule("middle")
 def middle(num_steps, weight):
     """All of the early weight on the middle step."""
     return [weight * (i == num_steps // 2) for i in range(num_steps - 1)] + [1.0]
 
+
+SCHEDULES["middle"] = middle
 
 # %%
 from trm.params import arm_names
@@ -100,7 +101,7 @@ run.save_figure(figure, "schedules")
 
 # %% [markdown]
 # Look at the last bar of each panel: it holds all of the loss in `none`, two thirds in `exponential`, `last_two` and `middle`
-# (which is registered above), a sixth in `uniform`, and 6 % in `decay`, the one schedule that gives the first answer most.
+# (which is added above), a sixth in `uniform`, and 6 % in `decay`, the one schedule that gives the first answer most.
 # SonarRecursiveModel calls `linear` and `exponential`, which rise, "decay". `adaptive` is not drawn: its weights follow the
 # losses. (Figures and metrics count H-cycles from 0, the equations from 1.)
 #

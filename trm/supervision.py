@@ -29,6 +29,7 @@ def _inverse_u(w: float, i: int, n: int) -> float:
 
 
 # Name -> function of (number of steps, weight of those before the last). Three steps at weight 0.5 in brackets.
+# Add your own from a notebook cell: SCHEDULES["last"] = lambda num_steps, weight: [0.0] * (num_steps - 1) + [1.0]
 SCHEDULES: dict[str, Schedule] = {
     "none": _then_one(lambda w, i, n: 0.0),  # only the last step [0, 0, 1]
     "constant": _then_one(lambda w, i, n: w),  # [0.5, 0.5, 1]
@@ -46,23 +47,8 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
-    """Decorator that adds a schedule of your own, for instance in a notebook cell:
-
-    @register_schedule("middle")
-    def middle(num_steps, weight):
-        return [weight * (i == num_steps // 2) for i in range(num_steps - 1)] + [1.0]
-    """
-
-    def register(function: Schedule) -> Schedule:
-        SCHEDULES[name] = function
-        return function
-
-    return register
-
-
 def schedule_names() -> list[str]:
-    """Every name that `step_weights` understands, those registered by the reader included."""
+    """Every name that `step_weights` understands, those that the reader adds included."""
     return [*SCHEDULES, ADAPTIVE, *ALIASES]
 
 

@@ -55,13 +55,9 @@ def test_a_reward_that_is_always_zero_moves_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["GRPO", "DAPO"])
 def test_what_is_rewarded_comes_more_often(tmp_path, monkeypatch, algorithm):
-    """A reward of another kind, registered as a reader would: ones among what is written."""
-    monkeypatch.setattr(rewards, "REWARDS", dict(rewards.REWARDS))
-
-    @rewards.register_reward("ones")
-    def ones(texts, problems):
-        return [text.count("1") / (1 + len(text)) for text in texts]
-
+    """A reward of another kind, added as a reader would: ones among what is written."""
+    ones = {"ones": lambda texts, problems: [text.count("1") / (1 + len(text)) for text in texts]}
+    monkeypatch.setattr(rewards, "REWARDS", rewards.REWARDS | ones)
     options = {"batch_size": 32, "group_size": 8, "max_steps": 16, "updates_per_batch": 2, "lr": 2e-3, "kl_coef": 0.0}
     _, _, run = trained(tmp_path, reward="ones", algorithm=algorithm, **options, eval_interval=16, resample=0)
     earned = [record["train/reward"] for record in run.history() if "train/reward" in record]

@@ -1,8 +1,6 @@
 """Rewards of sampled answers, by name. Add your own from a notebook cell:
 
-@register_reward("short")
-def short(texts, problems):
-    return [len(text) < 60 for text in texts]
+REWARDS["short"] = lambda texts, problems: [len(text) < 60 for text in texts]
 """
 
 import random
@@ -15,38 +13,27 @@ from trm.language.stories import Problem, read_answer
 
 Reward = Callable[[Sequence[str], Sequence[Problem]], Sequence[float]]
 LARGEST = 1e15  # the variance of such rewards still fits in float32
-REWARDS: dict[str, Reward] = {}
 
 
-def register_reward(name: str) -> Callable[[Reward], Reward]:
-    """Decorator: make `function(texts, problems) -> one number per text` known as reward `name`; texts are completions, those
-    of one problem side by side, and problems the problem of each."""
-
-    def register(function: Reward) -> Reward:
-        REWARDS[name] = function
-        return function
-
-    return register
-
-
-@register_reward("right")
 def right(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
     """1 where the answer is exactly right, else 0; the chain is not checked."""
     return [float(read_answer(text) == problem.answer) for text, problem in zip(texts, problems)]
 
 
-@register_reward("zero")
 def zero(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
     """Always 0: a control, from which nothing can be learned."""
     return [0.0] * len(texts)
 
 
-@register_reward("shuffled")
 def shuffled(texts: Sequence[str], problems: Sequence[Problem]) -> list[float]:
     """The rewards of `right`, randomly permuted among all texts: a control that carries no information."""
     rewards = right(texts, problems)
     random.Random("\n".join(texts)).shuffle(rewards)
     return rewards
+
+
+# Name -> function of completions, those of one problem side by side, and the problem of each: one number per text.
+REWARDS: dict[str, Reward] = {"right": right, "zero": zero, "shuffled": shuffled}
 
 
 def compute_rewards(name: str, texts: Sequence[str], problems: Sequence[Problem]) -> np.ndarray:
