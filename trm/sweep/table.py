@@ -1,6 +1,5 @@
 """What a sweep has come to: the states of its runs, and tables of the complete ones."""
 
-import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,38 +78,13 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def not_listed(points: list[Point], path: Path) -> list[Point]:
-    """The points without a row in a table of an earlier `results`, from any machine and version of the code: one of the
-    same seed and config, or in a table without configs, of the same names and parameters. There a parameter that is no
-    column must have its default, else the point is not taken to be listed."""
-    table = pd.read_parquet(path) if path.suffix == ".parquet" and path.exists() else read_table(path, ["seed"])
-    if "config" in table:
-        known = set(zip(table["config"].astype(str), table["seed"]))
-        return [point for point in points if (point.config, point.seed) not in known]
-    schema = next((type(point.params) for point in points if point.params), Params)
-    compared = set(schema.model_fields) - schema.NOT_IN_RUN_ID - {"seed"}
-    columns = {column: name for column in table if (name := schema._own_name(column)) in compared}
-    if not columns and "case" not in table:
-        raise UserError(f"{path}: no column config, case or parameter; write it with `trm sweep results --csv FILE`")
-    table = table[[*columns, *(name for name in NAMES if name in table), "seed"]].drop_duplicates()
-
-    def has_row(point: Point) -> bool:
-        if (compared - set(columns.values())) & point.params.changed().keys():
-            return False
-        own = {column: getattr(point.params, name) for column, name in columns.items()}
-        own |= {name: getattr(point, name) for name in ("seed", *NAMES) if name in table}
-        return any(all(_same(row[name], value) for name, value in own.items()) for row in rows)
-
-    rows = table.to_dict("records")
-    return [point for point in points if point.params is None or not has_row(point)]
-
-
-def _same(cell: object, value: object) -> bool:
-    """Whether a cell of a CSV file, where numbers have six digits and None is "", read as NaN, holds `value`."""
-    try:
-        same = math.isclose(float(cell), float(value), rel_tol=1e-5)
-    except (TypeError, ValueError):
-        same = False
-    return same or str("" if pd.isna(cell) else cell) == str("" if value is None else value)
+    """The points without a row of the same config and seed in a table of an earlier `results`, from any machine and version of
+    the code."""
+    table = pd.read_parquet(path) if path.suffix == ".parquet" and path.exists() else read_table(path)
+    if missing := [name for name in ("config", "seed") if name not in table]:
+        raise UserError(f"{path}: no column {missing[0]}; write it with `trm sweep results --csv FILE`")
+    known = set(zip(table["config"].astype(str), table["seed"]))
+    return [point for point in points if (point.config, point.seed) not in known]
 
 
 def _names(point: Point) -> dict[str, object]:
