@@ -16,7 +16,7 @@ from pydantic import Field
 from transformers import SmolLM3ForCausalLM
 
 from trm.errors import show_user_errors_plainly
-from trm.language.lm import SHIPPED_LM, CausalLM, generate_greedy, load_lm, smollm3
+from trm.language.lm import CausalLM, generate_greedy, load_lm, smollm3
 from trm.language.stories import Problem, ReasoningBatches, make_tokenizer, problems
 from trm.params import Training, from_command_line
 from trm.progress import Progress
@@ -61,18 +61,6 @@ def accuracies(lm, tokenizer, some: list[Problem]) -> dict[str, float]:
     return found
 
 
-def card(params: ReasoningLM, metrics: dict[str, float], parameters: int) -> str:
-    """The model card, from card_template.md."""
-    ends = (name.removeprefix("test/thinking") for name in metrics if name.startswith("test/thinking"))
-    rows = [
-        f"| {end.strip('/') or 'all'} | {metrics[f'test/thinking{end}']:.1%} | {metrics[f'test/no_thinking{end}']:.1%} |"
-        for end in sorted(ends, key=lambda end: int(end.strip("/") or 0))
-    ]
-    flags = "".join(f" -p {k} {v}" for k, v in params.changed().items() if k in params.result_values())
-    given = {"parameters": parameters, "rows": "\n".join(rows), "step": metrics["model/step"], "flags": flags}
-    return (SHIPPED_LM / "card_template.md").read_text(encoding="utf-8").format(p=params, **given)
-
-
 def train(params: ReasoningLM) -> Run:
     """Train, test, and write the model; returns the run, which is complete unless `time_limit` paused it."""
     run, tokenizer = Run(params, "reasoning_lm"), make_tokenizer()
@@ -103,7 +91,6 @@ def save(params: ReasoningLM, run: Run, metrics: dict[str, float], test: list[Pr
     thinking = {record["step"]: record["valid/thinking"] for record in run.history() if "valid/thinking" in record}
     metrics["model/step"] = max(thinking, key=thinking.get)  # the first of the best
     metrics |= {f"test/{name}": value for name, value in accuracies(lm, tokenizer, test).items()}
-    write_atomically(run.path("model/README.md"), card(params, metrics, lm.num_parameters()))
     facts = {"metrics": {k: v for k, v in metrics.items() if "second" not in k}, "params": params.result_values()}
     write_atomically(run.path("model/training.json"), json.dumps(facts, indent=2))
 
