@@ -1,9 +1,15 @@
-"""FLOPs of a TRM, counted from its configuration.
+"""FLOPs of a TRM, counted from its configuration; and the memory that a forward pass keeps for the backward pass.
 
-Those of the matrix products of one example, 2 m n k each. Norms, activations, softmax and embeddings are left out (a few per
-cent); so are outputs that are only logged. A backward pass takes twice its forward pass; what activation checkpointing
-computes again is counted.
+FLOPs are those of the matrix products of one example, 2 m n k each. Norms, activations, softmax and embeddings are left out (a
+few per cent); so are outputs that are only logged. A backward pass takes twice its forward pass; what activation
+checkpointing computes again is counted.
 """
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
 
 from trm import halting, supervision
 from trm.layers import inner_width
@@ -82,3 +88,19 @@ def training_flops(config: TRMConfig, batch_size: int, max_steps: int) -> int:
     starts = sorted(start for start in changes if start < max_steps)
     ends = [*starts[1:], max_steps]
     return batch_size * sum((end - start) * step_flops(config, start) for start, end in zip(starts, ends))
+
+
+@contextmanager
+def saved_for_backward(module: nn.Module) -> Iterator[Callable[[], int]]:
+    """Count what autograd keeps for the backward pass: yields a function that gives the bytes of the distinct storages saved in
+    the context so far, without parameters and buffers of `module`."""
+    own = {t.untyped_storage()._cdata for t in (*module.parameters(), *module.buffers())}
+    saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: sum(storage.nbytes() for key, storage in saved.items() if key not in own)

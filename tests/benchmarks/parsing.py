@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from trm.flops import saved_for_backward
 from trm.params import read_yaml
 from trm.parsing.batches import batch_on
 from trm.parsing.evaluate import speed
@@ -38,18 +39,9 @@ def activations(params: Parsing, data: Data, checkpointing: bool) -> int:
     model = make_parser(params.of_arm("standard").model_copy(update=changes), data)
     longest = sorted(data.encoded["train"], key=lambda arrays: -len(arrays["words"]))[:32]
     batch = batch_on(model.device, longest)
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model.loss(batch).loss  # held, so that no storage is used twice
-    assert loss.requires_grad
-    return sum(kept.values())
+    with saved_for_backward(model) as saved:
+        model.loss(batch)
+    return saved()
 
 
 def main() -> None:

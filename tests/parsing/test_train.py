@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, TWO_PROCESSES
+from trm.flops import saved_for_backward
 from trm.params import ParameterError, read_yaml
 from trm.parsing import grammar
 from trm.parsing import train as job
@@ -209,17 +210,10 @@ def test_the_memory_of_a_batch_is_what_chapter_05_says(real_data):
     data, found = job.load_data(params[0]), []
     longest = sorted(data.encoded["train"], key=lambda arrays: -len(arrays["words"]))[:32]
     for own in params:
-        model, kept = job.make_parser(job.arm_params(own, own.arm), data).train(), {}
-
-        def keep(tensor, kept=kept):
-            if not isinstance(tensor, torch.nn.Parameter):
-                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = model.loss(batch_on(model.device, longest))
-        assert out.loss.isfinite()  # alive until here, and with it what it keeps
-        found.append(sum(kept.values()) / 2**20)
+        model = job.make_parser(job.arm_params(own, own.arm), data).train()
+        with saved_for_backward(model) as saved:
+            assert model.loss(batch_on(model.device, longest)).loss.isfinite()
+        found.append(saved() / 2**20)
     text = (ROOT / "book" / "05_poh_ablation.py").read_text(encoding="utf-8")
     said = re.search(r"keep ([0-9]+) MiB for the backward pass, ([0-9]+) with", text).groups()
     assert [float(n) for n in said] == pytest.approx(found, rel=0.03)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from trm.arms import ArmResult, scaled, train_arm
-from trm.flops import answer_flops, applications, training_flops
+from trm.flops import answer_flops, applications, saved_for_backward, training_flops
 from trm.halting import UNROLLED
 from trm.model import TRM, TRMConfig
 from trm.params import arm_names
@@ -201,19 +201,11 @@ def arm_curves(results: list[ArmResult]) -> pd.DataFrame:
 
 
 def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5, detail: bool = False) -> dict[str, float]:
-    """What the forward and backward pass of `model` cost: seconds (best of `rounds`), and MB kept for the backward pass (the
-    distinct storages that autograd saves, parameters left out). detail: with what `TRM.loss` then logs of every H-cycle."""
-    ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in ours:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    """What the forward and backward pass of `model` cost: seconds (best of `rounds`), and MB kept for the backward pass.
+    detail: with what `TRM.loss` then logs of every H-cycle."""
+    with saved_for_backward(model) as saved:
         out = model.loss(batch, detail=detail)
+        megabytes = saved() / 1e6
     out.loss.backward()
     best = float("inf")
     for _ in range(rounds):
@@ -222,4 +214,4 @@ def step_cost(model: TRM, batch: dict[str, torch.Tensor], rounds: int = 5, detai
         model.loss(batch, out.state, detail).loss.backward()
         best = min(best, time.perf_counter() - started)
     model.zero_grad()
-    return {"seconds": best, "megabytes": sum(saved.values()) / 1e6}
+    return {"seconds": best, "megabytes": megabytes}

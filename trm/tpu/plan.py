@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trm.errors import UserError
-from trm.flops import applications, step_flops, training_flops
+from trm.flops import applications, saved_for_backward, step_flops, training_flops
 from trm.halting import UNROLLED
 from trm.layers import inner_width
 from trm.model import TRM, TRMConfig
@@ -135,31 +135,22 @@ def _steps(config: TRMConfig) -> int:
 
 
 def kept_for_backward(config: TRMConfig, precision: str = "float32") -> int:
-    """Bytes that one application of the network to one example keeps for its backward pass: the distinct storages that
-    autograd saves, parameters left out. With bfloat16 the sums after the residuals stay in float32."""
+    """Bytes that one application of the network to one example keeps for its backward pass. With bfloat16 the sums
+    after the residuals stay in float32."""
     return _kept(config.model_copy(update={"depth_stages": ()}), precision == "float32")  # a list has no hash
 
 
 @cache
 def _kept(config: TRMConfig, full: bool) -> int:
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            saved[storage._cdata] = storage
-        return tensor
-
     with torch.device("meta"):
         net = TRM(config).net.to(torch.float32 if full else torch.bfloat16)
-        own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
         rows = 2  # of one row some views are kept whole that of more are copied
         shape = rows, config.puzzle_tokens + config.seq_len, config.hidden_size
         z = torch.empty(shape, dtype=next(net.parameters()).dtype, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_for_backward(net) as saved:
         net(z)
     in_float32 = 0 if full else 2 * config.num_layers * z.numel() * 2
-    return (sum(storage.nbytes() for storage in saved.values()) + in_float32) // rows
+    return (saved() + in_float32) // rows
 
 
 def application_traffic(config: TRMConfig, rows: int, size: int) -> float:
