@@ -139,7 +139,6 @@ SYSTEMS = {
     "recursive_lm, act": lambda: recursive_lm(texts=True, halting="act", halt_by="token"),
     "recursive_lm, act by sequence": lambda: recursive_lm(halting="act", halt_by="sequence", chain=True),
     "latent reasoner": lambda: reasoner(distill_weight=1.0),
-    "latent reasoner, act": lambda: reasoner(distill_weight=1.0, halting="act"),
     "pause": lambda: reasoner(arm="pause", distill_weight=1.0),
     **{f"compressor, {arm}": lambda arm=arm: compressor(arm) for arm in TRAINED},
     **{f"policy, {name}": lambda name=name: policy(algorithm=name) for name in ("GRPO", "Dr.GRPO", "DAPO")},

@@ -343,9 +343,6 @@ class CycleParams(ModelParams):
     """Recursion over the tokens of a sequence, with a loss after every H-cycle: what chapters 06 and 07 share."""
 
     backprop: Literal["last", "per_cycle", "full"] = Field("full", description="how far gradients flow back")
-    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
-    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
-    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
     schedule: str = Field(
         "linear",
         description="per-cycle loss weights (deep supervision); none: only the last",

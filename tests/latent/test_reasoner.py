@@ -1,4 +1,4 @@
-"""The latent reasoner: what the latents look at, against attention written out; batches; gradients; saving; halting."""
+"""The latent reasoner: what the latents look at, against attention written out; batches; gradients; saving."""
 
 import math
 
@@ -23,9 +23,6 @@ def make(kind=LatentReasoner, **options):
     torch.manual_seed(0)
     model = kind(ReasonerConfig(**SMALL | options)).eval()
     model.begin(IDS, EMBEDDINGS)
-    if model.config.halting == "act" and kind is LatentReasoner:
-        with torch.no_grad():
-            model.q_head.weight.normal_(std=2)
     return model
 
 
@@ -80,7 +77,7 @@ def thought_by_hand(model, states):
         return z
 
     z_H, z_L, found = model.H_init.double().expand(3, D), model.L_init.double().expand(3, D), []
-    for _ in range(c.halt_max_steps * c.H_cycles):
+    for _ in range(c.H_cycles):
         for _ in range(c.L_cycles):
             z_L = net(z_L + z_H + places)
         z_H = net(z_H + z_L)
@@ -88,17 +85,16 @@ def thought_by_hand(model, states):
     return found
 
 
-@pytest.mark.parametrize("options", [{}, {"halt_max_steps": 2, "H_cycles": 2, "num_layers": 1, "L_cycles": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"H_cycles": 2, "num_layers": 1, "L_cycles": 1}], ids=str)
 def test_thoughts_are_those_of_the_recursion_written_out(options):
     """Two layers with a context each; prompts of several lengths, whose padding changes nothing."""
     model, (states, mask) = make(**options), prompts()
     with torch.no_grad():
         found = model.think(states, mask)
-    assert len(found) == model.config.halt_max_steps * model.config.H_cycles
+    assert len(found) == model.config.H_cycles
     for row, length in enumerate(mask.sum(1)):
         for z, expected in zip(found, thought_by_hand(model, states[row, :length]), strict=True):
             torch.testing.assert_close(z[row].double(), expected, atol=1e-4, rtol=1e-3)
-    assert model.depth(found).tolist() == [len(found)] * 3, "without act the last"
 
 
 @torch.no_grad()
@@ -129,10 +125,10 @@ def test_labels_are_places_among_the_words(kind):
 
 @pytest.mark.parametrize("backprop", ["last", "per_cycle", "full"])
 def test_gradients_reach_all_but_the_compressors(backprop):
-    model, (states, mask) = make(backprop=backprop, halting="act", halt_max_steps=2), prompts()
+    model, (states, mask) = make(backprop=backprop), prompts()
     thoughts = model.think(states, mask)
     said = torch.stack([model.logits(z) for z in thoughts])
-    (said * torch.randn_like(said)).sum().add(model.halt_logits(thoughts).square().sum()).backward()
+    (said * torch.randn_like(said)).sum().backward()
     for name, parameter in model.named_parameters():
         if name.startswith(("reads.", "writes.")):
             assert not parameter.requires_grad and parameter.grad is None, name
@@ -140,17 +136,10 @@ def test_gradients_reach_all_but_the_compressors(backprop):
             assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
-def test_supervision_steps_pass_no_gradient_back():
-    first, second = make(halt_max_steps=2, H_cycles=1).think(*prompts())
-    first.retain_grad()
-    second.sum().backward()
-    assert first.requires_grad and first.grad is None
-
-
 @pytest.mark.parametrize("kind", [LatentReasoner, Pause])
 @torch.no_grad()
 def test_what_is_saved_comes_back(kind, tmp_path):
-    model, (states, mask) = make(kind, halting="act", notes=2), prompts()
+    model, (states, mask) = make(kind, notes=2), prompts()
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter))
     model.save_pretrained(tmp_path)
@@ -198,26 +187,7 @@ def test_a_pause_says_the_same_whatever_is_asked():
     (thought,) = model.think(states, mask)
     said = model.latents(thought)
     assert said.shape == (3, 3, 12) and torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
-    assert model.depth([thought]).tolist() == [1, 1, 1]
     ratio = said[0].detach().norm(dim=-1) / EMBEDDINGS[IDS].norm(dim=-1).square().mean().sqrt()
     assert (ratio > 0.3).all() and (ratio < 2).all(), "as long as words, about"
     said.sum().backward()
     assert torch.equal(model.vectors.grad, torch.full_like(model.vectors, 3.0)), "one gradient a prompt"
-
-
-@torch.no_grad()
-def test_act_stops_where_half_of_the_probability_is_reached():
-    model = make(halting="act", H_cycles=5)
-    states, mask = prompts(tuple(range(1, 13)))
-    thoughts = model.think(states, mask)
-    depth, logits = model.depth(thoughts), model.halt_logits(thoughts)
-    assert logits.shape == (12, 5) and depth.dtype == torch.long and len(set(depth.tolist())) > 1
-    going = (1 - logits.sigmoid()).cumprod(1)
-    for row in range(12):
-        assert depth[row] == next((t for t in range(1, 5) if going[row, t - 1] <= 0.5), 5)
-    model.q_head.weight.zero_()
-    for bias, expected in ((9.0, 1), (-9.0, 5)):
-        model.q_head.bias.fill_(bias)
-        assert model.depth(thoughts).tolist() == [expected] * 12
-    new = LatentReasoner(ReasonerConfig(**SMALL | {"halting": "act", "halt_max_steps": 2, "H_cycles": 4}))
-    assert torch.allclose(new.halt_logits(new.think(states, mask)).sigmoid(), torch.tensor(1 / 8)), "before training"

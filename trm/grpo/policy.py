@@ -220,7 +220,7 @@ class LatentPolicy(TokenPolicy):
         """The reasoner's output for prompts (G, P), padded on the left -> latents (G, K, D)."""
         asked = self.frozen.read(*padded_right(ids, mask))
         thoughts = self.reasoner.think(self.reasoner.reads.compress(asked.states), asked.mask)
-        return self.reasoner.latents(self.reasoner.chosen(thoughts))
+        return self.reasoner.latents(thoughts[-1])
 
     def _mean(self, batch: Batch) -> Tensor:
         """The reasoner's output (B, K, D), computed once per group."""

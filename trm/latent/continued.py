@@ -35,7 +35,7 @@ class Begun:
 def begin(thinking: Thinking, prompt: Prompt) -> Begun:
     """The steps of all latents, for prompts that were read."""
     reasoner = thinking.reasoner
-    words = reasoner.logits(reasoner.chosen(thinking.thoughts(prompt))).softmax(-1) @ reasoner.words
+    words = reasoner.logits(thinking.thoughts(prompt)[-1]).softmax(-1) @ reasoner.words
     return Begun(words[:, :, 2], words[:, :, 0])
 
 

@@ -92,10 +92,6 @@ class LatentReasoning(RecursiveTraining, ReasonerParams):
         own = self.of_arm(self.arm)
         if own.readout == "direct" and not own.teach_answer:
             raise ValueError("readout 'direct' reads the answer off the last latent: it requires teach_answer True")
-        every_step = self.lm_loss_start == 0 and self.lm_loss_every == 1
-        no_chain = own.chain_weight == 0 and own.readout == "lm"
-        if self.halting == "act" and no_chain and not every_step:
-            raise ValueError("'halting' = 'act' weighs a loss of every thought in every step: give chain_weight")
         for name, value in LATENT_ARMS.get(self.arm, {}).items():
             own, default = getattr(self, name), type(self).model_fields[name].default
             if own not in (value, default) and name not in ("lm_loss_start", "lm_loss_every"):

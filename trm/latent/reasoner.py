@@ -14,7 +14,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from pydantic import Field
 from torch import Tensor, nn
 
-from trm import halting, supervision
+from trm import supervision
 from trm.checkpoint import PRETRAINED, load_pretrained
 from trm.compressor.model import Compressor
 from trm.errors import UserError
@@ -39,7 +39,7 @@ class ReasonerParams(CycleParams):
     num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network")
     num_heads: int = Field(4, ge=1, description="attention heads")
     expansion: float = Field(4.0, gt=0, description="expansion of the SwiGLU")
-    H_cycles: int = Field(4, ge=1, description="H-cycles per supervision step")
+    H_cycles: int = Field(4, ge=1, description="H-cycles: rounds of refining the latents")
     L_cycles: int = Field(1, ge=1, description="L-cycles per H-cycle")
     recursion: bool = Field(True, description="apply the blocks again and again; False: once")
     readout: Literal["lm", "direct", "state"] = Field(
@@ -85,15 +85,6 @@ class Latents(nn.Module, PyTorchModelHubMixin):
         """Hidden states (B, T, lm_size) as `think` reads them."""
         return states
 
-    def depth(self, thoughts: list[Tensor]) -> Tensor:
-        """The thought to stop after, counted from 1: (B,). The last, unless halting was learned."""
-        return torch.full((len(thoughts[0]),), len(thoughts), device=thoughts[0].device)
-
-    def chosen(self, thoughts: list[Tensor]) -> Tensor:
-        """The thought at which each prompt stops."""
-        depth = self.depth(thoughts)
-        return torch.stack(thoughts, 1)[torch.arange(len(depth), device=depth.device), depth - 1]
-
     def save_pretrained(self, save_directory, **kwargs):
         """Write model.safetensors and config.json into `save_directory`."""
         return super().save_pretrained(save_directory, config=self.config.model_dump(), **kwargs)
@@ -118,22 +109,20 @@ class LatentReasoner(Latents):
             self.after = nn.Linear(D, c.lm_size)
             self.register_buffer("after_mean", torch.zeros(c.lm_size))
             self.register_buffer("after_scale", torch.ones(()))
-        if c.halting == "act":
-            self.q_head = halting.init_halting_head(nn.Linear(D, 1), c.halt_max_steps * c.H_cycles)
 
     def compress(self, states: Tensor) -> Tensor:
         """(B, T, lm_size) -> (B, T, d_compressed)."""
         return self.reads.compress(states)
 
     def think(self, states: Tensor, mask: Tensor) -> list[Tensor]:
-        """The thought z_H after each H-cycle of each supervision step: halt_max_steps * H_cycles of (B, num_latents, D).
+        """The thought z_H after each H-cycle: H_cycles of (B, num_latents, D).
         states: (B, T, d_compressed). mask: (B, T), padding last. Raises UserError: a prompt longer than `seq_len` allows."""
         c, T = self.config, states.shape[1]
         if c.num_latents + T > c.seq_len:
             raise UserError(f"a prompt of {T} tokens and {c.num_latents} latents exceed seq_len {c.seq_len}")
         x = F.rms_norm(self.project(states), (c.hidden_size,))
         context = FixedContext([block.mixer for block in self.blocks], x, mask.bool(), c.num_latents)
-        places, thoughts = self.places.expand(len(x), -1, -1), []
+        places = self.places.expand(len(x), -1, -1)
         z_H, z_L = self.H_init.expand_as(places), self.L_init.expand_as(places)
 
         def net(z: Tensor) -> Tensor:
@@ -144,11 +133,7 @@ class LatentReasoner(Latents):
         net = checkpointed(net) if c.activation_checkpointing else net
         if not c.recursion:
             return [net(places + z_H + z_L)]
-        for _ in range(c.halt_max_steps):
-            found, z_L = recurse(net, places, z_H.detach(), z_L.detach(), c.H_cycles, c.L_cycles, c.backprop)
-            thoughts += found
-            z_H = found[-1]
-        return thoughts
+        return recurse(net, places, z_H, z_L, c.H_cycles, c.L_cycles, c.backprop)[0]
 
     def logits(self, thought: Tensor) -> Tensor:
         """sharpness * cosine of each latent, and each of its notes, to each word: (B, n, D) -> (B, n, 1 + notes, W)."""
@@ -172,16 +157,6 @@ class LatentReasoner(Latents):
     def distance(self, thought: Tensor, states: Tensor) -> Tensor:
         """Mean square error of that prediction over the mean variance of the training states: 1 is their mean's. (B,)."""
         return ((self.state(thought) - states) / self.after_scale).square().mean(-1)
-
-    def halt_logits(self, thoughts: list[Tensor]) -> Tensor:
-        """Logits of "stop after this thought". n of (B, num_latents, D) -> (B, n)."""
-        return torch.cat([self.q_head(z.mean(1)) for z in thoughts], -1)
-
-    def depth(self, thoughts: list[Tensor]) -> Tensor:
-        """As `Latents.depth`; with act the first thought at which the probability of having halted reaches 1/2."""
-        if self.config.halting != "act":
-            return super().depth(thoughts)
-        return halting.TAUGHT["act"].steps(halting.halted_by(self.halt_logits(thoughts)))
 
 
 class Pause(Latents):
@@ -227,8 +202,7 @@ class LatentThinker(nn.Module):
       + distill_weight * distance of the answer's anchor from its state after a correct chain (CODI, arXiv 2502.21074);
                          with readout `state`, of the state that the last latent predicts from it
 
-    The language model is called if the batch holds the prompts' tokens, after the last thought, or after every one with
-    `lm_loss_all_cycles` or act.
+    The language model is called if the batch holds the prompts' tokens: after the last thought, or (`lm_loss_all_cycles`) each.
     """
 
     def __init__(self, reasoner: Latents, lm: FrozenLM):
@@ -246,15 +220,12 @@ class LatentThinker(nn.Module):
         for z in thoughts:
             if detail and z.requires_grad:
                 z.retain_grad()
-        act = c.halting == "act" and len(thoughts) > 1
-        weights = [1.0]
-        if len(thoughts) > 1:  # the schedule's, over the H-cycles of each supervision step
-            weights = c.halt_max_steps * supervision.step_weights(c.schedule, c.H_cycles, c.supervision_weight)
+        weights = supervision.step_weights(c.schedule, c.H_cycles, c.supervision_weight) if len(thoughts) > 1 else [1.0]
         prompt, target = self.read_prompts(batch)
         labels = reasoner.labels(batch["step_labels"])
         losses, metrics = {}, {}
         for i, (thought, weight) in enumerate(zip(thoughts, weights)):
-            if not (weight > 0 or act or detail):
+            if not (weight > 0 or detail):
                 continue
             last, logits = i == len(thoughts) - 1, reasoner.logits(thought)
             losses[i] = torch.zeros(len(labels), device=labels.device)
@@ -270,7 +241,7 @@ class LatentThinker(nn.Module):
                 distance = reasoner.distance(thought, batch["after"])
                 losses[i] = losses[i] + c.distill_weight * distance
                 metrics[f"distance_{i}"] = distance.mean()
-            if prompt and (last or c.lm_loss_all_cycles or act):
+            if prompt and (last or c.lm_loss_all_cycles):
                 latents = reasoner.latents(thought, logits)
                 answer, distance, right = self.answer_loss(
                     prompt, latents, batch["answers"], target, batch.get("targets")
@@ -279,9 +250,10 @@ class LatentThinker(nn.Module):
                 if last:
                     metrics |= {"answer_loss": answer.mean(), "distill_loss": distance.mean()}
                     metrics["asked_accuracy"] = right.mean()
-        total, mean_cycles = self.combine(losses, weights, reasoner.halt_logits(thoughts) if act else None)
-        metrics |= {"total_loss": total, **mean_cycles}
-        metrics = {name: value.detach() for name, value in metrics.items()}
+        kept = [i for i in losses if weights[i] > 0]
+        weighted = torch.stack([losses[i] for i in kept], -1)
+        total = supervision.weighted_step_loss(weighted, weighted.new_tensor([weights[i] for i in kept])).mean()
+        metrics = {name: value.detach() for name, value in (metrics | {"total_loss": total}).items()}
         return StepOutput(total, None, metrics, None, thoughts if detail else [])
 
     def shared(self, batch: dict[str, Tensor], state: None = None) -> dict[str, Tensor]:
@@ -316,19 +288,6 @@ class LatentThinker(nn.Module):
             scale = whole.std((0, 2), keepdim=True).clamp_min(1e-6)  # per layer, as in CODI
             distance = F.smooth_l1_loss(anchor / scale, target / scale, reduction="none").mean((1, 2))
         return sequence_loss(logits, answers), distance, exactly_right(logits.argmax(-1), answers).float()
-
-    def combine(
-        self, losses: dict[int, Tensor], weights: list[float], halt_logits: Tensor | None
-    ) -> tuple[Tensor, dict]:
-        """Weighted mean of the thoughts' losses (B,); with halting logits (B, n) plus the expected loss over halting times."""
-        kept = [i for i in losses if weights[i] > 0]
-        weighted = torch.stack([losses[i] for i in kept], -1)
-        total = supervision.weighted_step_loss(weighted, weighted.new_tensor([weights[i] for i in kept])).mean()
-        if halt_logits is None:
-            return total, {}
-        every = torch.stack(list(losses.values()), -1)
-        total = total + halting.expected_loss(every, halt_logits, self.reasoner.config.ponder_coef).mean()
-        return total, {"mean_cycles": halting.expected_steps(halt_logits).mean()}
 
 
 def chain_loss(logits: Tensor, labels: Tensor) -> Tensor:

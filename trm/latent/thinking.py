@@ -62,13 +62,13 @@ class Thinking:
 
     @torch.no_grad()
     def latents(self, prompt: Prompt) -> Tensor:
-        """The inputs to the language model, (B, num_latents, D): of the last thought, or with act of that at which it stops."""
-        return self.reasoner.latents(self.reasoner.chosen(self.thoughts(prompt)))
+        """The inputs to the language model, (B, num_latents, D): of the last thought."""
+        return self.reasoner.latents(self.thoughts(prompt)[-1])
 
     @torch.no_grad()
     def nearest_tokens(self, prompt: Prompt) -> Tensor:
         """The token id of the word nearest to each latent: (B, num_latents)."""
-        logits = self.reasoner.logits(self.reasoner.chosen(self.thoughts(prompt)))
+        logits = self.reasoner.logits(self.thoughts(prompt)[-1])
         return self.reasoner.ids[logits[:, :, 0].argmax(-1)]
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class Thinking:
     @torch.no_grad()
     def from_state(self, some: Sequence[Exercise]) -> Answers:
         """Answers that the language model's head reads off the predicted state after thinking, one token each."""
-        state = self.reasoner.state(self.reasoner.chosen(self.thoughts(self.read(some))))
+        state = self.reasoner.state(self.thoughts(self.read(some))[-1])
         found = self.answers_in(some, self.lm.head(state).argmax(-1, keepdim=True), first=True)
         return replace(found, tokens=np.zeros(len(some), int))
 

@@ -44,6 +44,9 @@ class LMParams(CycleParams):
     random_cycles: bool = Field(
         False, description="draw the H-cycles of each training step from 1 to 2 * H_cycles - 1, whose mean is H_cycles"
     )
+    halt_max_steps: int = Field(1, ge=1, description="supervision steps, the state detached between them")
+    halting: Literal["none", "act"] = Field("none", description="act: the expected loss over halting times")
+    ponder_coef: float = Field(1e-3, ge=0, description="ponder cost per expected H-cycle in act")
     halt_by: Literal["sequence", "token"] = Field(
         "sequence", description="where the depth is decided: once at the prompt's end, or at each token"
     )
