@@ -477,3 +477,33 @@ def checked_weights(name: str, schedule: str, steps: int, weight: float) -> list
         return supervision.step_weights(schedule, steps, weight)
     except ValueError as error:
         raise ValueError(f"parameter {name!r}: {error}") from None
+
+
+class ArmTraining(RecursiveTraining):
+    """Training of an arm: named changes to the parameters of a chapter, whose class has `arm` and attention heads."""
+
+    ARMS: ClassVar[dict[str, dict[str, Any]]]  # what each arm changes
+    FREE: ClassVar[tuple[str, ...]] = ()  # parameters that an arm changes whatever they are
+
+    _known_schedule = field_validator("schedule", check_fields=False)(known_schedule)
+
+    @field_validator("arm", "baseline_arm", check_fields=False)
+    @classmethod
+    def _known_arm(cls, value: str) -> str:
+        if value and value not in cls.ARMS:
+            raise ValueError(f"no arm {value!r}; there are {', '.join(cls.ARMS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _agrees_with_arm(self) -> Self:
+        if (width := self.hidden_size) % (unit := 2 * self.num_heads):
+            raise ValueError(f"parameter 'hidden_size' = {width} must be a multiple of 2 * num_heads = {unit}")
+        for name, value in self.ARMS.get(self.arm, {}).items():
+            own, default = getattr(self, name), type(self).model_fields[name].default
+            if name not in self.FREE and own not in (value, default):
+                raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
+        return self
+
+    def of_arm(self, arm: str) -> Self:
+        """These parameters with the changes of `arm`; "": as they are."""
+        return self.model_copy(update=self.ARMS.get(arm, {}))

@@ -140,7 +140,7 @@ def test_a_pretrained_encoder_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({"arm": "deep"}, "no such arm; there are one_iteration, standard"),
+        ({"arm": "deep"}, "no arm 'deep'; there are one_iteration, standard"),
         ({"arm": "standard", "deep_supervision": True}, "'deep_supervision' = True contradicts arm 'standard'"),
         ({"act_halting": True}, "halting_mode 'halting' reads the head that act_halting True trains: give both"),
         ({"halting_mode": "halting"}, "halting_mode 'halting' reads the head that act_halting True trains: give both"),

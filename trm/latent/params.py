@@ -2,10 +2,11 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trm.latent.reasoner import ReasonerParams
-from trm.params import RecursiveTraining, checked_weights, known_schedule
+from trm.params import ArmTraining, checked_weights
+from trm.supervision import ADAPTIVE
 
 # The loss of the language model alone, in every step.
 ANSWER_ONLY = {"chain_weight": 0.0, "lm_loss_start": 0, "lm_loss_every": 1, "readout": "lm"}
@@ -27,10 +28,12 @@ LATENT_ARMS = {
 }
 
 
-class LatentReasoning(RecursiveTraining, ReasonerParams):
+class LatentReasoning(ArmTraining, ReasonerParams):
     """Chapter 07: a TRM maps the states of a prompt to latents, after which a frozen language model answers."""
 
     COMPUTED_BY: ClassVar[str] = "trm.latent.train"
+    ARMS: ClassVar[dict] = LATENT_ARMS
+    FREE: ClassVar[tuple[str, ...]] = ("lm_loss_start", "lm_loss_every")
     RUN_FOLDERS: ClassVar[tuple[str, ...]] = ("map.csv", "continued.csv", "swaps.csv")
 
     lm: str = Field("", description="language model that can think, hub name or path; empty: the one that ships")
@@ -63,41 +66,18 @@ class LatentReasoning(RecursiveTraining, ReasonerParams):
     eval_interval: int = Field(40, ge=1, description="steps between evaluations on the validation part")
     timed: int = Field(64, ge=1, description="problems on which the time per answer is measured")
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"cache_dir"}
-
-    @field_validator("schedule")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        if value == "adaptive":
-            raise ValueError("adaptive is for chapters 02, 04 and 06")
-        return known_schedule(value)
-
-    @field_validator("arm")
-    @classmethod
-    def _known_arm(cls, value: str) -> str:
-        if value and value not in LATENT_ARMS:
-            raise ValueError(f"no arm {value!r}; there are {', '.join(LATENT_ARMS)}")
-        return value
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = ArmTraining.NOT_IN_RUN_ID | {"cache_dir"}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.schedule == ADAPTIVE:
+            raise ValueError("parameter 'schedule' = 'adaptive' is for chapters 02, 04 and 06")
         checked_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
-        low, high, width, heads = self.min_steps, self.max_problem_steps, self.hidden_size, 2 * self.num_heads
-        if low > high:
+        if (low := self.min_steps) > (high := self.max_problem_steps):
             raise ValueError(f"parameter 'min_steps' = {low} must not exceed max_problem_steps = {high}")
-        if width % heads:
-            raise ValueError(f"parameter 'hidden_size' = {width} must be a multiple of 2 * num_heads = {heads}")
         if not self.chain_weight + self.answer_weight + self.distill_weight:
             raise ValueError("'chain_weight', 'answer_weight', 'distill_weight' are all 0: nothing is learned")
         own = self.of_arm(self.arm)
         if own.readout == "direct" and not own.teach_answer:
             raise ValueError("readout 'direct' reads the answer off the last latent: it requires teach_answer True")
-        for name, value in LATENT_ARMS.get(self.arm, {}).items():
-            own, default = getattr(self, name), type(self).model_fields[name].default
-            if own not in (value, default) and name not in ("lm_loss_start", "lm_loss_every"):
-                raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
         return self
-
-    def of_arm(self, arm: str) -> Self:
-        """These parameters with the changes of `arm`; "": as they are."""
-        return self.model_copy(update=LATENT_ARMS.get(arm, {}))

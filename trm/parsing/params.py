@@ -2,10 +2,10 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trm import supervision
-from trm.params import RecursiveTraining, checked_weights, known_schedule, world_size
+from trm.params import ArmTraining, checked_weights, world_size
 from trm.parsing.model import ParserParams
 
 # What each arm changes in the parameters of the chapter.
@@ -24,14 +24,15 @@ PARSER_ARMS = {
     # plain layers with all parameters of the convolutions and of the block
     "transformer": STANDARD | {"block": "layers", "plain_layers": 0, "conv_layers": 0},
 }
-SIZES = ("max_inner_iters", "conv_layers", "plain_layers")  # an arm may change them against what the parameters say
 
 
-class Parsing(RecursiveTraining, ParserParams):
+class Parsing(ArmTraining, ParserParams):
     """Chapter 05: a dependency parser, and what iterations, deep supervision and halting change."""
 
     COMPUTED_BY: ClassVar[str] = "trm.parsing.train"
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
+    ARMS: ClassVar[dict] = PARSER_ARMS
+    FREE: ClassVar[tuple[str, ...]] = ("max_inner_iters", "conv_layers", "plain_layers")
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = ArmTraining.NOT_IN_RUN_ID | {"table"}
 
     conllu_dir: str = Field(
         "",
@@ -70,38 +71,17 @@ class Parsing(RecursiveTraining, ParserParams):
     )
     resamples: int = Field(2000, ge=100, description="resamples of the bootstrap over sentences")
 
-    _known_schedule = field_validator("schedule")(known_schedule)
-
-    @field_validator("arm", "baseline_arm")
-    @classmethod
-    def _known_arm(cls, value: str) -> str:
-        if value and value not in PARSER_ARMS:
-            raise ValueError(f"no such arm; there are {', '.join(PARSER_ARMS)}")
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        unit, halts = 2 * self.num_heads, self.halting_mode == "halting"
+        halts = self.halting_mode == "halting"
         if self.schedule != supervision.ADAPTIVE:
             checked_weights("schedule", self.schedule, self.max_inner_iters, self.supervision_weight)
-        if self.hidden_size % unit:
-            raise ValueError(
-                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {unit}"
-            )
         if halts != self.act_halting and not (halts and self.arm):
             raise ValueError(
                 "halting_mode 'halting' reads the head that act_halting True trains: give both, or neither"
             )
         if self.block != "pointer" and (self.deep_supervision or self.act_halting or self.halting_mode != "fixed"):
             raise ValueError(f"parameter 'block' = {self.block!r} has no iterations to supervise or to stop after")
-        for name, value in PARSER_ARMS.get(self.arm, {}).items():
-            own, default = getattr(self, name), type(self).model_fields[name].default
-            if name not in SIZES and own not in (value, default):
-                raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
         if world_size() > 1 and self.baseline_arm:
             raise ValueError("several processes train one arm: give baseline_arm '' with them")
         return self
-
-    def of_arm(self, arm: str) -> Self:
-        """These parameters with the changes of `arm`; "": as they are."""
-        return self.model_copy(update=PARSER_ARMS.get(arm, {}))

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params import RecursiveTraining, arm_names, checked_weights, known_schedule
+from trm.params import ArmTraining, arm_names, checked_weights, known_schedule
 from trm.recursive_lm.model import LMParams
 
 # What each arm changes in the parameters of the chapter. A plain arm has no cycles to supervise.
@@ -21,10 +21,12 @@ LM_ARMS = {
 }
 
 
-class RecursiveLM(RecursiveTraining, LMParams):
+class RecursiveLM(ArmTraining, LMParams):
     """Chapter 06: a recursive language model and plain ones, on arithmetic without a chain of thought."""
 
     COMPUTED_BY: ClassVar[str] = "trm.recursive_lm.train"
+    ARMS: ClassVar[dict] = LM_ARMS
+    FREE: ClassVar[tuple[str, ...]] = ("num_layers",)
 
     data: Literal["arithmetic", "text"] = Field("arithmetic", description="problems with one answer, or ordinary text")
     min_steps: int = Field(2, ge=1, description="fewest steps of a problem")
@@ -56,16 +58,13 @@ class RecursiveLM(RecursiveTraining, LMParams):
     more_cycles: str = Field("1, 2, 3, 4, 6, 9", description="numbers of H-cycles at test time")
     table: str = Field("", description="CSV file to write the rows of the arms to, such as book/results/06_mine.csv")
 
-    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = RecursiveTraining.NOT_IN_RUN_ID | {"table"}
+    NOT_IN_RUN_ID: ClassVar[frozenset[str]] = ArmTraining.NOT_IN_RUN_ID | {"table"}
 
-    @field_validator("schedule", "step_schedule")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        return known_schedule(value)
+    _known_step_schedule = field_validator("step_schedule")(known_schedule)
 
     @field_validator("arm", "baseline_arm")
     @classmethod
-    def _known_arms(cls, value: str) -> str:
+    def _known_arm(cls, value: str) -> str:
         if unknown := [arm for arm in arm_names(value) if arm not in LM_ARMS]:
             raise ValueError(f"no arm {unknown[0]!r}; there are {', '.join(LM_ARMS)}")
         return value
@@ -90,14 +89,6 @@ class RecursiveLM(RecursiveTraining, LMParams):
         steps = [self.min_steps, self.max_problem_steps, self.test_steps]
         if steps != sorted(steps):
             raise ValueError(f"parameters 'min_steps', 'max_problem_steps', 'test_steps' = {steps} must not fall")
-        for name, value in LM_ARMS.get(self.arm, {}).items():
-            own, default = getattr(self, name), type(self).model_fields[name].default
-            if name != "num_layers" and own not in (value, default):
-                raise ValueError(f"parameter {name!r} = {own!r} contradicts arm {self.arm!r}; leave one of them out")
-        if self.hidden_size % (heads := 2 * self.num_heads):
-            raise ValueError(
-                f"parameter 'hidden_size' = {self.hidden_size} must be a multiple of 2 * num_heads = {heads}"
-            )
         if self.body == "looped" and self.backprop != "full":
             raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles; a loop requires 'full'")
         if self.body == "plain" and (self.schedule != "none" or self.halting != "none" or self.halt_max_steps > 1):
