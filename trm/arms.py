@@ -38,17 +38,13 @@ class ArmResult:
     def curve(self, **columns: str) -> list[dict[str, float]]:
         """The records of the history that hold all of `columns` (column of a table = name in the history), in order."""
         names = columns.items()
-        return [
-            {key: r[name] for key, name in names} for r in self.history if all(r.get(n) is not None for _, n in names)
-        ]
+        return [{key: r[n] for key, n in names} for r in self.history if all(r.get(n) is not None for _, n in names)]
 
 
 def scaled(params: P, factor: float, names: tuple[str, ...], least: int = 1) -> P:
     """`params` with the numbers of steps called `names` multiplied by `factor`, so that an arm whose steps cost more takes
     fewer, and is evaluated at the same compute."""
-    changes = {
-        name: max(round(getattr(params, name) * factor), least if getattr(params, name) else 0) for name in names
-    }
+    changes = {key: max(round(getattr(params, key) * factor), least if getattr(params, key) else 0) for key in names}
     return params.model_copy(update=changes)
 
 
@@ -72,9 +68,8 @@ def train_arm(
         draw: of the curve that is seen while it trains (`Progress`).
     """
     folder = run.path(f"{within}/{re.sub('[/: ]+', '-', name)}/params.json").parent
-    params = params.model_copy(
-        update={"output_dir": str(folder), "time_limit": run.minutes_left(run.params.time_limit)}
-    )
+    left = run.minutes_left(run.params.time_limit)
+    params = params.model_copy(update={"output_dir": str(folder), "time_limit": left})
     done = folder / "metrics.json"
     if not (params.resume and done.exists()):
         own = Run(params, run.chapter)

@@ -115,9 +115,7 @@ class RunFiles:
 
     def __str__(self) -> str:
         facts = [str(self.about.get("chapter", ""))]
-        facts += [
-            f"{name} {self.about[key]}" for name, key in (("run", "run_id"), ("code", "code")) if key in self.about
-        ]
+        facts += [f"{name} {self.about[k]}" for name, k in (("run", "run_id"), ("code", "code")) if k in self.about]
         return ", ".join(filter(None, [f"{self.folder}  {facts[0]}", *facts[1:]]))
 
 

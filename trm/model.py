@@ -37,9 +37,7 @@ class TRMParams(ModelParams):
     )
     num_heads: int = Field(4, ge=1, description="attention heads")
     puzzle_tokens: int = Field(0, ge=0, description="learned tokens put before the puzzle")
-    puzzle_vectors: int = Field(
-        0, ge=0, description="how many of the puzzle tokens are learned, the others being zero; 0: all"
-    )
+    puzzle_vectors: int = Field(0, ge=0, description="number of learned puzzle tokens, the others being zero; 0: all")
     puzzle_lr: float = Field(
         0.0,
         ge=0,
@@ -56,9 +54,7 @@ class TRMParams(ModelParams):
     L_cycles: int = Field(2, ge=1, description="latent refinements before each answer")
     halt_max_steps: int = Field(6, ge=1, description="most supervision steps")
     halt_exploration_prob: float = Field(0.3, ge=0, le=1, description="halting exploration probability")
-    halt_exploration_end: float = Field(
-        0.0, ge=0, le=1, description="what the halting exploration probability is annealed to"
-    )
+    halt_exploration_end: float = Field(0.0, ge=0, le=1, description="halting exploration probability after annealing")
     halt_exploration_anneal_steps: int = Field(0, ge=0, description="optimizer steps of annealing; 0: none")
     halting: Literal["q", "q_continue", "act", "ponder", "graves"] = Field("q", description="how stopping is learned")
     ponder_coef: float = Field(1e-3, ge=0, description="ponder cost in act, ponder and graves")
@@ -78,9 +74,7 @@ class TRMParams(ModelParams):
     act_weight: float = Field(0.5, ge=0, description="weight of the halting head's loss")
     schedule: str = Field("linear", description="per-cycle loss weights", examples=supervision.schedule_names())
     supervision_weight: float = Field(1.0, ge=0, le=10, description="weight of the H-cycles before the last")
-    step_schedule: str = Field(
-        "uniform", description="weights over the supervision steps", examples=supervision.schedule_names()
-    )
+    step_schedule: str = Field("uniform", description="supervision-step weights", examples=supervision.schedule_names())
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
     curriculum_enabled: bool = Field(False, description="phase in supervision_weight (supervision curriculum)")
     curriculum_start_step: int = Field(0, ge=0, description="weight 0 until here")

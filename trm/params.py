@@ -314,9 +314,7 @@ def from_command_line(arguments: list[str]) -> dict[str, Any]:
         elif flag in ("-f", "--parameters_file") and rest:
             from_files |= read_yaml(rest.pop(0))
         else:
-            raise ParameterError(
-                f"cannot read {flag!r} on the command line; use -p NAME VALUE or -f FILE.yaml (see --help)"
-            )
+            raise ParameterError(f"cannot read {flag!r}; use -p NAME VALUE or -f FILE.yaml (see --help)")
     settled = {ALIASES.get(name, name) for name in given}
     return {name: value for name, value in from_files.items() if ALIASES.get(name, name) not in settled} | given
 
@@ -404,9 +402,7 @@ class Training(Params):
             if self.precision != "float32" or self.compile:
                 raise ValueError("parameter 'backend' = 'mps' requires precision 'float32' and compile False")
         if self.precision == "float16" and (self.backend in ("cpu", "xla") or not cuda):
-            raise MissingHardware(
-                "parameter 'precision' = 'float16' requires CUDA; elsewhere use 'float32' or 'bfloat16'"
-            )
+            raise MissingHardware("parameter 'precision' = 'float16' requires CUDA; else use 'float32' or 'bfloat16'")
         return self
 
     @model_validator(mode="after")
@@ -461,9 +457,7 @@ def known_schedule(value: str) -> str:
             supervision.parse_weights(value)
     except ValueError:
         hint = did_you_mean(value, known)
-        raise ValueError(
-            f"no such schedule; {hint} Allowed: {', '.join(known)}, or a list such as '0.2, 0.5, 1'"
-        ) from None
+        raise ValueError(f"no such schedule; {hint} Allowed: {', '.join(known)}, or a list such as '0.2, 1'") from None
     return value
 
 

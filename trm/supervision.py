@@ -73,9 +73,7 @@ def step_weights(
     if len(weights) != num_steps:
         raise ValueError(f"schedule {schedule!r} gives {len(weights)} weights, but there are {num_steps} steps")
     if not all(0 <= w < math.inf for w in weights) or max(weights) <= 0:
-        raise ValueError(
-            f"schedule {schedule!r} gives {weights}: weights are finite, not negative, and at least one is positive"
-        )
+        raise ValueError(f"schedule {schedule!r} gives {weights}: weights are finite, not negative and not all zero")
     return [float(w) * curriculum for w in weights[:-1]] + [float(weights[-1])]
 
 
@@ -88,9 +86,7 @@ def parse_weights(text: str) -> list[float]:
     try:
         return [float(part) for part in text.strip("[]() ").split(",")]
     except ValueError:
-        raise ValueError(
-            f"{text!r} is neither a schedule ({', '.join(schedule_names())}) nor a list of numbers"
-        ) from None
+        raise ValueError(f"{text!r} is neither a schedule ({', '.join(schedule_names())}) nor numbers") from None
 
 
 def adaptive_weights(losses: Tensor, weight: float) -> Tensor:

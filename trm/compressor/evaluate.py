@@ -122,9 +122,7 @@ def evaluate(compressor, batches: Iterable[dict], mean: Tensor, reader: StateRea
 
 def _logits(reader: StateReader, batch: dict[str, np.ndarray], compressor: Callable) -> list[Tensor]:
     """Logits (N, V) of the model, and those with the states of the positions that count replaced."""
-    ids, attention, mask = (
-        torch.from_numpy(batch[key]).to(reader.device) for key in ("input_ids", "attention", "mask")
-    )
+    ids, attention, mask = (torch.from_numpy(batch[k]).to(reader.device) for k in ("input_ids", "attention", "mask"))
     changed = reader.logits(ids, attention, lambda x: torch.where(mask[..., None], compressor(x), x))
     return [reader.logits(ids, attention)[mask], changed[mask]]
 

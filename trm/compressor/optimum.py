@@ -14,9 +14,7 @@ from trm.losses import NO_FLOAT64
 def require_finite(total: Tensor, batch: int) -> None:
     """Raise UserError unless `total`, a sum over the states of a batch, is finite."""
     if not torch.isfinite(total).all():  # far quicker than to look at every number
-        raise UserError(
-            f"batch {batch} of the hidden states holds a number that is not finite; use a wider `precision`"
-        )
+        raise UserError(f"batch {batch} of the hidden states holds a number that is not finite; widen `precision`")
 
 
 class SecondMoment:

@@ -22,9 +22,7 @@ class Compression(Training):
         "both", description="1a: ordinary text; 1b: thoughts, from the 1a compressor; both: 1a, then 1b at d_compressed"
     )
     init_from: str = Field("", description="run folder with the 1a compressors for stage 1b; empty: this run's")
-    text_path: str = Field(
-        "", description="ordinary text: .txt, .jsonl or hub:NAME; empty: answers of the shipped generator"
-    )
+    text_path: str = Field("", description="text: .txt, .jsonl or hub:NAME; empty: answers of the shipped generator")
     cot_path: str = Field("", description="thoughts: .txt, .jsonl or hub:NAME; empty: chains of the shipped generator")
     text_column: str = Field("", description="field of the texts; empty: text, question or generations")
     num_samples: int = Field(2000, ge=1, description="sequences to train on")
@@ -35,9 +33,7 @@ class Compression(Training):
     cache_dir: str = Field("", description="folder of the cache, shared by runs; empty: this run's, until it ends")
     d_compressed: int = Field(32, ge=1, description="size K of the compressed state")
     expansion: float = Field(2.0, gt=0, description="inner width of the MLPs of nonlinear, in D")
-    sweep_d_values: str = Field(
-        "4, 8, 16, 32, 64", description="sizes K of the trade-off curve; empty: d_compressed alone"
-    )
+    sweep_d_values: str = Field("4, 8, 16, 32, 64", description="K of the trade-off curve; empty: d_compressed alone")
     arms: str = Field("tied, nonlinear, task_aware", description="compressors trained by gradient descent at each K")
     num_epochs: int = Field(5, ge=1, description="epochs, at most")
     batch_size: int = Field(32, ge=1, description="sequences per optimizer step, over all processes")

@@ -17,9 +17,7 @@ class Grpo(Training):
         "tokens",
         description="tokens: the language model learns to write chains; latents: a reasoner learns to think for it",
     )
-    lm: str = Field(
-        "", description="language model, hub name or path; empty: one that ships, for tokens the one stopped early"
-    )
+    lm: str = Field("", description="language model: name or path; empty: one that ships, for tokens one stopped early")
     reasoner: str = Field("", description="latents: folder of the reasoner to begin with; empty: the one that ships")
     latent_std: float = Field(0.2, gt=0, description="latents: std of the noise, as a share of that of word embeddings")
     algorithm: Literal["GRPO", "Dr.GRPO", "DAPO", "rejection_sampling"] = Field(

@@ -207,6 +207,4 @@ def train_baseline(params: Grpo, run: Run, draw: Callable | None = None) -> arms
             parts = {"accuracy": "test", "longer": "longer"}
             return {f"grpo/{name}_after": evaluate(model.policy, own, part).accuracy for name, part in parts.items()}
 
-    return arms.train_arm(
-        run, own.algorithm, own, lambda own, run: make_trainer(own, run, load_policy(own)), after, draw=draw
-    )
+    return arms.train_arm(run, own.algorithm, own, lambda p, r: make_trainer(p, r, load_policy(p)), after, draw=draw)

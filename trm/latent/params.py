@@ -48,9 +48,7 @@ class LatentReasoning(ArmTraining, ReasonerParams):
     max_answer_tokens: int = Field(8, ge=1, description="most tokens of an answer without a chain")
     cache_dir: str = Field("", description="shared cache of states and chains; empty: in the run's folder")
 
-    arm: str = Field(
-        "thoughts", description="arm to train; empty: the other parameters decide", examples=[*LATENT_ARMS]
-    )
+    arm: str = Field("thoughts", description="arm to train; empty: other parameters decide", examples=[*LATENT_ARMS])
     eval_checkpoint: Literal["shipped", "trained"] = Field(
         "shipped", description="reasoners to evaluate: those that ship, or the one trained here"
     )

@@ -93,9 +93,7 @@ def tree_lines(sentence: Sentence) -> str:
 def main(words: list[str] | None = None) -> int:
     """Run the command; the exit code."""
     options = argparse.ArgumentParser("trm parse", description=USAGE)
-    options.add_argument(
-        "input", nargs="*", help="sentences, or files, whose names have a suffix or a slash (- or none: stdin)"
-    )
+    options.add_argument("input", nargs="*", help="sentences or files (names with a suffix or slash; - or none: stdin)")
     options.add_argument(
         "--model",
         help="folder of a parser, such as arms/standard/best in a run of chapter 05 (default: the one for English that ships)",
@@ -103,17 +101,13 @@ def main(words: list[str] | None = None) -> int:
     )
     printed = options.add_mutually_exclusive_group()
     printed.add_argument("--tree", action="store_true", help="draw the trees instead of CoNLL-U")
-    printed.add_argument(
-        "--score", action="store_true", help="print UAS and LAS against the trees of the input instead"
-    )
+    printed.add_argument("--score", action="store_true", help="print UAS and LAS against the input's trees instead")
     given = options.parse_args(words)
     found = [lines for lines in _input(given.input) if lines.words]
     sentences = [lines.sentence for lines in found]
     for lines, sentence in zip(found, sentences):
         if len(sentence.words) > LONGEST:
-            raise UserError(
-                f"{lines.where}: {len(sentence.words)} words; at most {LONGEST} fit in memory, cut it in parts"
-            )
+            raise UserError(f"{lines.where}: {len(sentence.words)} words; at most {LONGEST} fit in memory, split it")
         if given.score and (fault := _fault(sentence)):
             raise UserError(f"{lines.where}: cannot be scored: {fault}")
     if not found:

@@ -266,10 +266,8 @@ class Parser(nn.Module, PyTorchModelHubMixin):
         self.num_iterations = config.max_inner_iters if config.block == "pointer" else 1
         self.blocks = make_blocks(config)
         self.score = Biaffine(config)
-        taught = config.act_halting and self.num_iterations > 1  # the expected loss alone teaches the halting head
-        self.halt = halting.init_halting_head(nn.Linear(config.hidden_size, 1), self.num_iterations).requires_grad_(
-            taught
-        )
+        act = config.act_halting and self.num_iterations > 1  # the expected loss alone teaches the halting head
+        self.halt = halting.init_halting_head(nn.Linear(config.hidden_size, 1), self.num_iterations).requires_grad_(act)
         reads_tags = config.use_upos or not config.tag_weight
         self.tag = None if reads_tags else nn.Linear(config.hidden_size, config.num_tags)
 

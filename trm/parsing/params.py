@@ -46,13 +46,9 @@ class Parsing(ArmTraining, ParserParams):
     subtypes: bool = Field(False, description="labels with their subtypes, as nmod:poss")
     arm: str = Field("", description="what is trained; empty: what the parameters say", examples=[*PARSER_ARMS])
     baseline_arm: str = Field("deep_supervision", description="a second arm; empty: none")
-    equal: Literal["flops", "epochs"] = Field(
-        "flops", description="what a named arm gets as much of as the parameters say"
-    )
+    equal: Literal["flops", "epochs"] = Field("flops", description="what a named arm gets as much of as parameters say")
 
-    epochs: float = Field(
-        20, gt=0, description="passes over the training part; a named arm gets as much compute (`equal`)"
-    )
+    epochs: float = Field(20, gt=0, description="passes over the training part; for a named arm see `equal`")
     batch_tokens: int = Field(1000, ge=1, description="words per optimizer step, over all processes")
     batch_size: int = Field(0, ge=0, description="sentences per optimizer step; 0: by batch_tokens")
     max_steps: int = Field(0, ge=0, description="optimizer steps in place of epochs; 0: by epochs")
@@ -77,9 +73,7 @@ class Parsing(ArmTraining, ParserParams):
         if self.schedule != supervision.ADAPTIVE:
             checked_weights("schedule", self.schedule, self.max_inner_iters, self.supervision_weight)
         if halts != self.act_halting and not (halts and self.arm):
-            raise ValueError(
-                "halting_mode 'halting' reads the head that act_halting True trains: give both, or neither"
-            )
+            raise ValueError("halting_mode 'halting' reads the head that act_halting True trains: give both or neither")
         if self.block != "pointer" and (self.deep_supervision or self.act_halting or self.halting_mode != "fixed"):
             raise ValueError(f"parameter 'block' = {self.block!r} has no iterations to supervise or to stop after")
         if world_size() > 1 and self.baseline_arm:

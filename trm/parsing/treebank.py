@@ -89,9 +89,7 @@ def read_conllu(path: str | Path, skipped: list[str] | None = None) -> list[Sent
                     raise
                 bad.append(str(error))
     if not sentences:
-        raise TreebankError(
-            f"{path}: contains no sentence that is whole; {bad[0]}" if bad else f"{path}: contains no sentence"
-        )
+        raise TreebankError(f"{path}: contains no sentence" + (f" that is whole; {bad[0]}" if bad else ""))
     if skipped is not None:
         skipped += bad
     if all(word == "_" for s in sentences for word in s.words):

@@ -140,9 +140,7 @@ def _grid(rows: list, what: str) -> np.ndarray:
         raise ValueError(f"an {what} must be a rectangle of cells")
     grid = np.array(rows)
     if max(grid.shape) > LARGEST:
-        raise ValueError(
-            f"an {what} has {grid.shape[0]} x {grid.shape[1]} cells, and at most {LARGEST} x {LARGEST} are"
-        )
+        raise ValueError(f"an {what} has {grid.shape[0]} x {grid.shape[1]} cells; at most {LARGEST} x {LARGEST} fit")
     if grid.dtype.kind not in "ui" or grid.min() < 0 or grid.max() >= COLOURS:
         raise ValueError(f"an {what} holds other cells than the colours 0 to {COLOURS - 1}")
     return grid.astype(np.uint8)
@@ -218,9 +216,7 @@ class ArcSet:
         path = folder / "identifiers.json"
         identifiers = parse_json(read_text(path), path)
         if not isinstance(identifiers, list) or len(identifiers) != train.about.num_puzzle_identifiers:
-            raise UserError(
-                f"{path}: must be a list of {train.about.num_puzzle_identifiers} names, as dataset.json says"
-            )
+            raise UserError(f"{path}: must be a list of {train.about.num_puzzle_identifiers} names, see dataset.json")
         tasks = {task.name: task for task in read_tasks(folder / "test_puzzles.json")[0]}
         names = [Variant.of_name(identifiers[i])[0] for i in test.puzzle_identifiers[test.group_indices[:-1]]]
         side = math.isqrt(test.about.seq_len)
@@ -228,9 +224,7 @@ class ArcSet:
             train.about.vocab_size,
             train.about.seq_len,
         ):
-            raise UserError(
-                f"{folder}: train/ and test/ must hold square canvases of equal size, of {BLACK + COLOURS} ids"
-            )
+            raise UserError(f"{folder}: train/ and test/ must hold equal square canvases, of {BLACK + COLOURS} ids")
         if missing := [name for name in names if name not in tasks]:
             raise UserError(f"{folder / 'test_puzzles.json'}: task {missing[0]} is missing, or no task of ARC")
         return cls(train, test, identifiers, [tasks[name] for name in names], side)
@@ -249,9 +243,7 @@ def build(
         raise UserError("ARC requires tasks to be judged on")
     for task in (*training, *judged):
         if task.side > side:
-            raise UserError(
-                f"task {task.name} has a grid of side {task.side}, and the canvas has {side}; give a larger side"
-            )
+            raise UserError(f"task {task.name} has a grid of side {task.side}, the canvas {side}; give a larger side")
     rng, identifiers = np.random.default_rng(seed), ["<blank>"]
     groups = {"train": [], "test": []}
     for task, is_judged in [(t, False) for t in training] + [(t, True) for t in judged]:

@@ -99,9 +99,7 @@ def _read(folder: Path, largest: int, *names: str) -> tuple[list[Task], list[str
     for name in names:
         found = [p for p in sorted(folder.glob(f"*{name}*")) if "solutions" not in p.name]
         if len(found) > 1 or not found and name == names[0]:
-            raise UserError(
-                f"{folder.absolute()}: {len(found)} files or folders have {name!r} in their name, and one is required"
-            )
+            raise UserError(f"{folder.absolute()}: {len(found)} files or folders have {name!r} in their name; give one")
         for path in found:
             more, bad = read_tasks(path)
             left_out += bad + [f"{path.name}, task {t.name}: side {t.side}" for t in more if t.side > largest]

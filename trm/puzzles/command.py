@@ -106,12 +106,8 @@ def words_of(result: Result) -> str:
 def main(words: list[str] | None = None) -> int:
     """Run the command: 0 where all puzzles are solved, 1 where one is not, 2 for input that cannot be used."""
     options = argparse.ArgumentParser("trm solve", description=f"Solve Sudoku puzzles, such as {EXAMPLE}")
-    options.add_argument(
-        "input", nargs="*", help="puzzles of 16, 36 or 81 digits and blanks (.0_*), or files (- or none: stdin)"
-    )
-    options.add_argument(
-        "--model", metavar="DIR", help="folder of a trained model (default: the one that ships for the size)"
-    )
+    options.add_argument("input", nargs="*", help="16, 36 or 81 digits and blanks (.0_*), or files (- or none: stdin)")
+    options.add_argument("--model", metavar="DIR", help="folder of a trained model (default: the one that ships)")
     options.add_argument("--steps", type=int, default=32, help="most supervision steps per try (default: 32)")
     options.add_argument("--tries", type=int, default=16, help="most tries, from other starts (default: 16)")
     options.add_argument("--seed", type=int, default=0, help="of the starts")

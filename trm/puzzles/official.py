@@ -51,13 +51,9 @@ def official_config(config: dict) -> TRMConfig:
     try:
         vectors = -(-ndim // config["hidden_size"])
     except (TypeError, ZeroDivisionError):
-        raise OfficialCheckpointError(
-            "puzzle_emb_ndim and hidden_size must be whole numbers, the latter above 0"
-        ) from None
+        raise OfficialCheckpointError("puzzle_emb_ndim and hidden_size must be integers, the latter above 0") from None
     tokens = tokens or vectors
-    ours = {
-        NAMES.get(name, name): value for name, value in (DEFAULTS | config).items() if name in (*REQUIRED, *DEFAULTS)
-    }
+    ours = {NAMES.get(k, k): v for k, v in (DEFAULTS | config).items() if k in (*REQUIRED, *DEFAULTS)}
     try:
         puzzle = {"puzzle_tokens": tokens, "puzzle_vectors": 0 if vectors == tokens else vectors}
         return TRMConfig(**PAPER | ours | puzzle | {"mixer": "mlp" if mlp else "attention"})
@@ -84,15 +80,11 @@ def from_official(state_dict: Mapping[str, Any], config: Mapping[str, Any]) -> T
     expected = {original_name(own, model.config.mixer): own for own in model.state_dict()}
     for name, value in theirs.items():
         if name not in expected:
-            raise OfficialCheckpointError(
-                f"tensor {name!r} has no place in this configuration; is it of another class?"
-            )
+            raise OfficialCheckpointError(f"tensor {name!r} has no place in the configuration; is it of another class?")
         theirs[name] = _in_our_form(name, value, model.config)
         if (own := theirs[name].shape) != (ours := model.state_dict()[expected[name]].shape):
             shapes = f"{tuple(own)}, and this configuration makes it {tuple(ours)}"
-            raise OfficialCheckpointError(
-                f"tensor {name!r} has shape {shapes}; give the configuration it was trained with"
-            )
+            raise OfficialCheckpointError(f"tensor {name!r} has shape {shapes}; give its own configuration")
     if missing := [name for name in expected if name not in theirs]:
         raise OfficialCheckpointError(f"{len(missing)} tensors are missing, first {missing[0]!r}")
     model.load_state_dict({expected[name]: value.float() for name, value in theirs.items()})
@@ -131,9 +123,7 @@ def tensors_of(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def main(words: list[str]) -> int:
     """`trm convert`: a checkpoint of the original in this book's format."""
-    parser = argparse.ArgumentParser(
-        prog="trm convert", description="Weights of the original TRM code in this book's format."
-    )
+    parser = argparse.ArgumentParser(prog="trm convert", description="Convert weights of the original TRM code.")
     parser.add_argument("checkpoint", type=Path, help="file of weights, such as step_65104 or model.safetensors")
     parser.add_argument("out", type=Path, help="folder to write config.json and model.safetensors into")
     parser.add_argument("--config", type=Path, required=True, help="the run's all_config.yaml")
@@ -146,9 +136,7 @@ def main(words: list[str]) -> int:
         config |= {name: getattr(about, name) for name in names}
     model = from_official(read_checkpoint(args.checkpoint), config)
     model.save_pretrained(args.out)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters in {args.out}; -p model_path {args.out} reads them"
-    )
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters in {args.out}; read by -p model_path {args.out}")
     return 0
 
 

@@ -43,22 +43,14 @@ class OwnTasks(AnyPuzzle):
     COMPUTED_BY: ClassVar[str] = "trm.puzzles.own_tasks"
 
     tasks: str = Field("maze, addition, closure, arc", description=f"what is trained, of {', '.join(TASKS)}")
-    arc_path: str = Field(
-        "", description="folder of ARC-AGI's tasks, as for `trm.puzzles.arc_training`; empty: tasks made up in code"
-    )
-    largest: int = Field(
-        10, ge=2, le=LARGEST, description="ARC: side of the canvas; tasks of larger grids are left out"
-    )
-    num_aug: int = Field(
-        8, ge=0, description="rotations and reflections of each training maze (1 to 8); ARC: variants of each task"
-    )
+    arc_path: str = Field("", description="ARC: folder as for `trm.puzzles.arc_training`; empty: tasks made up in code")
+    largest: int = Field(10, ge=2, le=LARGEST, description="ARC: side of the canvas; tasks of larger grids are skipped")
+    num_aug: int = Field(8, ge=0, description="symmetries of each training maze (1 to 8); ARC: variants of each task")
     max_steps: int = Field(1600, ge=1, description="optimizer steps")
     train_size: int = Field(2000, ge=0, description="training puzzles, or tasks of ARC (0: all)")
     valid_size: int = Field(128, ge=0, description="validation puzzles, or training tasks of ARC that are judged")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
-    act_weight: float = Field(
-        0.0, ge=0, description="weight of the halting head's loss; 0: every example takes all supervision steps"
-    )
+    act_weight: float = Field(0.0, ge=0, description="weight of the halting loss; 0: all take all supervision steps")
     H_cycles: int = Field(1, ge=1, description="H-cycles: answers refined in one supervision step")
     batch_size: int = Field(32, ge=1, description="examples per optimizer step, over all processes")
     optimizer: Literal["adamw", "adam_atan2", "soap"] = Field("soap", description="update rule")

@@ -114,9 +114,7 @@ class SudokuTraining(PuzzleTraining):
         description="file (answers may lack) or folder of puzzles, or hub:<dataset>; several with commas; empty: what ships",
     )
     num_aug: int = Field(0, ge=0, description="variants of a puzzle by symmetry; 0: unlimited")
-    reveal_clues: int = Field(
-        0, ge=0, description="training: at most so many answers given as clues, a random number for each puzzle"
-    )
+    reveal_clues: int = Field(0, ge=0, description="training: most answers given as clues, a random number per puzzle")
 
     @model_validator(mode="after")
     def _houses_have_cells_alone(self) -> Self:
@@ -146,9 +144,7 @@ class TrmTrain(SudokuTraining):
         if self.backend == "xla" and importlib.util.find_spec("torch_xla") is None:
             raise MissingHardware("parameter 'backend' = 'xla' needs torch_xla: install requirements-tpu.txt")
         if self.backend == "xla" and self.optimizer == "soap":
-            raise ValueError(
-                "parameter 'optimizer' = 'soap' does not run on 'backend' = 'xla'; take adamw or adam_atan2"
-            )
+            raise ValueError("parameter 'optimizer' = 'soap' does not run on backend 'xla'; take adamw or adam_atan2")
         if self.backend == "xla" and self.puzzle_lr:
             raise ValueError("parameter 'puzzle_lr': 'backend' = 'xla' has no sparse gradients; give puzzle_lr 0")
         return self
@@ -161,9 +157,7 @@ class DeepSupervision(SudokuTraining):
     num_seeds: int = Field(1, ge=1, description="seeds of each arm")
     H_cycles: int = Field(USUAL_H, ge=1, description="answers refined in one supervision step")
     eval_steps: int = Field(6, ge=1, description="supervision steps in evaluation; more than in training is allowed")
-    max_steps: int = Field(
-        400, ge=1, description="optimizer steps of arm none at 3 H-cycles; scaled to equal FLOPs for others"
-    )
+    max_steps: int = Field(400, ge=1, description="optimizer steps of arm none at 3 H-cycles; others: equal FLOPs")
     eval_interval: int = Field(50, ge=1, description="steps between evaluations on the validation part")
     supervision_weight: float = Field(0.5, ge=0, le=10, description="weight of the H-cycles before the last")
     compute_gradient_stats: bool = Field(True, description="log the gradient norm after each cycle")
@@ -203,9 +197,7 @@ class WatchIt(Params):
     )
     model_path: str = Field("", description="folder of a trained model; empty: the one that ships for the size")
     steps: int = Field(16, ge=2, le=1024, description="supervision steps to watch")
-    tries: int = Field(
-        16, ge=1, description="most tries of 32 steps, from other starts, until the answer obeys the rules"
-    )
+    tries: int = Field(16, ge=1, description="most tries of 32 steps from other starts until an answer obeys the rules")
 
 
 class Halting(SudokuTraining):

@@ -69,9 +69,7 @@ def load_unseen(training: dict, params) -> Splits:
     UserError if there are not so many. Other files, and those of a model of which nothing is known, are split by `params`."""
     names = ("seed", "valid_size", "test_size")
     asked = {name: getattr(params, name) for name in names}
-    used = {
-        Path(path).name or training.get("puzzle", params.puzzle) for path in list_paths(training.get("data_path", ""))
-    }
+    used = {Path(p).name or training.get("puzzle", params.puzzle) for p in list_paths(training.get("data_path", ""))}
     same = used & {Path(path).name or params.puzzle for path in list_paths(params.data_path)}
     split = {name: training[name] for name in names} if same and {*names, "data_path"} <= set(training) else asked
     data = load(params.puzzle, params.data_path, params.train_size, **split)

@@ -441,9 +441,7 @@ def main(argv: list[str] | None = None) -> None:
     """Write one pack."""
     parser = argparse.ArgumentParser(description="Make a pack of Sudoku puzzles with one solution each.")
     parser.add_argument("puzzle", choices=PUZZLES, help="pack to make")
-    parser.add_argument(
-        "--out", type=Path, help="file to write, .csv or .csv.xz (default: the pack's name, in this folder)"
-    )
+    parser.add_argument("--out", type=Path, help="file to write, .csv or .csv.xz (default: pack's name in this folder)")
     parser.add_argument("--sizes", type=int, nargs=2, help="puzzles, and how many, from the first, are the test part")
     parser.add_argument("--seed", type=int, help="of the generator (default: the one of the pack that ships)")
     args = parser.parse_args(argv)

@@ -39,9 +39,7 @@ def parse_question(text: str, where: str) -> Question:
     """The puzzle in a text of 16, 36 or 81 digits and blanks. PuzzleTextError: another length, or another character."""
     letters = re.sub(r"[\s|+-]", "", text)
     if len(letters) not in SIZES:
-        raise PuzzleTextError(
-            f"{where}: {len(letters)} characters; a puzzle has {LENGTHS} digits and blanks ({BLANKS})"
-        )
+        raise PuzzleTextError(f"{where}: {len(letters)} characters; a puzzle has {LENGTHS} digits or blanks ({BLANKS})")
     shape = SIZES[len(letters)]
     allowed = BLANKS + "".join(map(str, range(1, shape.size + 1)))
     for place, letter in enumerate(letters, 1):

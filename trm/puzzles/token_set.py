@@ -162,9 +162,7 @@ class TokenSet:
         folder = Path(folder)
         about = Metadata.read(folder)
         if len(about.sets) != 1:
-            raise TokenSetError(
-                f"{folder / 'dataset.json'}: {len(about.sets)} sets; one is read, keep it alone in `sets`"
-            )
+            raise TokenSetError(f"{folder / 'dataset.json'}: {len(about.sets)} sets; one is read: keep one in `sets`")
         arrays = {}
         for name in ARRAYS:
             path = folder / f"{about.sets[0]}__{name}.npy"

@@ -144,9 +144,7 @@ def train_and_test(
             by_step["test/ever_exact_accuracy"] = float(found.exact.any(1).mean())
             return found.metrics("test") | by_step | count_flops(params) | learning_speed(trainer.run.history(), params)
 
-    return train_arm(
-        run, name, params, lambda p, own: make_trainer(make_model(p, data), p, own, data), test, within, draw
-    )
+    return train_arm(run, name, params, lambda p, r: make_trainer(make_model(p, data), p, r, data), test, within, draw)
 
 
 def train_arms(

@@ -203,9 +203,7 @@ def puzzle_box(steps: int = 16) -> ipywidgets.VBox:
             words.value = f"<span style='color: {WRONG}'>{html.escape(str(error), quote=False)}</span>"
             return
         at = seen[-1].solved_at
-        words.value = (
-            f"right after step {at}" if at else f"not right within {steps} steps; `trm solve` tries other starts"
-        )
+        words.value = f"right after step {at}" if at else f"wrong after {steps} steps; `trm solve` tries other starts"
         for shown in (picture, slider, play):
             shown.layout.display = ""
         slider.value = at or steps

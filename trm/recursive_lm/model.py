@@ -34,9 +34,7 @@ class LMParams(CycleParams):
         description="recursion; shared blocks in a loop, without z_H and z_L; blocks in a row, applied once",
     )
     hidden_size: int = Field(64, ge=8, description="width D")
-    num_layers: int = Field(
-        1, ge=1, le=1000, description="blocks of the shared network; of a plain body, all its blocks"
-    )
+    num_layers: int = Field(1, ge=1, le=1000, description="blocks of the shared network; of a plain body, all blocks")
     num_heads: int = Field(2, ge=1, description="attention heads")
     expansion: float = Field(2.0, gt=0, description="expansion of the SwiGLU")
     H_cycles: int = Field(3, ge=1, description="answers in a supervision step")
@@ -52,9 +50,7 @@ class LMParams(CycleParams):
     )
     act_weight: float = Field(0.5, ge=0, description="weight of the halting loss")
     every_step_weight: float = Field(1.0, ge=0, description="act: weight of the losses of all answers")
-    step_schedule: str = Field(
-        "uniform", description="weights over the supervision steps", examples=supervision.schedule_names()
-    )
+    step_schedule: str = Field("uniform", description="supervision-step weights", examples=supervision.schedule_names())
     step_weight: float = Field(0.5, ge=0, le=10, description="weight of the supervision steps before the last")
     curriculum_enabled: bool = Field(False, description="supervision curriculum: phase in the earlier H-cycles' loss")
     curriculum_start_step: int = Field(0, ge=0, description="the weight of earlier H-cycles is zero until this step")

@@ -38,13 +38,9 @@ class RecursiveLM(ArmTraining, LMParams):
     text_column: str = Field("", description="field of the texts; empty: text, question or generations")
     num_samples: int = Field(2000, ge=1, description="sequences of text to train on")
     max_seq_length: int = Field(64, ge=8, description="most tokens of a sequence of text")
-    embeddings: str = Field(
-        "shipped", description="model whose token embeddings are taken, frozen: a name, path or shipped; empty: learned"
-    )
+    embeddings: str = Field("shipped", description="frozen token embeddings: model, path or shipped; empty: learned")
 
-    arm: str = Field(
-        "recursive", description="what is trained; empty: what the parameters describe", examples=[*LM_ARMS]
-    )
+    arm: str = Field("recursive", description="what is trained; empty: what the parameters say", examples=[*LM_ARMS])
     baseline_arm: str = Field("same_compute", description="a list of more arms, trained at equal compute; empty: none")
     batch_size: int = Field(64, ge=1, description="examples per optimizer step (global batch size)")
     max_steps: int = Field(300, ge=1, description="optimizer steps; those of a named arm are scaled to equal FLOPs")

@@ -12,8 +12,6 @@ class ScalingLaws(Params):
 
     COMPUTED_BY: ClassVar[str] = "trm.scaling.chapter"
 
-    results: str = Field(
-        "", description="tables of `trm sweep results --csv`, separated by commas; empty: the committed ones"
-    )
+    results: str = Field("", description="tables of `trm sweep results --csv`, comma-separated; empty: committed ones")
     coverage: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
     resamples: int = Field(400, ge=10, description="resamples per bootstrap")

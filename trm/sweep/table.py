@@ -122,9 +122,7 @@ def _mapping(path: Path) -> dict:
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    return UserError(
-        f"{path} is damaged ({str(why).removeprefix(f'{path}: ')}); remove the folder {path.parent} and run again"
-    )
+    return UserError(f"{path} is damaged ({str(why).removeprefix(f'{path}: ')}); remove {path.parent} and run again")
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,12 +17,8 @@ class TpuScaling(Params):
     suites: str = Field("tpu_quickstart, scaling_research", description="sweeps to plan, at paper scale")
     utilisation: float = Field(0.4, gt=0, le=1, description="assumed share of peak FLOP/s")
     host_milliseconds: float = Field(2.3, ge=0, description="a host's time to trace one layer's application; 0: none")
-    measure: Literal["auto", "yes", "no"] = Field(
-        "auto", description="train on XLA; auto: where torch_xla is installed"
-    )
+    measure: Literal["auto", "yes", "no"] = Field("auto", description="train on XLA; auto: if torch_xla is installed")
     steps: int = Field(20, ge=2, description="optimizer steps of each measured training")
     devices: int = Field(8, ge=1, description="XLA devices that the processor emulates")
-    pjrt_device: Literal["CPU", "TPU"] = Field(
-        "CPU", description="XLA devices: emulated by the processor, or real ones"
-    )
+    pjrt_device: Literal["CPU", "TPU"] = Field("CPU", description="XLA devices: emulated by the processor or real ones")
     tables: str = Field("", description="folder to write the tables to, such as book/results; empty: none")
