@@ -56,10 +56,7 @@ class PuzzleTraining(RecursiveTraining, TRMParams):
     eval_steps: int = Field(12, ge=1, description="supervision steps in evaluation; more than in training is allowed")
     depth_curriculum: str = Field("", description="H_cycles x L_cycles from a share of training, as 1x1@0, 2x2@0.5")
 
-    @field_validator("schedule", "step_schedule")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        return known_schedule(value)
+    _known_schedules = field_validator("schedule", "step_schedule")(known_schedule)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
