@@ -58,7 +58,8 @@ def book(tmp_path_factory):
     made = Book(ROOT, tmp_path_factory.mktemp("outputs"))
     executed = {chapter: made.execute(chapter, "smoke") for chapter in (WATCH, TRAIN)}
     markdown = new_output("display_data", {"text/markdown": EQUATIONS, "text/plain": "equations"})
-    executed[TRAIN].notebook.cells[-1].outputs.append(markdown)
+    last = [cell for cell in executed[TRAIN].notebook.cells if cell.cell_type == "code"][-1]
+    last.outputs.append(markdown)
     made.build(executed)
     return made
 
@@ -87,7 +88,7 @@ RAW_FORMULAS = """[...document.querySelectorAll("article :is(p, li, td)")].map(o
     const copy = one.cloneNode(true)
     copy.querySelectorAll("code, pre, .math, script, table").forEach(part => part.remove())
     return copy.textContent
-}).filter(text => /\\$[^$]*[\\\\^_=][^$]*\\$/.test(text))"""  # two dollar signs with something of LaTeX in between
+}).filter(text => /\\$[^$]+\\$/.test(text))"""
 BEGIN_OUTSIDE = """[...document.querySelectorAll("div.math")].filter(
     box => box.querySelector(".katex-html").getBoundingClientRect().left < box.getBoundingClientRect().left - 1).length"""
 
