@@ -563,11 +563,11 @@ say(f"""
 - Deep supervision makes the early iterations useful: after the first of three, UAS is
   {mean.loc["deep_supervision", "test/uas_per_iteration_1"]:.1f} % with it and
   {mean.loc["standard", "test/uas_per_iteration_1"]:.1f} % without.
-- **No gain of tied weights is found.** Three plain layers, each with weights of its own, cost as much as three iterations. They
-  gain {gain("untied", "one_iteration", tests=4)} over one, {gain("untied", "longer", tests=4)} over one that
-  is trained for 1.27 times their FLOPs, and {gain("untied", "standard", tests=4)} over three iterations, with 1.1 times the
-  parameters. (At 0.006, the rate of the other arms, they had lost 0.27 points against three iterations: one rate for all can
-  make a difference of its own.)
+- **No gain of tied weights with a controller is found.** Three plain layers, without a controller and each with weights of its
+  own, cost as much as three iterations. They gain {gain("untied", "one_iteration", tests=4)} over one,
+  {gain("untied", "longer", tests=4)} over one that is trained for 1.27 times their FLOPs, and
+  {gain("untied", "standard", tests=4)} over three iterations, with 1.1 times the parameters. (At 0.006, the rate of the other
+  arms, they had lost 0.27 points against three iterations: one rate for all can make a difference of its own.)
 - Whether input injection helps is undecided: it adds {gain("deep_injection", "deep_supervision", tests=4)} to deep
   supervision.
 - **Differentiable halting alone does not learn when to stop.** With the expected loss in place of the last, the parser
@@ -602,7 +602,7 @@ run.finish(metrics, complete=complete)
 # - Applying its block three times with the same weights refines the trees where only the last is trained, and leaves little to
 #   refine where every iteration is.
 # - On EWT three iterations exceed one by half a point of UAS, at equal epochs and at equal FLOPs; with a short budget one is
-#   ahead. Arcs of 5 to 16 words gain most. Three layers with weights of their own do as well: depth helps.
+#   ahead. Arcs of 5 to 16 words gain most. Three plain layers with weights of their own do as well: depth helps.
 # - Deep supervision adds 0.3 points at equal epochs. It costs 1.28 times the FLOPs, and three iterations that are trained for
 #   as many are within 0.3 points of it: a control at equal compute can take away what one at equal epochs has shown.
 # - Differentiable halting alone stops after the first iteration; with deep supervision it takes 2.6 of three.
