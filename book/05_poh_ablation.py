@@ -405,7 +405,7 @@ run.save_figure(figure, "full_arms")
 # A dot is a seed, a bar the mean. All arms with a loss on every iteration (top three) are right of those without, but three
 # iterations that are trained for as many FLOPs are nearly as far right, and so are three plain layers with weights of their
 # own: +0.25 (-0.28 to 0.77) against three iterations, which is undecided. Twice the epochs bring one
-# iteration +0.29 (-0.14 to 0.73): undecided too.
+# iteration +0.29 (-0.14 to 0.73), undecided too.
 #
 # ### By iteration
 
