@@ -56,8 +56,10 @@ def test_a_figure_is_described_by_what_it_says():
     right.barh(["none", "linear"], [1, 2])
     right.set(xlabel="accuracy")
     assert plots.describe(figure) == "easy: loss L over step: answer, halting; accuracy: none, linear"
-    figure.set_label("Two panels")
-    assert plots.describe(figure) == "Two panels"
+    right.set(yscale="log", ylim=(1e-3, 1))
+    assert "mathdefault" not in plots.describe(figure)
+    figure.set_label("Two\npanels of $z_H$")
+    assert plots.describe(figure) == "Two panels of z_H"
     assert plots.describe(plt.figure()) == "A figure"
     plt.close("all")
 

@@ -94,16 +94,18 @@ def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> F
 
 def describe(figure: Figure) -> str:
     """What a figure shows, in words, for readers who do not see it: its own label (`figure.set_label("...")`), else its titles,
-    what its axes measure, and the names of its lines, points and bars."""
+    what its axes measure, and the names of its lines, points and bars. Signs of formulas are left out."""
     said = [figure.get_suptitle()]
     for ax in figure.axes:
         x, y = ax.get_xlabel(), ax.get_ylabel()
         ticks = [label.get_text() for label in (*ax.get_xticklabels(), *ax.get_yticklabels())]
+        ticks = [tick for tick in ticks if "mathdefault" not in tick]  # powers of ten on a logarithmic axis
         names = ax.get_legend_handles_labels()[1] + [tick for tick in ticks if re.search(r"[a-z]{2}", tick)]
         panel = [ax.get_title(), f"{y} over {x}" if x and y else x or y, ", ".join(dict.fromkeys(names))]
         said.append(": ".join(filter(None, panel)))
-    words = re.sub(r"[$\\{}]", "", "; ".join(dict.fromkeys(filter(None, said))))
-    return figure.get_label() or " ".join(words.split()) or "A figure"
+    words = figure.get_label() or "; ".join(dict.fromkeys(filter(None, said)))
+    words = re.sub(r"[$\\{}]", "", words.replace(r"\ldots", "..."))
+    return " ".join(words.split()) or "A figure"
 
 
 def png(figure: Figure) -> bytes:

@@ -45,6 +45,7 @@ def diagram(
     or (from, to, words, bend), where a bend of 0.3 makes an arc.
     """
     figure, ax = plt.subplots(figsize=size)
+    figure.set_label("Diagram: " + ", ".join(dict.fromkeys(text for _, _, text, _ in boxes.values())))
     ax.axis("off")
     xs, ys = zip(*((x, y) for x, y, _, _ in boxes.values()))
     ax.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(ys) - 0.5, max(ys) + 0.5))
@@ -63,13 +64,13 @@ def diagram(
         words, bend = (*rest, "", 0.0)[0], rest[1] if len(rest) > 1 else 0.0
         ends = [drawn[name].get_position() for name in (start, end)]
         patches = [drawn[name].get_bbox_patch() for name in (start, end)]
-        ax.add_patch(FancyArrowPatch(
+        # above the boxes (zorder 3): these know their size in a saved figure only once they are drawn
+        arrow = ax.add_patch(FancyArrowPatch(
             *ends, patchA=patches[0], patchB=patches[1], connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>",
-            mutation_scale=11, color="#555555", linewidth=1, shrinkA=2, shrinkB=2, zorder=2,
+            mutation_scale=11, color="#555555", linewidth=1, shrinkA=2, shrinkB=2, zorder=3.5,
         ))  # fmt: skip
         if words:
-            (x0, y0), (x1, y1) = ends
-            middle = (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
-            ax.annotate(words, middle, ha="center", va="center", fontsize=8, color="#555555", zorder=4,
+            tail, control, head = arrow.get_path().vertices[:3]  # of the curve between the boxes
+            ax.annotate(words, (tail + 2 * control + head) / 4, ha="center", va="center", fontsize=8, color="#555555", zorder=4,
                         bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"})  # fmt: skip
     return figure

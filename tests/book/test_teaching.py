@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from trm import teaching
 from trm.compressor.model import Compressor
 from trm.layers import SwiGLU
+from trm.plots import describe
 from trm.recursion import recurse
 from trm.supervision import step_weights
 from trm.teaching import diagram, show_source, source_of
@@ -109,5 +110,7 @@ def test_arrows_of_a_diagram_end_at_its_boxes():
     (arrow,) = [patch for patch in figure.axes[0].patches if hasattr(patch, "patchA")]
     assert [patch.get_facecolor() == (0, 0, 0, 0) for patch in (arrow.patchA, arrow.patchB)] == [False, True]
     assert {text.get_text() for text in figure.axes[0].texts} == {"one", "two", "then"}
+    assert arrow.zorder > max(text.zorder for text in figure.axes[0].texts if text.get_text() != "then")
+    assert describe(figure) == "Diagram: one, two"
     with pytest.raises(KeyError):
         diagram({"a": (0, 0, "one", "net")}, [("a", "missing")])
