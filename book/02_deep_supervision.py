@@ -350,7 +350,8 @@ pd.concat({H: stats.compare_all(rows, halted, "none") for H, rows in by_H.items(
 # %%
 shown = {"test/first_exact_accuracy": "one step", "test/ever_exact_accuracy": "some step", halted: "own stop",
          "test/mean_steps": "stops at", exact: "six steps"}  # fmt: skip
-by_step = full.groupby(["H_cycles", "arm"], sort=False)[list(shown)].mean().rename(columns=shown)
+by_step = full.sort_values("H_cycles", kind="stable").groupby(["H_cycles", "arm"], sort=False)
+by_step = by_step[list(shown)].mean().rename(columns=shown)
 by_step.assign(lost=by_step["some step"] - by_step["six steps"]).round(3)
 
 # %% [markdown]
@@ -447,7 +448,7 @@ stats.compare_all(weighted, exact, "none").round(3)
 FOUR = ["none", "linear", "exponential", "curriculum"]
 deep = settings[settings["H_cycles"] > 3]
 deeper = pd.concat([full[full["seed"] < 5], deep[deep["lr"] == 0.016]]).query("arm in @FOUR")
-deeper.pivot_table(index="arm", columns="H_cycles", values=exact, sort=False).round(3)
+deeper.pivot_table(index="arm", columns="H_cycles", values=exact, sort=False).sort_index(axis=1).round(3)
 
 # %%
 deep.query("arm in ['none', 'linear']").pivot_table(index=["arm", "lr"], columns="H_cycles", values=exact).round(3)

@@ -15,6 +15,11 @@ from trm.progress import kernel
 
 WIDEST = 9.0  # inches of a figure; a notebook shows 100 pixels an inch
 INK, RIGHT, WRONG = "#222222", "#1b7f3b", "#c0392b"  # of text; of right and wrong answers
+ARM_COLOURS = {  # of chapter 02's arms, schedule:weight/backprop
+    "none": INK, "none/last": "#c0392b", "linear": "#4477aa", "linear:1": "#66ccee", "exponential": "#1b7f3b",
+    "constant": "#aa3377", "decay": "#cc8800", "curriculum": "#8c6d4f",
+}  # fmt: skip
+SPARE_COLOURS = ("#7a5fc0", "#e377c2", "#88aa55", "#999999", "#e8937c", "#2a9d8f")
 
 
 def series(history: Sequence[dict], name: str, over: str = "step") -> tuple[list[float], list[float]]:
@@ -71,14 +76,16 @@ def tidy(figure: Figure) -> Figure:
     return figure
 
 
-def _colours(names: Sequence[str]) -> dict[str, tuple]:
-    return {name: plt.cm.turbo(0.05 + 0.9 * i / max(len(names) - 1, 1)) for i, name in enumerate(names)}
+def arm_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour per arm, the same in every figure for those of `ARM_COLOURS`; others take the spare ones in turn."""
+    others = [name for name in dict.fromkeys(names) if name not in ARM_COLOURS]
+    return ARM_COLOURS | {name: SPARE_COLOURS[i % len(SPARE_COLOURS)] for i, name in enumerate(others)}
 
 
 def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> Figure:
     """Learning curves of arms: mean over the seeds, a band of one standard deviation where there are several."""
     names = list(table["arm"].unique())
-    colours = _colours(names)
+    colours = arm_colours(names)
     figure, ax = plt.subplots(figsize=(9, 4))
     for name in names:
         group = table[table["arm"] == name].groupby(over)[metric].agg(["mean", "std"])

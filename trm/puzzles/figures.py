@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from trm.plots import INK, tidy
+from trm.plots import INK, arm_colours, tidy
 from trm.plots import RIGHT as GREEN
 from trm.plots import WRONG as RED
 
@@ -93,13 +93,14 @@ def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
 def cycles_of_arms(table: pd.DataFrame, H_cycles: int) -> Figure:
     """Loss and gradient norm at each H-cycle at the end of training, one line per arm (mean over the seeds)."""
     last = table.groupby(["arm", "seed"], sort=False).last().groupby("arm", sort=False).mean(numeric_only=True)
+    colours = arm_colours(last.index)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     templates = ("train/deep_supervision/step_{}_loss", "train/gradients/step_{}_grad_norm_mean")
     labels = ("training loss (nats per cell)", "gradient norm of one example")
     for ax, template, label in zip(axes, templates, labels):
-        for (arm, row), colour in zip(last.iterrows(), plt.cm.turbo(np.linspace(0.05, 0.95, len(last)))):
+        for arm, row in last.iterrows():
             cycles = [i for i in range(H_cycles) if row.get(template.format(i), 0) > 0]
-            ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colour)
+            ax.plot(cycles, [row[template.format(i)] for i in cycles], marker="o", label=arm, color=colours[arm])
         drawn = any(len(line.get_xdata()) for line in ax.lines)  # a run shorter than `log_interval` has logged nothing
         ax.set(xlabel="H-cycle", ylabel=label, xticks=range(H_cycles), yscale="log" if drawn else "linear")
     axes[1].legend(**BESIDE)
