@@ -556,7 +556,8 @@ run.save_figure(figure, "steps_and_restarts")
 # ### Almost solved puzzles
 
 # %%
-committed("blanks").pivot(index="label", columns="blanks", values="accuracy").round(4)
+blanks = committed("blanks")
+blanks.pivot(index="label", columns="blanks", values="accuracy")[blanks["blanks"].unique()].round(4)
 
 # %% [markdown]
 # ### Learning to stop: all arms
