@@ -301,8 +301,8 @@ levels = [float(v) for v in study.thresholds(test, "q_margin", 40)]
 
 def at_threshold(threshold):
     share, mean = test.halted(Rule("q_margin", threshold))
-    figure = figures.rule_curves(curves[curves["rule"].isin(["q_margin", "fixed"])], (mean, share))
-    figure.suptitle(f"halting head at {threshold:.2f}: {share:.1%} solved in {mean:.2f} steps")
+    figure = figures.rule_curves(curves[curves["rule"].isin(["q_margin", "fixed"])], (mean, share), "this threshold")
+    figure.axes[0].set_title(f"halting head at {threshold:.2f}: {share:.1%} solved in {mean:.2f} steps")
     return figure
 
 

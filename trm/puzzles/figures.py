@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from trm.plots import INK, arm_colours, tidy
 from trm.plots import RIGHT as GREEN
@@ -132,20 +133,36 @@ def _log_steps(ax: Axes, largest: float) -> None:
     ax.figure.supxlabel("mean supervision steps per puzzle", fontsize=10)
 
 
-def rule_curves(curves: pd.DataFrame, chosen: tuple[float, float] | None = None) -> Figure:
-    """Accuracy against mean steps, one line per rule, one panel per label; the point `chosen` (steps, accuracy) is marked."""
+def _legend_below(figure: Figure, ax: Axes) -> None:
+    """One legend for all panels, that of `ax`, below the figure."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
+
+
+def rule_curves(
+    curves: pd.DataFrame, chosen: tuple[float, float] | None = None, mark: str = "chosen on validation"
+) -> Figure:
+    """Accuracy against mean steps, one line per rule, one panel per label; the point `chosen` (steps, accuracy) is marked, and
+    called `mark` in the legend."""
     labels = list(curves["label"].unique())
-    size = (8, 4.2) if len(labels) == 1 else (3.6 * len(labels) + 1.6, 3.6)
-    figure, axes = plt.subplots(1, len(labels), figsize=size, squeeze=False)
-    for ax, label in zip(axes[0], labels):
-        for rule, group in curves[curves["label"] == label].groupby("rule", sort=False):
+    rows, columns = -(-len(labels) // 2), min(len(labels), 2)
+    size = (8, 4.2) if len(labels) == 1 else (9, 3 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(labels) :]:
+        ax.axis("off")
+    for ax, label in zip(axes.flat, labels):
+        panel = curves[curves["label"] == label]
+        for rule, group in panel.groupby("rule", sort=False):
             ax.plot(*group.sort_values("mean_steps")[["mean_steps", "accuracy"]].to_numpy().T, **RULES[rule])
         if chosen:
-            ax.plot(*chosen, "o", markersize=10, markerfacecolor="none", color="black", label="chosen on validation")
+            ax.plot(*chosen, "o", markersize=10, markerfacecolor="none", color="black", label=mark)
         ax.set_title(label)
-        _log_steps(ax, curves["mean_steps"].max())
-    axes[0, 0].set_ylabel("puzzles solved")
-    axes[0, -1].legend(**BESIDE)
+        _log_steps(ax, panel["mean_steps"].max())
+    for ax in axes[:, 0]:
+        ax.set_ylabel("puzzles solved")
+    if len(labels) == 1:
+        axes[0, 0].legend(**BESIDE)
+    else:
+        _legend_below(figure, axes[0, 0])
     return tidy(figure)
 
 
@@ -156,6 +173,7 @@ def stopping_steps(steps: np.ndarray, exact: np.ndarray, difficulty: np.ndarray,
     bins = np.arange(1, max_steps + 2) - 0.5
     left.hist([steps[exact], steps[~exact]], bins, stacked=True, color=[GREEN, RED], label=["solved", "not solved"])
     left.set(xlabel="step at which the rule stops", ylabel="puzzles")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend()
     table = pd.DataFrame({"x": difficulty, "steps": steps}).groupby("x")["steps"].agg(["mean", "sem", "size"])
     table = table[table["size"] >= 5]
@@ -210,7 +228,10 @@ def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECT
             _log_steps(ax, table["compute"].max())
     for ax, start in zip(axes[:, 0], starts.values()):
         ax.set_ylabel(f"puzzles solved,\nattempts from {start}")
-    axes[0, -1].legend(*axes[-1, 0].get_legend_handles_labels(), **BESIDE)
+    if len(labels) > 2:  # beside it would leave no place for the numbers on the axes
+        _legend_below(figure, axes[-1, 0])
+    else:
+        axes[0, -1].legend(*axes[-1, 0].get_legend_handles_labels(), **BESIDE)
     return tidy(figure)
 
 
