@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trm.progress import kernel
@@ -74,6 +75,12 @@ def tidy(figure: Figure) -> Figure:
         ax.set_axisbelow(True)
     figure.tight_layout()
     return figure
+
+
+def legend_below(figure: Figure, ax: Axes, columns: int = 4) -> None:
+    """One legend for all panels, that of `ax`, below the figure."""
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": columns, "frameon": False}
+    figure.legend(*ax.get_legend_handles_labels(), **place)
 
 
 def arm_colours(names: Sequence[str]) -> dict[str, str]:

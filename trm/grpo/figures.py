@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from trm.plots import series, tidy
+from trm.plots import legend_below, series, tidy
 
 COLOURS = {
     "GRPO": "#4477aa", "Dr.GRPO": "#c0392b", "DAPO": "#1b7f3b", "rejection_sampling": "#aa3377", "shuffled": "#ccaa33",
@@ -33,7 +33,7 @@ def training(curves: pd.DataFrame) -> Figure:
             mean = part.groupby("step")[name].mean()
             ax.plot(mean.index, mean, color=color, linewidth=1.8, label=arm)
         ax.set(xlabel="optimizer steps", ylabel=label)
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    legend_below(figure, axes[0, 0], columns=6)
     return tidy(figure)
 
 

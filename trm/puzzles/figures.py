@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trm.plots import INK, arm_colours, tidy
+from trm.plots import INK, arm_colours, legend_below, tidy
 from trm.plots import RIGHT as GREEN
 from trm.plots import WRONG as RED
 
@@ -133,11 +133,6 @@ def _log_steps(ax: Axes, largest: float) -> None:
     ax.figure.supxlabel("mean supervision steps per puzzle", fontsize=10)
 
 
-def _legend_below(figure: Figure, ax: Axes) -> None:
-    """One legend for all panels, that of `ax`, below the figure."""
-    figure.legend(*ax.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
-
-
 def rule_curves(
     curves: pd.DataFrame, chosen: tuple[float, float] | None = None, mark: str = "chosen on validation"
 ) -> Figure:
@@ -162,7 +157,7 @@ def rule_curves(
     if len(labels) == 1:
         axes[0, 0].legend(**BESIDE)
     else:
-        _legend_below(figure, axes[0, 0])
+        legend_below(figure, axes[0, 0])
     return tidy(figure)
 
 
@@ -229,7 +224,7 @@ def compute_curves(table: pd.DataFrame, selections: Sequence[str] = tuple(SELECT
     for ax, start in zip(axes[:, 0], starts.values()):
         ax.set_ylabel(f"puzzles solved,\nattempts from {start}")
     if len(labels) > 2:  # beside it would leave no place for the numbers on the axes
-        _legend_below(figure, axes[-1, 0])
+        legend_below(figure, axes[-1, 0])
     else:
         axes[0, -1].legend(*axes[-1, 0].get_legend_handles_labels(), **BESIDE)
     return tidy(figure)
