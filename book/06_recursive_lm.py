@@ -275,7 +275,7 @@ if results and data.test:
 # %% tags=["widget"]
 if results and data.test:
     some = (params.min_steps, params.test_steps, min(4, params.test_steps))
-    explore(by_cycle, steps=some, story=(0, params.test_size - 1, 0))
+    explore(by_cycle, steps=some, story=(0, params.test_size - 1, min(1, params.test_size - 1)))
 
 # %% [markdown]
 # ## The full comparison

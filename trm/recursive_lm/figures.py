@@ -112,9 +112,11 @@ def top_tokens(problem: Problem, tokens: Sequence[Sequence[tuple[str, float]]], 
         for rank, (text, p) in enumerate(best):
             x = cycle + (rank - (len(best) - 1) / 2) * 0.28
             ax.bar(x, p, 0.26, color=RIGHT if text.strip() == str(problem.answer) else "#bbbbbb")
-            ax.text(x, p + 0.01, in_figure(text.strip()), ha="center", fontsize=8)
+            ax.annotate(
+                in_figure(text.strip()), (x, p), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8
+            )
     if len(tokens) > trained:
         ax.axvline(trained + 0.5, color="#999999", linestyle=":", linewidth=1)
-    ax.set(xlabel="H-cycle", ylabel="probability", xticks=range(1, len(tokens) + 1), ylim=(0, 1.08))
+    ax.set(xlabel="H-cycle", ylabel="probability", xticks=range(1, len(tokens) + 1), ylim=(0, 1.1 * ax.dataLim.y1))
     ax.set_title(f"{in_figure(problem.chain)} the answer is {problem.answer}", fontsize=9)
     return tidy(figure)
