@@ -48,7 +48,7 @@ def progress(history: Sequence[dict]) -> Figure:
             *series(history, f"valid/latent_{which}"), color=color, marker="o", ms=3, label=f"latent {which}: total"
         )
     ax.plot(*series(history, "valid/accuracy"), color="#c0392b", linewidth=2, label="answer")
-    ax.set(xlabel="optimizer steps", ylabel="accuracy on validation problems", ylim=(-0.02, 1.02))
+    ax.set(xlabel="optimizer steps", ylabel="accuracy on validation problems", ylim=(0, None))
     ax.legend(**LEGEND)
     return tidy(figure)
 
