@@ -436,19 +436,20 @@ if len(states):
     named = states["predictor"].isin(plots.BASELINES) | ("case" not in states)
     case = states["predictor"].where(named, states.get("case"))
     states = states.assign(case=case, applications=block_applications(states))
-    figure = plots.state_map(states)
-    run.save_figure(figure, "state_map")
+    if not states["predictor"].isin(plots.BASELINES).all():
+        figure = plots.state_map(states)
+        run.save_figure(figure, "state_map")
     columns = ["applications", "distance", "accuracy"]
     shown = stats.summary_table(states, columns, key="case").dropna(axis="columns", how="all").round(3)
 shown if len(states) else "paused: nothing is evaluated"
 
 # %% [markdown]
-# Left, lower is better; right, higher. The defaults compute the baselines alone, as no arm `state` ships. Ridge regression is
-# hardly nearer than the constant (0.98 against 1.00), and the answers read off either are right in about 4 %: a linear
-# function of the last state and of the mean state, fitted on 2,000 problems, hardly predicts what thinking leads to. Points of
-# networks, once their table is committed, are to be compared with these two lines first, and then at equal applications: a red
-# point below a blue one at the same place on the axis is a gain of recursion at equal FLOPs, a red line that falls to the
-# right a gain of more of it.
+# A smaller distance is better, and a higher accuracy. No arm `state` ships, so that the defaults compute the baselines alone.
+# Ridge regression is hardly nearer than the constant (0.98 against 1.00), and the answers read off either are right in about
+# 4 %: a linear function of the last state and of the mean state, fitted on 2,000 problems, hardly predicts what thinking leads
+# to. Networks, of a committed table or of a run with an arm `state`, are also drawn, and are to be compared with the lines of
+# the baselines first, and then at equal applications: on the left a red point below a blue one at the same place on the axis is
+# a gain of recursion at equal FLOPs, a red line that falls to the right a gain of more of it.
 #
 # ## Latents that the language model continues
 #

@@ -136,25 +136,22 @@ def swaps(table: pd.DataFrame) -> Figure:
 
 def state_map(rows: pd.DataFrame) -> Figure:
     """Distance of predictions from the true state after thinking, and accuracy of the answers read off them, over applications
-    of a block; bars of one standard deviation over seeds. rows: of `map_rows`, with or without networks."""
+    of a block; bars of one standard deviation over seeds. rows: of `map_rows`, networks among them."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.2))
     networks = rows[~rows["predictor"].isin(BASELINES)]
     for ax, metric in zip(panels, ("distance", "accuracy")):
         for name, (label, style) in BASELINES.items():
             level = rows.loc[rows["predictor"] == name, metric].mean()
             ax.axhline(level, linestyle=style, color="#777777", label=label)
-        if len(networks):
-            points = networks.assign(applied=block_applications(networks))
-            for recursion, part in points.groupby(points["recursion"].astype(bool)):
-                label, color, marker = NETWORKS[recursion]
-                values = part.groupby("applied")[metric].agg(["mean", "std"]).fillna(0)
-                style = {"color": color, "marker": marker, "capsize": 3, "label": label, "linewidth": 1}
-                ax.errorbar(values.index, values["mean"], values["std"], **style)
-            places = sorted(points["applied"].unique())
-            ax.set_xscale("log", base=2)
-            ax.set_xticks(places, [f"{n:.0f}" for n in places])
-        else:
-            ax.set_xticks([])
+        points = networks.assign(applied=block_applications(networks))
+        for recursion, part in points.groupby(points["recursion"].astype(bool)):
+            label, color, marker = NETWORKS[recursion]
+            values = part.groupby("applied")[metric].agg(["mean", "std"]).fillna(0)
+            style = {"color": color, "marker": marker, "capsize": 3, "label": label, "linewidth": 1}
+            ax.errorbar(values.index, values["mean"], values["std"], **style)
+        places = sorted(points["applied"].unique())
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(places, [f"{n:.0f}" for n in places])
         ax.set(xlabel="applications of a block", ylabel=metric)
     panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(-0.02, 1.02)
