@@ -113,8 +113,13 @@ def grpo():
     return table("08_grpo").assign(gain=lambda rows: rows["accuracy_after"] - rows["accuracy_before"])
 
 
-def reward():
-    rows = grpo().query("arm == 'GRPO'")
+def against_grpo(arm, baseline="GRPO"):
+    found = compare(grpo(), "accuracy_after", arm, baseline, tests=5)
+    return [100 * found.effect, 100 * found.low, 100 * found.high]
+
+
+def reward(arm="GRPO"):
+    rows = grpo().query("arm == @arm")
     both = pd.concat([rows.assign(when=w, y=rows[f"accuracy_{w}"]) for w in ("before", "after")])
     found = compare(both, "y", "after", "before", key="when")
     longer = 100 * rows[["longer_before", "longer_after"]].mean()
@@ -476,7 +481,14 @@ NUMBERS = [
         "without a further pass of the language model, {:.1f} % are right",
         lambda: [mean(latent(), "read_off", "accuracy", "way")],
     ),
-    ("README.md", "{:+.1f} points ({:.1f} to {:.1f}, three seeds)", lambda: reward()[:3]),
+    ("README.md", "{:+.1f} points ({:.1f} to {:.1f}, five seeds) on the rewarded length", lambda: reward()[:3]),
+    ("README.md", "does as well ({0:+.1f}, {1:.1f} to {2:+.1f}); permuted rewards", lambda: against_grpo("rejection_sampling")),
+    ("README.md", "permuted rewards take {0:.1f} points ({2:.1f} to {1:.1f})", lambda: [-x for x in reward("shuffled")[:3]]),
+    ("book/08_grpo.py", "does as well as GRPO ({:+.1f} points, {:.1f} to {:.1f}, five seeds)",
+     lambda: against_grpo("rejection_sampling")),
+    ("book/08_grpo.py", "DAPO ends {:.1f} points above", lambda: against_grpo("DAPO")[:1]),
+    ("book/08_grpo.py", "GRPO ends {:.1f} above", lambda: against_grpo("GRPO, 2 updates")[:1]),
+    ("book/08_grpo.py", "no difference is found ({1:.1f} to {2:.1f}).", lambda: against_grpo("DAPO", "GRPO, 2 updates")),
     ("README.md", "problems drops from {:.1f} to {:.1f} %", lambda: reward()[3:]),
     ("README.md", "loss falls as N^-{:.1f} ({:.1f} to {:.1f}); {:.1f} % solved at 16 wide, {:.1f} % at 96", widths),
     (

@@ -11,7 +11,7 @@ from trm.plots import legend_below, series, tidy
 
 COLOURS = {
     "GRPO": "#4477aa", "Dr.GRPO": "#c0392b", "DAPO": "#1b7f3b", "rejection_sampling": "#aa3377", "shuffled": "#ccaa33",
-    "zero": "#888888",
+    "zero": "#888888", "GRPO, 2 updates": "#66ccee", "GRPO, 2 to 6 steps": "#222222",
 }  # fmt: skip
 PANELS = {
     "train/reward": "mean reward of samples",
@@ -22,8 +22,8 @@ PANELS = {
 
 
 def training(curves: pd.DataFrame) -> Figure:
-    """Reward, KL, dead groups and greedy accuracy over optimizer steps: a thin line per seed, the mean of each arm in bold.
-    curves: arm, seed, step and the names of `PANELS`."""
+    """Reward, KL, dead groups and greedy accuracy over batches of answers: a thin line per seed, the mean of each arm in bold.
+    curves: arm, seed, step (of batches) and the names of `PANELS`."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 5.6))
     for ax, (name, label) in zip(axes.flat, PANELS.items()):
         for arm, part in curves.dropna(subset=[name]).groupby("arm", sort=False):
@@ -32,7 +32,7 @@ def training(curves: pd.DataFrame) -> Figure:
                 ax.plot(one["step"], one[name], color=color, alpha=0.3, linewidth=0.8)
             mean = part.groupby("step")[name].mean()
             ax.plot(mean.index, mean, color=color, linewidth=1.8, label=arm)
-        ax.set(xlabel="optimizer steps", ylabel=label)
+        ax.set(xlabel="batches of answers", ylabel=label)
     legend_below(figure, axes[0, 0], columns=6)
     return tidy(figure)
 
