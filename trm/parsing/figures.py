@@ -159,7 +159,9 @@ def iterations_of_sentence(words: Sequence[str], gold: Sequence[int], trace: Tra
         attention.set_xticks(range(n), ticks, fontsize=6.5, rotation=90)
         attention.set_title("attention of the weighted heads", fontsize=9)
         image = weights.imshow(trace.weights[i], cmap="Oranges", vmin=0, vmax=1, aspect="auto")
-        weights.set(xticks=range(trace.weights.shape[-1]), yticks=[], xlabel="weight of each head")
+        N = trace.weights.shape[-1]
+        weights.set(yticks=[], xlabel="weight of each head")
+        weights.set_xticks(range(N), range(1, N + 1))
         figure.colorbar(image, ax=weights, fraction=0.08)
     figure.tight_layout()
     return figure
