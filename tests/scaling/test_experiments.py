@@ -103,6 +103,13 @@ def test_bad_tables_are_refused(tmp_path, text, message):
         experiments.read_runs([tmp_path / "bad.csv"])
 
 
+def test_kinds_of_the_suite_have_names_on_the_axis():
+    assert set(figures.CASES) <= set(read_sweeps()["scaling_research"].cases)
+    table = runs({"baseline": [0.5], "contrib06": [0.6]})
+    [panel] = [ax for ax in figures.axes_of(table, experiments.present(table)).axes if ax.get_visible()]
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["baseline", "06: full gradients"]
+
+
 def test_figures_draw():
     table = runs({f"exp02{c}": [0.5 + i / 20, 0.52 + i / 20] for i, c in enumerate("abcdef")})
     [panel] = [ax for ax in figures.axes_of(table, experiments.present(table)).axes if ax.get_visible()]

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from trm.escape import in_figure
@@ -16,6 +17,25 @@ from trm.scaling.experiments import ACCURACY, Experiment, summarise
 from trm.scaling.laws import Fit
 
 DOT, MEAN, LAW = "#9aa7b4", "#1f4e79", "#c0392b"
+CASES = {  # what cases of kinds change, as in params/sweeps/scaling_research.yaml
+    "exp08a": "08a: float32",
+    "exp08b": "08b: bfloat16",
+    "exp10a": "10a: Adam-atan2",
+    "exp10b": "10b: AdamW",
+    "exp10c": "10c: beta2 0.999",
+    "exp10d": "10d: betas 0.95, 0.98",
+    "exp10e": "10e: no weight decay",
+    "contrib01a": "01a: shallow until 0.6",
+    "contrib01b": "01b: shallow until 0.3",
+    "contrib02a": "02a: exploration to 0",
+    "contrib02b": "02b: exploration to 0.1",
+    "contrib03": "03: more steps at test",
+    "contrib04": "04: initial noise",
+    "contrib05": "05: first steps weigh most",
+    "contrib06": "06: full gradients",
+    "contrib07": "07: puzzle tokens",
+    "contrib08": "08: constant rate",
+}
 
 
 def _panels(number: int, columns: int, width: float, height: float, label: str) -> tuple[Figure, np.ndarray]:
@@ -54,12 +74,15 @@ def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
         if sizes:
             _size_axis(ax, x, experiment.label)
         else:
-            names = [f"{v:g}" for v in values] if experiment.x else [in_figure(name) for name in table.index]
+            kinds = [in_figure(CASES.get(name, name)) for name in table.index]
+            names = [f"{v:g}" for v in values] if experiment.x else kinds
             slanted = {} if experiment.x else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
             ax.set_xticks(range(len(table)), names, fontsize=8, **slanted)
             ax.set_xlabel(experiment.label)
         ax.set_title(experiment.title, fontsize=10)
-    return tidy(figure)
+        ax.set_ylim(top=103)  # of 100 %: a mean with its deviation may exceed it
+    tidy(figure).set_layout_engine("constrained")  # the names of kinds lengthen their own row alone
+    return figure
 
 
 def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequence[str]) -> Figure:
@@ -92,14 +115,16 @@ def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
         ax.plot(on["cost"], 100 * on["error"], "o", color=LAW, markersize=5, zorder=4)
         members = []
         for i, (name, row) in enumerate(on.iterrows(), 1):
-            ax.annotate(
-                str(i), (row["cost"], 100 * row["error"]), xytext=(3, 4), textcoords="offset points", fontsize=8
-            )
+            # numbers above right and below left in turn, because members can lie close to each other
+            place = {"xytext": (3, 4)} if i % 2 else {"xytext": (-3, -4), "ha": "right", "va": "top"}
+            at = row["cost"], 100 * row["error"]
+            halo = [withStroke(linewidth=2, foreground="white")]
+            ax.annotate(str(i), at, textcoords="offset points", fontsize=8, path_effects=halo, zorder=5, **place)
             members.append(
                 Line2D([], [], linestyle="", color=LAW, marker=f"${i}$", label=f"{in_figure(name)} ({share[name]:.0%})")
             )
         ax.legend(handles=members, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=7, frameon=False)
         ax.set(xscale="log", xlabel=label)
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.margins(y=0.15)
+        ax.set_ylim(-6, 106)
     return tidy(figure)
