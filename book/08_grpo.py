@@ -349,8 +349,8 @@ run.save_figure(figure, "full_training")
 # %% [markdown]
 # Thin lines are seeds, thick ones their means. GRPO, Dr.GRPO and rejection sampling lie on each other in every panel; the arms
 # with two updates on a batch move away further and end higher. With zero reward all groups are dead and every curve is flat.
-# With permuted rewards 8 % of the groups are dead, the KL to the initial model is 0.6 times that of GRPO, and accuracy falls from
-# 54.9 to 47.3 % (-7.6 points, -9.7 to -5.6): rewards without information do harm.
+# With permuted rewards 8 % of the groups are dead, the KL to the initial model is 0.6 times that of GRPO, and accuracy falls
+# from 54.9 to 47.3 % (-7.6 points, -9.7 to -5.6): rewards without information do harm.
 
 # %%
 figure = figures.gains({"problems like those of training": own, "one or two steps longer, not rewarded": longer})
