@@ -420,6 +420,10 @@ def listed(comparisons):
     return "; ".join(f"{arm} {judged(found)}" for arm, found in comparisons.items())
 
 
+def of_mixture(steps):
+    return stats.paired(*(mixture.set_index("seed")[f"{when}/{steps}"] for when in ("after", "before")))
+
+
 grpo, shuffled = said["GRPO"], said["shuffled"]
 control = stats.paired(*(drop["longer_after"] - drop["longer_before"] for drop in map(seeds_of, ("GRPO", "shuffled"))))
 trained = {arm: found for arm, found in beyond.items() if arm in set(full["arm"]) - {"shuffled", "zero"}}
@@ -443,8 +447,10 @@ say(f"""
   {grpo.baseline_mean:.1%} to {grpo.arm_mean:.1%}: {grpo.say()}. With randomly permuted rewards it ends at
   {shuffled.arm_mean:.1%} ({judged(shuffled)}); with zero reward the weights do not change.
 - **Accuracy on longer, unrewarded problems {drops}**: {listed(trained)}. With permuted rewards:
-  {judged(beyond["shuffled"])}. GRPO against that control: {judged(control)}; so how much of the drop is due to the reward, and
-  how much to any training on answers of one's own, is undecided.
+  {judged(beyond["shuffled"])}. GRPO against that control: {judged(control)}. So about half of the drop comes with training on
+  answers of one's own, whatever they are paid.
+- **A reward on all lengths does not keep the long ones.** Rewarded on problems of two to six steps, GRPO gains
+  {judged(of_mixture(2))} on two steps, and {judged(of_mixture(6))} on six.
 - Algorithms against GRPO, corrected for five comparisons: {listed(versus)}. DAPO against GRPO with two updates:
   {judged(second)}.
 - **{gained} gain for latents** after 200 updates, {chosen} ({tried_rates}): {in_words}.
