@@ -14,7 +14,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
 from nbformat.v4 import new_output
@@ -210,7 +209,7 @@ class Notebook:
         address, folder = lab
         self.run = folder / f"run {name}"
         values = read_yaml(ROOT / "params" / f"{TRAIN[:2]}_smoke.yaml") | {"output_dir": str(self.run)} | values
-        notebook = jupytext.read(ROOT / "book" / f"{TRAIN}.py")
+        notebook = nbformat.read(ROOT / "book" / f"{TRAIN}.ipynb", 4)
         self.parameters = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
         notebook.cells[self.parameters].source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
         nbformat.write(notebook, folder / f"{name}.ipynb")
