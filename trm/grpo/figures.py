@@ -33,7 +33,7 @@ def training(curves: pd.DataFrame) -> Figure:
             mean = part.groupby("step")[name].mean()
             ax.plot(mean.index, mean, color=color, linewidth=1.8, label=arm)
         ax.set(xlabel="batches of answers", ylabel=label)
-    legend_below(figure, axes[0, 0], columns=6)
+    legend_below(figure, axes[0, 0])
     return tidy(figure)
 
 

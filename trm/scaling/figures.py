@@ -59,7 +59,7 @@ def _size_axis(ax: Axes, x: Iterable[float], label: str) -> None:
 
 def axes_of(runs: pd.DataFrame, experiments: Sequence[Experiment]) -> Figure:
     """One panel per experiment: the error of every run (grey), mean and standard deviation over the seeds (blue)."""
-    figure, panels = _panels(len(experiments), 3, 3.1, 2.7, "unsolved test puzzles (%)")
+    figure, panels = _panels(len(experiments), 3, 2.85, 2.7, "unsolved test puzzles (%)")
     for ax, experiment in zip(panels, experiments):
         part = experiment.of(runs).assign(error=lambda table: 1 - table[ACCURACY])
         table = summarise(part, "case", "error")
