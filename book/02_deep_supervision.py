@@ -60,9 +60,9 @@ def middle(num_steps, weight):
 SCHEDULES["middle"] = middle
 
 # %%
-from trm.params import arm_names
 from trm.puzzles.params import DeepSupervision
 from trm.run import Run
+from trm.training_params import arm_names
 
 params = DeepSupervision.from_notebook(globals())
 run = Run(params, "02_deep_supervision")
@@ -262,7 +262,7 @@ run.save_table(table)
 run.save_table(curves, "curves")
 
 # %%
-figure = plots.arms(curves, "valid/exact_accuracy", "validation puzzles solved")
+figure = figures.arms(curves, "valid/exact_accuracy", "validation puzzles solved")
 run.save_figure(figure, "live_accuracy")
 
 # %% [markdown]
@@ -308,7 +308,7 @@ folder, exact = ROOT / "book" / "results", "test/exact_accuracy"
 full = stats.read_table(folder / "02_deep_supervision.csv", ["arm", "seed", "H_cycles", exact])
 learned = stats.read_table(folder / "02_deep_supervision_curves.csv", ["arm", "seed", "H_cycles", "flops"])
 three = learned[learned["H_cycles"] == 3]
-figure = plots.arms(three, "valid/exact_accuracy", "validation puzzles solved")
+figure = figures.arms(three, "valid/exact_accuracy", "validation puzzles solved")
 run.save_figure(figure, "full_accuracy")
 
 # %% [markdown]

@@ -41,9 +41,9 @@ tables = ""  # folder for the tables, such as book/results
 label = ""  # name of the data in the tables; empty: the puzzle's size
 
 # %%
-from trm.params import arm_names
 from trm.puzzles.params import Halting
 from trm.run import ROOT, Run, write_atomically
+from trm.training_params import arm_names
 
 params = Halting.from_notebook(globals())
 run = Run(params, "03_act_halting")

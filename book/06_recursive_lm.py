@@ -58,12 +58,12 @@ import torch
 
 from trm import stats
 from trm.language.stories import prompt
-from trm.params import arm_names
 from trm.plots import explore
 from trm.progress import say
 from trm.recursive_lm import figures, train
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import ROOT, Run, write_atomically
+from trm.training_params import arm_names
 
 params = RecursiveLM.from_notebook(globals())
 run = Run(params, "06_recursive_lm")

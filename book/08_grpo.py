@@ -524,9 +524,10 @@ run.finish(metrics or {}, complete=complete)
 # papermill book/08_grpo.ipynb outputs/mixture.ipynb -p min_steps 2 -p max_problem_steps 6 -p baseline_algorithm ""
 # ```
 #
-# It does (arm `GRPO, 2 to 6 steps` of the committed table, five seeds): two steps gain 16.2 points (13.4 to 19.0), three 24.8
-# (21.2 to 28.3), four +0.8 (-1.2 to 2.9), but five lose 15.4 (12.1 to 18.8) and six 8.3 (3.7 to 12.9), although they are
-# rewarded. A batch has few right answers to long problems, so that what suits the short ones may be reinforced most.
+# It does (arm `GRPO, 2 to 6 steps` of the committed table, five seeds): two steps gain 16.2 points (13.4 to 19.0), three gain
+# 24.8 points (21.2 to 28.3), four gain 0.8 points (-1.2 to 2.9), but five lose 15.4 points (12.1 to 18.8) and six lose
+# 8.3 points (3.7 to 12.9), although they are rewarded. A batch has few right answers to long problems, so that what suits the
+# short ones may be reinforced most.
 #
 # </details>
 #

@@ -5,8 +5,8 @@ import pytest
 from trm import arms
 from trm.arms import ArmResult, scaled, train_arm
 from trm.errors import Interrupted
-from trm.params import Training
 from trm.run import Run
+from trm.training_params import Training
 
 
 class FakeTrainer:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from trm.params import INSTEAD, ParameterError, from_command_line, read_yaml, subset
+from trm.params import INSTEAD, ParameterError, from_command_line, read_yaml
 from trm.puzzles.params import DeepSupervision, TrmTrain
+from trm.training_params import subset
 
 
 def test_what_papermill_hands_over_is_coerced():

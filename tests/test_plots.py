@@ -64,12 +64,6 @@ def test_a_figure_is_described_by_what_it_says():
     plt.close("all")
 
 
-def test_an_arm_has_one_colour_in_every_figure():
-    few, many = plots.arm_colours(["none", "mine"]), plots.arm_colours(["linear", "none", "mine", "other"])
-    assert few["none"] == many["none"] and few["mine"] == many["mine"]
-    assert len({many[name] for name in ("linear", "none", "mine", "other")}) == 4
-
-
 def test_sliders_are_left_out_of_a_script(monkeypatch):
     monkeypatch.setattr("IPython.display.display", pytest.fail)
     plots.explore(pytest.fail, width=(1, 9, 3))

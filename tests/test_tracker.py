@@ -7,8 +7,8 @@ from accelerate.state import AcceleratorState, PartialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trm.arms import train_arm
-from trm.params import Training
 from trm.run import Run
+from trm.training_params import Training
 
 
 @pytest.fixture

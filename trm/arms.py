@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trm.params import Training
 from trm.progress import Progress
 from trm.run import Run, read_history
 from trm.text_files import read_json
 from trm.trainer import Trainer
+from trm.training_params import Training
 
 P = TypeVar("P", bound=Training)
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from trm import halting, supervision
 from trm.layers import Block, HouseBlock, Linear, truncated_normal_
 from trm.losses import exactly_right, sequence_loss
-from trm.params import ModelParams
 from trm.protocol import StepOutput
 from trm.recursion import checkpointed, recurse
+from trm.training_params import ModelParams
 
 
 class TRMParams(ModelParams):

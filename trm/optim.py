@@ -13,7 +13,7 @@ from accelerate.utils import gather
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from trm.params import Training
+from trm.training_params import Training
 
 FUSED = ("cpu", "cuda")  # device types with a fused AdamW; elsewhere its step counter lives on the device
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,11 +15,6 @@ from trm.progress import kernel
 
 WIDEST = 9.0  # inches of a figure; a notebook shows 100 pixels an inch
 INK, RIGHT, WRONG = "#222222", "#1b7f3b", "#c0392b"  # of text; of right and wrong answers
-ARM_COLOURS = {  # of chapter 02's arms, schedule:weight/backprop
-    "none": INK, "none/last": "#c0392b", "linear": "#4477aa", "linear:1": "#66ccee", "exponential": "#1b7f3b",
-    "constant": "#aa3377", "decay": "#cc8800", "curriculum": "#8c6d4f",
-}  # fmt: skip
-SPARE_COLOURS = ("#7a5fc0", "#e377c2", "#88aa55", "#999999", "#e8937c", "#2a9d8f")
 
 
 def series(history: Sequence[dict], name: str, over: str = "step") -> tuple[list[float], list[float]]:
@@ -81,29 +75,6 @@ def legend_below(figure: Figure, ax: Axes, columns: int = 4) -> None:
     """One legend for all panels, that of `ax`, below the figure."""
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": columns, "frameon": False}
     figure.legend(*ax.get_legend_handles_labels(), **place)
-
-
-def arm_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour per arm, the same in every figure for those of `ARM_COLOURS`; others take the spare ones in turn."""
-    others = [name for name in dict.fromkeys(names) if name not in ARM_COLOURS]
-    return ARM_COLOURS | {name: SPARE_COLOURS[i % len(SPARE_COLOURS)] for i, name in enumerate(others)}
-
-
-def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> Figure:
-    """Learning curves of arms: mean over the seeds, a band of one standard deviation where there are several."""
-    names = list(table["arm"].unique())
-    colours = arm_colours(names)
-    figure, ax = plt.subplots(figsize=(9, 4))
-    for name in names:
-        group = table[table["arm"] == name].groupby(over)[metric].agg(["mean", "std"])
-        ax.plot(group.index, group["mean"], label=name, color=colours[name])
-        if group["std"].notna().any():
-            ax.fill_between(
-                group.index, group["mean"] - group["std"], group["mean"] + group["std"], color=colours[name], alpha=0.12
-            )
-    ax.set(xlabel="training FLOPs", ylabel=label, ylim=(-0.02, 1.02))
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return tidy(figure)
 
 
 def describe(figure: Figure) -> str:

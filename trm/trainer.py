@@ -27,10 +27,10 @@ from trm.errors import UserError
 from trm.halting import HaltingMonitor
 from trm.interrupt import Interrupts
 from trm.optim import EMA, dense_weights, learning_rate, make_optimizer, sparse_weights
-from trm.params import RecursiveTraining, Training
 from trm.progress import Progress
 from trm.run import Run
 from trm.threads import Threads
+from trm.training_params import RecursiveTraining, Training
 
 CHECKPOINT_SECONDS = 60.0  # of training, after which a checkpoint is written whatever `checkpoint_interval` is
 KEPT = ("step", "seconds", "examples", "best", "evaluations_without_gain", "counts")  # numbers of a checkpoint

@@ -9,10 +9,14 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
+from trm.flops import training_flops
+from trm.model import TRMConfig
+from trm.params import read_yaml
 from trm.puzzles.halting_study import with_controls
 from trm.report.claims import NOT_MEASURED, evaluate_claims, read_claims
 from trm.scaling.laws import recurrence_exponent, study
-from trm.stats import by_seed, compare
+from trm.stats import by_seed, compare, paired
+from trm.sweep.chapters import schema_of
 
 RESULTS = ROOT / "book" / "results"
 
@@ -98,6 +102,37 @@ def in_uas(arm, baseline, tests=3, metric="test/uas"):
     """Points of UAS with the interval, corrected for so many comparisons."""
     found = compare(table("05_ablation"), metric, arm, baseline, tests=tests)
     return [100 * found.effect, 100 * found.low, 100 * found.high]
+
+
+def entropies(arm):
+    """Entropy of the controller's weights after each iteration, in nats, from the least."""
+    return sorted(table("05_ablation").query("arm == @arm").filter(like="test/routing_entropy").mean().dropna())
+
+
+def rates_of_untied():
+    dev = table("05_rates").query("arm == 'untied'").set_index("lr")["dev/las"]
+    return [100 * (dev[0.004] - dev[0.006])]
+
+
+def by_encoder():
+    """UAS of the parsers that ship: from words, with tags, and with the states of an encoder beside the words."""
+    return (100 * table("05_ewt")["test/uas"]).to_list()
+
+
+def mixture(steps, sign=1):
+    """Points that problems of so many steps gain where all lengths are rewarded; -1: lose."""
+    rows = table("08_grpo").query("arm == 'GRPO, 2 to 6 steps'").set_index("seed")
+    found = paired(*(rows[f"{when}/{steps}"] for when in ("after", "before")))
+    return [100 * sign * found.effect, *sorted((100 * sign * found.low, 100 * sign * found.high))]
+
+
+def published_flops(recipe, **given):
+    """Training FLOPs of a recipe of params/, whose puzzles have the size that is given."""
+    chapter = {"04": "04_trm_train", "12": "12_any_puzzle"}[recipe[:2]]
+    params = schema_of(chapter).create(read_yaml(ROOT / "params" / f"{recipe}.yaml"))
+    config = {name: getattr(params, name) for name in TRMConfig.model_fields if hasattr(params, name)} | given
+    flops = f"{training_flops(TRMConfig(**config), params.batch_size, params.max_steps):.1e}".split("e+")
+    return [f"{flops[0]}e{int(flops[1])}"]
 
 
 def relative_flops(arm, baseline="one_iteration"):
@@ -350,6 +385,21 @@ NUMBERS = [
         "({3:+.1f} points, {4:.1f} to {5:+.1f}, three seeds; minimum detectable effect 21)",
         recursive,
     ),
+    ("book/05_poh_ablation.py", "own: {:+.2f} ({:.2f} to {:.2f}) against three", lambda: in_uas("untied", "standard", 4)),
+    ("README.md", "do as well ({:+.2f}, {:.2f} to {:+.2f}, five seeds): depth helps", lambda: in_uas("untied", "standard", 4)),
+    ("book/05_poh_ablation.py", "LAS on dev is {:.2f} points lower", rates_of_untied),
+    ("book/05_poh_ablation.py", "{:.1f} points of UAS more than the first", lambda: [by_encoder()[2] - by_encoder()[0]]),
+    ("book/05_poh_ablation.py", "(`longer`, {:.2f} nats)", lambda: entropies("longer")),
+    ("book/05_poh_ablation.py", "for as many stay at {0:.2f} to {2:.2f}.", lambda: entropies("standard_longer")),
+    ("book/08_grpo.py", "({0:+.1f} points, {1:.1f} to {2:.1f}): rewards without", lambda: reward("shuffled")[:3]),
+    ("book/08_grpo.py", "two steps gain {:.1f} points ({:.1f} to {:.1f})", lambda: mixture(2)),
+    ("book/08_grpo.py", "# {:.1f} points ({:.1f} to {:.1f}), four", lambda: mixture(3)),
+    ("book/08_grpo.py", "four gain {:.1f} points ({:.1f} to {:.1f})", lambda: mixture(4)),
+    ("book/08_grpo.py", "five lose {:.1f} points ({:.1f} to {:.1f})", lambda: mixture(5, -1)),
+    ("book/08_grpo.py", "# {:.1f} points ({:.1f} to {:.1f}), although they", lambda: mixture(6, -1)),
+    ("book/manual/hardware.md", "04_paper.yaml` | {} |", lambda: published_flops("04_paper", vocab_size=11, seq_len=81)),
+    ("book/manual/hardware.md", "maze_paper.yaml` | {} |", lambda: published_flops("12_maze_paper", vocab_size=6, seq_len=900)),
+    ("book/manual/hardware.md", "arc_paper.yaml` | {} |", lambda: published_flops("12_arc_paper", vocab_size=12, seq_len=900)),
     ("book/05_poh_ablation.py", "iteration {:+.2f} ({:.2f} to {:.2f}),", lambda: in_uas("longer", "one_iteration", 5)),
     (
         "book/05_poh_ablation.py",

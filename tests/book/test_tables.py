@@ -6,13 +6,14 @@ import pandas
 import pytest
 
 from tests.conftest import ROOT
-from trm.params import arm_names, read_yaml
+from trm.params import read_yaml
 from trm.puzzles.params import TrmTrain
 from trm.sweep.spec import read_sweeps
 from trm.tpu.compare import parity
 from trm.tpu.params import TpuScaling
 from trm.tpu.plan import SLICES
 from trm.tpu.suites import suite_plans
+from trm.training_params import arm_names
 
 
 def test_the_committed_comparison_holds_every_arm_and_ten_seeds_at_equal_flops():

@@ -14,7 +14,8 @@ from trm.losses import NO_FLOAT64
 def require_finite(total: Tensor, batch: int) -> None:
     """Raise UserError unless `total`, a sum over the states of a batch, is finite."""
     if not torch.isfinite(total).all():  # far quicker than to look at every number
-        raise UserError(f"batch {batch} of the hidden states holds a number that is not finite; widen `precision`")
+        what = f"batch {batch} of the hidden states holds a number that is not finite"
+        raise UserError(f"{what}; use a wider `precision`")
 
 
 class SecondMoment:

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trm.params import Params, Training, arm_names
+from trm.params import Params
+from trm.training_params import Training, arm_names
 
 COMPRESSORS = ("tied", "untied", "affine", "nonlinear", "task_aware")
 

@@ -21,9 +21,9 @@ from trm.compressor.states import StateBatches, StateStore, digest
 from trm.errors import UserError
 from trm.language.lm import Generations, StateReader, generate_greedy, weights_digest
 from trm.language.text import read_sequences
-from trm.params import arm_names
 from trm.run import Run
 from trm.trainer import Trainer
+from trm.training_params import arm_names
 
 CLOSED = {"optimum": "tied", "pca": "affine", "task_aware_closed": "linear"}  # closed forms and their kinds
 TRAINED = {"tied": "tied", "untied": "linear", "affine": "affine", "nonlinear": "nonlinear", "task_aware": "linear"}

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm.grpo import rewards
-from trm.params import Training, did_you_mean, world_size
+from trm.params import did_you_mean
+from trm.training_params import Training, world_size
 
 
 class Grpo(Training):

@@ -18,10 +18,11 @@ from transformers import SmolLM3ForCausalLM
 from trm.errors import show_user_errors_plainly
 from trm.language.lm import CausalLM, generate_greedy, load_lm, smollm3
 from trm.language.stories import Problem, ReasoningBatches, make_tokenizer, problems
-from trm.params import Training, from_command_line
+from trm.params import from_command_line
 from trm.progress import Progress
 from trm.run import Run, write_atomically
 from trm.trainer import Trainer
+from trm.training_params import Training
 
 
 class ReasoningLM(Training):

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from trm.latent.reasoner import ReasonerParams
-from trm.params import ArmTraining, checked_weights
 from trm.supervision import ADAPTIVE
+from trm.training_params import ArmTraining, checked_weights
 
 # The loss of the language model alone, in every step.
 ANSWER_ONLY = {"chain_weight": 0.0, "lm_loss_start": 0, "lm_loss_every": 1, "readout": "lm"}

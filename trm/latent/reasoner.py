@@ -21,9 +21,9 @@ from trm.errors import UserError
 from trm.latent.frozen_lm import FrozenLM, Prompt
 from trm.layers import Block, FixedContext, Linear, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, sequence_loss, softmax_cross_entropy
-from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput
 from trm.recursion import checkpointed, recurse
+from trm.training_params import BlockConstants, CycleParams
 
 SHIPPED_REASONER = PRETRAINED / "latent_reasoner"
 

@@ -27,10 +27,10 @@ from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import LatentReasoner, Latents, LatentThinker, Pause, ReasonerConfig, ReasonerParams
 from trm.latent.state_map import state_distances, states_after
 from trm.latent.thinking import FIT_ON, Thinking, in_batches
-from trm.params import subset
 from trm.progress import Progress
 from trm.run import Run, write_atomically
 from trm.trainer import Trainer, resolve_device
+from trm.training_params import subset
 
 MIN_POSITIONS = 256  # of a reasoner
 

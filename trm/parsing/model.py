@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from trm import halting
 from trm.layers import Linear, SwiGLU, inner_width, residual_norm, rotary_table, rotate
 from trm.losses import IGNORE_INDEX, sequence_loss, softmax_cross_entropy
-from trm.params import ModelParams, subset
 from trm.parsing.batches import AFFIX_ROWS, PAD, UNKNOWN
 from trm.protocol import StepOutput
 from trm.recursion import checkpointed
 from trm.supervision import ADAPTIVE, adaptive_weights, batch_mean, schedule_names, step_weights, weighted_step_loss
+from trm.training_params import ModelParams, subset
 
 
 class ParserParams(ModelParams):

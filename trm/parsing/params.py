@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from trm import supervision
-from trm.params import ArmTraining, checked_weights, world_size
 from trm.parsing.model import ParserParams
+from trm.training_params import ArmTraining, checked_weights, world_size
 
 # What each arm changes in the parameters of the chapter.
 STANDARD = {"deep_supervision": False, "act_halting": False, "halting_mode": "fixed", "block": "pointer"}

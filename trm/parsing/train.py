@@ -12,7 +12,6 @@ from trm.arms import ArmResult, scaled
 from trm.checkpoint import load_pretrained
 from trm.halting import Rule
 from trm.layers import inner_width
-from trm.params import world_size
 from trm.parsing import agreement, grammar
 from trm.parsing.batches import LengthBatches, Vocabulary, batch_on
 from trm.parsing.evaluate import Evaluation, attachment_scores, entropy_threshold, evaluate, speed
@@ -22,6 +21,7 @@ from trm.parsing.treebank import PARTS, Treebank, load_treebank
 from trm.parsing.word_states import WordStates
 from trm.run import Run
 from trm.trainer import Trainer, resolve_device
+from trm.training_params import world_size
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def _answered(questions: list[Question]) -> PuzzleSet:
     shape = questions[0].shape
     for question in questions:
         if question.shape != shape:
-            raise PuzzleFileError(f"{question.where}: {question.shape.name}, after puzzles of {shape.name}; split them")
+            sizes = f"{question.shape.name}, after puzzles of {shape.name}"
+            raise PuzzleFileError(f"{question.where}: {sizes}; one size a file")
     answers = [_only_answer(shape, question.digits, question.where) for question in questions]
     grids = np.array([question.digits for question in questions], np.uint8)
     return PuzzleSet(shape, grids, np.array(answers, np.uint8), np.zeros(len(grids)))

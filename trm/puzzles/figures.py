@@ -10,12 +10,17 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trm.plots import INK, arm_colours, legend_below, tidy
+from trm.plots import INK, legend_below, tidy
 from trm.plots import RIGHT as GREEN
 from trm.plots import WRONG as RED
 
 BLUE = "#4477aa"
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}  # a legend right of its axes
+ARM_COLOURS = {  # of chapter 02's arms, schedule:weight/backprop
+    "none": INK, "none/last": "#c0392b", "linear": "#4477aa", "linear:1": "#66ccee", "exponential": "#1b7f3b",
+    "constant": "#aa3377", "decay": "#cc8800", "curriculum": "#8c6d4f",
+}  # fmt: skip
+SPARE_COLOURS = ("#7a5fc0", "#e377c2", "#88aa55", "#999999", "#e8937c", "#2a9d8f")
 
 
 def grid_lines(ax: Axes, n: int, box: tuple[int, int]) -> None:
@@ -88,6 +93,29 @@ def weight_curves(weights: dict[str, Sequence[float]]) -> Figure:
         ax.axis("off")
     figure.supxlabel("H-cycle", fontsize=10)
     figure.supylabel("weight / sum", fontsize=10)
+    return tidy(figure)
+
+
+def arm_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour per arm, the same in every figure for those of `ARM_COLOURS`; others take the spare ones in turn."""
+    others = [name for name in dict.fromkeys(names) if name not in ARM_COLOURS]
+    return ARM_COLOURS | {name: SPARE_COLOURS[i % len(SPARE_COLOURS)] for i, name in enumerate(others)}
+
+
+def arms(table: pd.DataFrame, metric: str, label: str, over: str = "flops") -> Figure:
+    """Learning curves of arms: mean over the seeds, a band of one standard deviation where there are several."""
+    names = list(table["arm"].unique())
+    colours = arm_colours(names)
+    figure, ax = plt.subplots(figsize=(9, 4))
+    for name in names:
+        group = table[table["arm"] == name].groupby(over)[metric].agg(["mean", "std"])
+        ax.plot(group.index, group["mean"], label=name, color=colours[name])
+        if group["std"].notna().any():
+            ax.fill_between(
+                group.index, group["mean"] - group["std"], group["mean"] + group["std"], color=colours[name], alpha=0.12
+            )
+    ax.set(xlabel="training FLOPs", ylabel=label, ylim=(-0.02, 1.02))
+    ax.legend(**BESIDE)
     return tidy(figure)
 
 

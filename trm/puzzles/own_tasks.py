@@ -16,7 +16,6 @@ from pydantic import Field, field_validator, model_validator
 
 from trm.arms import train_arm
 from trm.model import TRM
-from trm.params import arm_names
 from trm.puzzles import any_puzzle, arc_training
 from trm.puzzles.any_puzzle import AnyPuzzle, TokenSplits, make_model
 from trm.puzzles.arc import COLOURS, LARGEST
@@ -24,6 +23,7 @@ from trm.puzzles.arc_training import Arc, ArcSplits
 from trm.puzzles.solve import load_model
 from trm.run import Run, write_atomically
 from trm.trainer import Trainer
+from trm.training_params import arm_names
 
 # Task -> what it changes in the defaults of the chapter.
 TASKS = {

@@ -9,16 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from trm import supervision
 from trm.halting import UNROLLED
 from trm.model import TRMConfig, TRMParams
-from trm.params import (
-    MissingHardware,
-    Params,
-    RecursiveTraining,
-    arm_names,
-    checked_weights,
-    known_schedule,
-    world_size,
-)
+from trm.params import MissingHardware, Params
 from trm.puzzles.sudoku import PUZZLES, Shape
+from trm.training_params import RecursiveTraining, arm_names, checked_weights, known_schedule, world_size
 
 ALL_STEPS = 10**9  # as many as the arm trains for
 CGAR = "by thirds"  # the stages of `supervision.cgar_stages`

@@ -12,7 +12,6 @@ from trm.arms import ArmResult, scaled, train_arm
 from trm.flops import answer_flops, applications, saved_for_backward, training_flops
 from trm.halting import UNROLLED
 from trm.model import TRM, TRMConfig
-from trm.params import arm_names
 from trm.progress import Progress
 from trm.puzzles.dataset import PuzzleBatches, Splits
 from trm.puzzles.params import (
@@ -33,6 +32,7 @@ from trm.puzzles.unrolled import make_trm
 from trm.run import Run
 from trm.supervision import cgar_stages, depth_stages
 from trm.trainer import Trainer
+from trm.training_params import arm_names
 
 TESTED = (
     "test/exact_accuracy", "test/cell_accuracy", "test/loss", "test/halted_exact_accuracy", "test/mean_steps",

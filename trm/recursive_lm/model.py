@@ -21,9 +21,9 @@ from trm.checkpoint import load_pretrained
 from trm.errors import UserError
 from trm.layers import Block, KeyValueCache, Linear, inner_width, truncated_normal_
 from trm.losses import IGNORE_INDEX, exactly_right, softmax_cross_entropy
-from trm.params import BlockConstants, CycleParams
 from trm.protocol import StepOutput, whole_sum
 from trm.recursion import checkpointed, recurse
+from trm.training_params import BlockConstants, CycleParams
 
 
 class LMParams(CycleParams):

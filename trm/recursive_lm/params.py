@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
-from trm.params import ArmTraining, arm_names, checked_weights, known_schedule
 from trm.recursive_lm.model import LMParams
+from trm.training_params import ArmTraining, arm_names, checked_weights, known_schedule
 
 # What each arm changes in the parameters of the chapter. A plain arm has no cycles to supervise.
 PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1, "random_cycles": False}

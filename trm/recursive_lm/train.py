@@ -17,11 +17,11 @@ from trm.language.lm import SHIPPED_LM, generate_greedy, load_lm
 from trm.language.stories import Problem, ReasoningBatches, encode, problems, to_learn
 from trm.language.text import read_sequences, shuffled
 from trm.losses import IGNORE_INDEX, exactly_right
-from trm.params import arm_names
 from trm.recursive_lm.model import LMConfig, LMParams, RecursiveLanguageModel, lm_flops, load_recursive_lm
 from trm.recursive_lm.params import RecursiveLM
 from trm.run import Run
 from trm.trainer import Trainer, resolve_device
+from trm.training_params import arm_names
 
 LONGEST = 256  # tokens of a prompt with its completion; texts may be longer
 MEASURED = 40  # batches of training over whose sizes FLOPs are averaged

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from trm.params import arm_names
 from trm.sweep.chapters import schema_of
 from trm.sweep.spec import SweepError, read_sweeps
 from trm.tpu.plan import Slice, faults, plan
+from trm.training_params import arm_names
 
 CHAPTER = "04_trm_train"
 # The timetable of the scaling research, in days.
