@@ -1,6 +1,7 @@
 """Figures of the book: from records and arrays to matplotlib, no training and no model."""
 
 import base64
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -111,9 +112,8 @@ def explore(draw: Callable[..., Figure], **sliders: tuple[int, int, int] | ipywi
     sliders: argument -> (lowest, highest, first value), or any widget with a `value`.
     """
     if kernel():
-        box = slider_box(draw, **sliders)
-        picture = box.children[-1]
-        show_widget(box, picture.value, f"{picture.alt} (sliders: {', '.join(sliders)})")
+        box, picture, words = slider_box(draw, **sliders)
+        show_widget(box, picture, f"{words} (sliders: {', '.join(sliders)})")
 
 
 def show_widget(box: ipywidgets.Widget, picture: bytes, words: str) -> None:
@@ -134,26 +134,32 @@ def show_gif(picture: bytes, words: str) -> None:
         display(shown, raw=True, metadata={"image/gif": {"alt": words}})
 
 
-def slider_box(draw: Callable[..., Figure], **sliders: Any) -> ipywidgets.VBox:
-    """What `explore` shows: the sliders, and below them the picture in its own size."""
+def image_tag(picture: bytes, words: str) -> str:
+    """A PNG as HTML in its own size, for a widget; ipywidgets' own image has no room for what the picture shows in words."""
+    data = base64.b64encode(picture).decode()
+    return f'<img style="max-width: 100%" alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
+
+
+def slider_box(draw: Callable[..., Figure], **sliders: Any) -> tuple[ipywidgets.VBox, bytes, str]:
+    """What `explore` shows: the sliders and below them the picture; the first picture as PNG, and what it shows in words."""
     controls = {
         name: ipywidgets.IntSlider(min=found[0], max=found[1], value=found[2], description=name)
         if isinstance(found, tuple)
         else found
         for name, found in sliders.items()
     }
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
+    picture = ipywidgets.HTML()
 
-    def redraw(_=None) -> None:
+    def redraw(_=None) -> tuple[bytes, str]:
         figure = draw(**{name: control.value for name, control in controls.items()})
-        picture.alt = describe(figure)  # not a trait: with a tooltip JupyterLab cannot show an image
-        picture.value = png(figure)
+        words, drawn = describe(figure), png(figure)
+        picture.value = image_tag(drawn, words)
+        return drawn, words
 
     for control in controls.values():
         control.layout.width = "min(100%, 40rem)"
         control.observe(redraw, names="value")
-    redraw()
-    return ipywidgets.VBox([*controls.values(), picture])
+    return ipywidgets.VBox([*controls.values(), picture]), *redraw()
 
 
 if kernel():  # figures of a notebook are sharp on every screen; beside each stands what it shows

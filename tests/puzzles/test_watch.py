@@ -62,7 +62,7 @@ def pressed(box, text):
 def test_the_grid_takes_pastes_and_says_what_is_wrong():
     box = watch.puzzle_box(4)
     grid, words, step, picture = pressed(box, str(SIX))
-    assert words == "right after step 2" and step == 2 and picture.value[:4] == b"\x89PNG"
+    assert words == "right after step 2" and step == 2 and "obeys the rules" in picture.value
     assert [child.value for child in grid.children[:6]] == ["", "3", "5", "", "", "1"]
     assert "several solutions" in pressed(box, "1" + "." * 35)[1]
     assert "stands twice in row 1" in pressed(box, "11" + "." * 34)[1]

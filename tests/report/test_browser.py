@@ -258,9 +258,10 @@ def test_a_chapter_runs_in_jupyterlab_and_its_slider_moves_the_picture(browser, 
     assert not chapter.outputs("error"), chapter.outputs("error")
     assert chapter.printed().rstrip().endswith("metrics.json") and (chapter.run / "metrics.json").exists()
     until("figures are drawn", lambda: drawn(chapter.page) >= 4)
-    picture = chapter.page.locator("img.widget-image").first
+    picture = chapter.page.locator(".widget-html img").first
     picture.scroll_into_view_if_needed()
     before = picture.get_attribute("src")
+    assert picture.get_attribute("alt"), "what a reader who does not see it hears"
     handle = chapter.page.locator(".widget-slider .noUi-handle").last
     handle.focus()
     handle.press("ArrowRight")

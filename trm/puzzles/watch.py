@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trm.errors import UserError
 from trm.model import TRM
-from trm.plots import INK, RIGHT, WRONG, png, tidy
+from trm.plots import INK, RIGHT, WRONG, describe, image_tag, png, tidy
 from trm.puzzles.command import check, retry, words_of
 from trm.puzzles.exact import text_of
 from trm.puzzles.figures import grid_lines
@@ -161,7 +161,7 @@ def puzzle_box(steps: int = 16) -> ipywidgets.VBox:
         options=[("6x6", 6), ("9x9", 9)], style=ipywidgets.ToggleButtonsStyle(button_width="4rem")
     )
     think, words = ipywidgets.Button(description="think", button_style="primary"), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="22rem", display="none"))
+    picture = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="22rem", display="none"))
     slider = ipywidgets.IntSlider(min=0, max=steps, description="step", layout=ipywidgets.Layout(display="none"))
     play = ipywidgets.Play(min=0, max=steps, interval=700, layout=ipywidgets.Layout(display="none"))
     ipywidgets.jslink((play, "value"), (slider, "value"))
@@ -187,7 +187,8 @@ def puzzle_box(steps: int = 16) -> ipywidgets.VBox:
 
     def show(_=None) -> None:
         if seen:
-            picture.value = png(frame(seen[-1], slider.value))
+            figure = frame(seen[-1], slider.value)
+            picture.value = image_tag(png(figure), describe(figure))
 
     def pressed(_) -> None:
         try:
