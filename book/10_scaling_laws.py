@@ -389,7 +389,8 @@ show_source(pareto.non_dominated)
 # steps of evaluation.
 
 # %%
-grid = distinct.assign(error=1 - distinct[experiments.ACCURACY])
+names = scaling_plots.named(runs)
+grid = distinct.assign(error=1 - distinct[experiments.ACCURACY], case=distinct["case"].map(lambda c: names.get(c, c)))
 fronts = {}
 for column, label in (("flops/training", "FLOPs of the training"), ("flops/answer", "FLOPs of an answer")):
     args = (grid, "case", column, "error")

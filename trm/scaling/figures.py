@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from trm.escape import in_figure
 from trm.plots import tidy
-from trm.scaling.experiments import ACCURACY, Experiment, summarise
+from trm.scaling.experiments import ACCURACY, Experiment, present, summarise
 from trm.scaling.laws import Fit
 
 DOT, MEAN, LAW = "#9aa7b4", "#1f4e79", "#c0392b"
@@ -103,6 +103,17 @@ def laws(studies: dict[str, tuple[np.ndarray, np.ndarray, Fit]], labels: Sequenc
     return tidy(figure)
 
 
+def named(runs: pd.DataFrame) -> dict[str, str]:
+    """Case -> its name and what it changes, for cases of a known experiment."""
+    short, names = EngFormatter(places=1, sep=""), dict(CASES)
+    for experiment in present(runs):
+        if experiment.x and not experiment.x.startswith("flops"):
+            for case, value in experiment.of(runs).groupby("case")[experiment.x].mean().items():
+                words = short(value) if value >= 1000 else f"{value:g}"
+                names[case] = f"{case}: {experiment.x.split('/')[-1]} {words}"
+    return names
+
+
 def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
     """Error against cost, one panel per cost: every configuration, the front as a line, and its numbered members named
     below with their share. fronts: label of the cost -> what `pareto.front` and `pareto.membership` return."""
@@ -123,7 +134,8 @@ def pareto(fronts: dict[str, tuple[pd.DataFrame, pd.Series]]) -> Figure:
             members.append(
                 Line2D([], [], linestyle="", color=LAW, marker=f"${i}$", label=f"{in_figure(name)} ({share[name]:.0%})")
             )
-        ax.legend(handles=members, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=7, frameon=False)
+        ax.legend(handles=members, loc="upper left", bbox_to_anchor=(-0.12, -0.22), ncols=2, fontsize=7, frameon=False,
+                  columnspacing=1, handletextpad=0.3)  # fmt: skip
         ax.set(xscale="log", xlabel=label)
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_ylim(-6, 106)
