@@ -45,7 +45,6 @@ hidden_size = 64  # width D
 H_cycles = 3  # answers in a supervision step
 L_cycles = 1  # latent steps before each answer
 schedule = "linear"  # weights over the H-cycles: deep supervision; none: the last alone
-halting = "none"  # act: the expected loss over halting times
 batch_size = 64  # examples per optimizer step (global batch size)
 max_steps = 300  # optimizer steps; those of a named arm are scaled to equal FLOPs
 lr = 0.003  # peak learning rate
@@ -137,8 +136,8 @@ show_source(RecursiveLanguageModel.think)
 # that no arm must find out anew which number is near which; that model had learned from chains, and all arms gain by it alike.
 #
 # Keys and values of finished positions are cached in generation, a set for each application of a block: attention is causal
-# and the depth is fixed, so that no earlier state ever changes. Stopping early (`-p halting act`) therefore saves no time
-# here: later positions look at the keys of all cycles.
+# and the depth is fixed, so that no earlier state ever changes. Stopping early at some positions would save no time here:
+# later ones look at the keys of all cycles.
 #
 # ## The loss
 #
@@ -188,7 +187,7 @@ facts = {}
 for arm in arms:
     own = params.of_arm(arm)
     model = train.make_model(own, data)
-    passes = own.num_layers * (1 if own.body == "plain" else own.halt_max_steps * own.H_cycles * (own.L_cycles + 1))
+    passes = own.num_layers * (1 if own.body == "plain" else own.H_cycles * (own.L_cycles + 1))
     facts[arm or "as given"] = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "blocks passed": passes,

@@ -79,8 +79,6 @@ def recursive_lm(texts: bool = False, **values):
         draw = np.random.default_rng(0)
         rows = [([5], draw.integers(3, 30, length).tolist()) for length in (3, 9, 2, 14, 5, 5, 7, 1)]
         batches = lambda step: to_learn([rows[i] for i in shuffled(8, 8, 0, step)], data.pad, 0.0)  # noqa: E731
-    if params.halting == "act":
-        torch.nn.init.normal_(model.q_head.weight)
     return model, batches, params
 
 
@@ -136,8 +134,7 @@ SYSTEMS = {
     "parser, adaptive": lambda: parser(deep_supervision=True, schedule="adaptive", controller="recurrent"),
     "recursive_lm": lambda: recursive_lm(schedule="linear"),
     "recursive_lm, texts": lambda: recursive_lm(texts=True),
-    "recursive_lm, act": lambda: recursive_lm(texts=True, halting="act", halt_by="token"),
-    "recursive_lm, act by sequence": lambda: recursive_lm(halting="act", halt_by="sequence", chain=True),
+    "recursive_lm, chain": lambda: recursive_lm(chain=True),
     "latent reasoner": lambda: reasoner(distill_weight=1.0),
     "pause": lambda: reasoner(arm="pause", distill_weight=1.0),
     **{f"compressor, {arm}": lambda arm=arm: compressor(arm) for arm in TRAINED},

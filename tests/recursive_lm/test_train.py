@@ -144,7 +144,7 @@ def test_text_from_a_book(real_data):
     [
         ({"arm": "", "body": "plain"}, "requires schedule 'none'"),
         ({"body": "plain", "schedule": "none"}, "contradicts arm 'recursive'"),
-        ({"random_cycles": True, "halting": "act"}, "which a plain body and a halting head lack"),
+        ({"arm": "", "random_cycles": True, "body": "plain", "schedule": "none"}, "it requires schedule 'none', no random_cycles"),
         ({"random_cycles": True, "schedule": "0.2, 0.5, 1"}, "give a schedule by its name"),
         ({"arm": "", "body": "looped", "backprop": "last"}, "a loop requires 'full'"),
         ({"hidden_size": 20, "num_heads": 4}, "multiple of 2 \\* num_heads"),
@@ -152,7 +152,6 @@ def test_text_from_a_book(real_data):
         ({"arm": "recursiv"}, "no arm 'recursiv'"),
         ({"more_cycles": "0, 2"}, "whole numbers from 1"),
         ({"schedule": "linaer"}, "did you mean 'linear'"),
-        ({"data": "text", "halting": "act"}, "give 'token'"),
         ({"data": "text", "baseline_arm": "chain"}, "text has no chain"),
     ],
 )
@@ -177,7 +176,7 @@ def test_a_model_that_cannot_write_a_chain_is_named(monkeypatch, changes):
 
 
 def test_the_parameters_go_into_the_configuration(data, tmp_path):
-    changes = {"H_cycles": 2, "halting": "act", "halt_by": "token", "schedule": "decay", "expansion": 3.0}
+    changes = {"H_cycles": 2, "L_cycles": 2, "schedule": "decay", "expansion": 3.0}
     params = params_of(tmp_path, **changes)
     assert changes.items() <= job.config_of(params, data).model_dump().items()
     job.make_model(params, data).save_pretrained(tmp_path)

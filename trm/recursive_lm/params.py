@@ -6,10 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from trm import supervision
 from trm.recursive_lm.model import LMParams
-from trm.training_params import ArmTraining, arm_names, checked_weights, known_schedule
+from trm.training_params import ArmTraining, arm_names, checked_weights
 
 # What each arm changes in the parameters of the chapter. A plain arm has no cycles to supervise.
-PLAIN = {"body": "plain", "schedule": "none", "halting": "none", "halt_max_steps": 1, "random_cycles": False}
+PLAIN = {"body": "plain", "schedule": "none", "random_cycles": False}
 LM_ARMS = {
     "recursive": {"body": "recursive"},
     "last_only": {"body": "recursive", "schedule": "none"},  # no deep supervision: a loss on the last answer alone
@@ -56,8 +56,6 @@ class RecursiveLM(ArmTraining, LMParams):
 
     NOT_IN_RUN_ID: ClassVar[frozenset[str]] = ArmTraining.NOT_IN_RUN_ID | {"table"}
 
-    _known_step_schedule = field_validator("step_schedule")(known_schedule)
-
     @field_validator("arm", "baseline_arm")
     @classmethod
     def _known_arm(cls, value: str) -> str:
@@ -81,20 +79,15 @@ class RecursiveLM(ArmTraining, LMParams):
     def _fits_together(self) -> Self:
         if self.schedule != supervision.ADAPTIVE:
             checked_weights("schedule", self.schedule, self.H_cycles, self.supervision_weight)
-        checked_weights("step_schedule", self.step_schedule, self.halt_max_steps, self.step_weight)
         steps = [self.min_steps, self.max_problem_steps, self.test_steps]
         if steps != sorted(steps):
             raise ValueError(f"parameters 'min_steps', 'max_problem_steps', 'test_steps' = {steps} must not fall")
         if self.body == "looped" and self.backprop != "full":
             raise ValueError(f"parameter 'backprop' = {self.backprop!r} cuts at H-cycles; a loop requires 'full'")
-        if self.body == "plain" and (self.schedule != "none" or self.halting != "none" or self.halt_max_steps > 1):
-            raise ValueError("parameter 'body' = 'plain' requires schedule 'none', halting 'none' and halt_max_steps 1")
-        if self.random_cycles and (self.body == "plain" or self.halting == "act"):
-            raise ValueError("parameter 'random_cycles' draws cycles, which a plain body and a halting head lack")
+        if self.body == "plain" and (self.schedule != "none" or self.random_cycles):
+            raise ValueError("parameter 'body' = 'plain' has one answer: it requires schedule 'none', no random_cycles")
         if self.random_cycles and self.schedule not in supervision.schedule_names():
             raise ValueError("parameter 'random_cycles' draws cycles: give a schedule by its name, not its weights")
-        if self.data == "text" and self.halting == "act" and self.halt_by == "sequence":
-            raise ValueError("parameter 'halt_by' = 'sequence' requires a prompt, which text lacks; give 'token'")
         if self.data == "text" and (self.chain or "chain" in arm_names(f"{self.arm}, {self.baseline_arm}")):
             raise ValueError("parameter 'chain': text has no chain of thought; leave it out, and the arm chain")
         return self
@@ -103,5 +96,5 @@ class RecursiveLM(ArmTraining, LMParams):
         """These parameters with the changes of `arm`; "": as they are."""
         changes = dict(LM_ARMS.get(arm, {}))
         if changes.get("num_layers") == 0:
-            changes["num_layers"] = self.num_layers * self.H_cycles * (self.L_cycles + 1) * self.halt_max_steps
+            changes["num_layers"] = self.num_layers * self.H_cycles * (self.L_cycles + 1)
         return self.model_copy(update=changes)

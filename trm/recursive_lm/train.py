@@ -101,28 +101,25 @@ class Scores:
     exact: np.ndarray  # (N,) bool, whether the whole completion is right
     token_accuracy: float
     losses: np.ndarray  # (n,) cross-entropy after each answer (H-cycle), nats per token
-    cycles: np.ndarray  # (N,) answers computed before the first token is written
 
 
 @torch.no_grad()
 def score(model: RecursiveLanguageModel, rows: Sequence[Row], pad: int, H_cycles: int = 0, batch: int = 250) -> Scores:
     """One teacher-forced pass. A row is exact where greedy decoding gives its completion: as long as every token so far is
     right, both see the same. H_cycles: where not those of training."""
-    exact, cycles, losses, right, count = [], [], 0.0, 0, 0
+    exact, losses, right, count = [], 0.0, 0, 0
     for first in range(0, len(rows), batch):
         arrays = to_learn(rows[first : first + batch], pad, 0.0)
         tensors = {name: torch.from_numpy(value).to(model.device) for name, value in arrays.items()}
         answers, labels, weights = model.answers_at_targets(tensors, H_cycles)  # n of (B, M, D), (B, M), (B, M)
         labels = torch.where(weights > 0, labels, IGNORE_INDEX)
-        by_answer, _ = model.answer_losses(answers, labels, [False] * len(answers))
-        depths = model.depths(answers)
-        predictions = model.lm_head(model.chosen(answers, depths)).argmax(-1)
+        by_answer, logits = model.answer_losses(answers, labels, [False] * len(answers))
+        predictions = logits.argmax(-1)
         exact.append(exactly_right(predictions, labels).cpu())
-        cycles.append(depths[:, 0].cpu())
         losses = losses + by_answer.cpu().double().sum((0, 1))
         right += int((predictions == labels).sum())
         count += int((labels != IGNORE_INDEX).sum())
-    return Scores(torch.cat(exact).numpy(), right / count, (losses / count).numpy(), torch.cat(cycles).numpy())
+    return Scores(torch.cat(exact).numpy(), right / count, (losses / count).numpy())
 
 
 def evaluate(model: RecursiveLanguageModel, params: RecursiveLM, data: Data) -> dict[str, float]:
@@ -143,10 +140,7 @@ def evaluate(model: RecursiveLanguageModel, params: RecursiveLM, data: Data) -> 
             written = generate_greedy(model, data.tokenizer, some, thinking=True)
             metrics[f"tokens/{n}"], metrics[f"accuracy/{n}"] = float(np.mean(written.tokens)), written.accuracy(some)
             continue
-        found = scores(some)
-        metrics[f"accuracy/{n}"] = float(found.exact.mean())
-        if params.halting == "act":
-            metrics[f"mean_cycles/{n}"] = float(found.cycles.mean())
+        metrics[f"accuracy/{n}"] = float(scores(some).exact.mean())
         for H in params.cycles if params.body != "plain" else []:
             metrics[f"cycles_{H}/{n}"] = float(scores(some, H).exact.mean())
     return metrics | {"test/exact_accuracy": float(np.mean([metrics[f"accuracy/{n}"] for n in data.test]))}
