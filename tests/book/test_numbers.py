@@ -276,6 +276,14 @@ def judged():
     return [len(found), int((found != NOT_MEASURED).sum())]
 
 
+def compiled(**model):
+    """How often as long a compressor's step takes with torch.compile: ratio, interval."""
+    rows = table("01_compile").rename(columns={"round": "seed"})
+    rows = rows[(rows[list(model)] == pd.Series(model)).all(axis=1)]
+    found = compare(rows, "seconds", "compiled", "eager", ratio=True)
+    return [found.effect, found.low, found.high]
+
+
 NUMBERS = [
     ("README.md", "{:.0f} claims, judged by one function on the committed tables: {:.0f} have a verdict.", judged),
     (
@@ -590,6 +598,11 @@ NUMBERS = [
         for run, words in (("default", "{:.1f} (17.6 to 29.1)"), ("fast", "{:.1f} (13.8; one seed ends at 94.2 %)"),
                            ("houses", "{:.1f} (5.2 to 8.4)"))
     ),
+    ("book/01_compressor.py", "a step of the tied compressor takes {:.2f} times as long",
+     lambda: compiled(model="shipped", kind="tied")[:1]),
+    ("book/01_compressor.py", "width ({:.2f} to {:.2f}, nine rounds", lambda: compiled(model="shipped", kind="tied")[1:]),
+    ("book/01_compressor.py", "non-linear one {:.2f} ({:.2f} to {:.2f})", lambda: compiled(model="shipped", kind="nonlinear")),
+    ("book/01_compressor.py", "the tied one {:.2f} ({:.2f} to {:.2f})", lambda: compiled(model="SmolLM3-3B", kind="tied")),
     (
         "book/manual/leaderboard.md",
         "| {:.1f} ({:.1f} to {:.1f}) | {} | more than {:.1f} |",
