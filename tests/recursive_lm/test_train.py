@@ -144,7 +144,10 @@ def test_text_from_a_book(real_data):
     [
         ({"arm": "", "body": "plain"}, "requires schedule 'none'"),
         ({"body": "plain", "schedule": "none"}, "contradicts arm 'recursive'"),
-        ({"arm": "", "random_cycles": True, "body": "plain", "schedule": "none"}, "it requires schedule 'none', no random_cycles"),
+        (
+            {"arm": "", "random_cycles": True, "body": "plain", "schedule": "none"},
+            "it requires schedule 'none', no random_cycles",
+        ),
         ({"random_cycles": True, "schedule": "0.2, 0.5, 1"}, "give a schedule by its name"),
         ({"arm": "", "body": "looped", "backprop": "last"}, "a loop requires 'full'"),
         ({"hidden_size": 20, "num_heads": 4}, "multiple of 2 \\* num_heads"),
