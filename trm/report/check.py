@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trm.diff import Difference, differences, is_time, unequal
+from trm.diff import Pairs, is_time, pairs, texts, unequal
 from trm.errors import UserError
 from trm.report.html import Book
 from trm.text_files import read_json
@@ -21,7 +21,7 @@ class Outcome:
     seconds: float
     error: str = ""
     compared: int = 0  # metrics
-    unequal: dict[str, Difference] = field(default_factory=dict)
+    unequal: Pairs = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -30,7 +30,7 @@ class Outcome:
             return f"FAILED: {self.error}"
         if not self.unequal:
             return f"the same {self.compared} numbers"
-        values = [f"\n    {name}: {' and '.join(one.texts)}" for name, one in self.unequal.items()]
+        values = [f"\n    {name}: {' and '.join(texts(*both))}" for name, both in self.unequal.items()]
         return f"DIFFERENT: {len(values)} of {self.compared} numbers{''.join(values)}"
 
 
@@ -41,9 +41,8 @@ def check_chapter(books: Sequence[Book], chapter: str, scale: str = "smoke") -> 
         metrics = [read_json(book.execute(chapter, scale).folder / "metrics.json") for book in books]
     except UserError as error:
         return Outcome(time.monotonic() - started, str(error).splitlines()[0])
-    found = differences(*metrics)
-    compared = sum(not is_time(name) for name in found)
-    return Outcome(time.monotonic() - started, "", compared, unequal(found))
+    found = {name: both for name, both in pairs(*metrics).items() if not is_time(name)}
+    return Outcome(time.monotonic() - started, "", len(found), unequal(found))
 
 
 def check(book: Book) -> int:
