@@ -190,9 +190,10 @@ def test_the_committed_comparison_of_mixers_holds_every_seed_at_equal_flops():
         assert len(used) == 1 and (best is None or tuple(used.iloc[0]) == (best["lr"], best["weight_decay"]))
 
 
-def test_the_committed_table_of_another_language_ran_as_the_sweep_says():
-    table, sweep = pandas.read_csv(ROOT / "book" / "results" / "05_turkish.csv"), read_sweeps()["poh_language"]
-    wanted = {(p.params.arm, p.seed): (p.params.lr, p.params.epochs) for p in sweep.points("laptop")}
+@pytest.mark.parametrize("name, sweep", [("05_turkish", "poh_language"), ("05_agreement", "poh_agreement")])
+def test_the_committed_tables_of_other_treebanks_ran_as_their_sweeps_say(name, sweep):
+    table = pandas.read_csv(ROOT / "book" / "results" / f"{name}.csv")
+    wanted = {(p.params.arm, p.seed): (p.params.lr, p.params.epochs) for p in read_sweeps()[sweep].points("laptop")}
     found = {(row.arm, row.seed): (row.lr, row.epochs) for row in table.itertuples()}
     assert found == wanted and len(table) == len(wanted)
 
