@@ -90,7 +90,7 @@ from trm.puzzles.solve import shipped_model
 shipped_model("6x6"), shipped_model("9x9")
 from trm.checkpoint import PRETRAINED
 model, tokenizer = load_lm()
-for arm in ("thoughts", "direct", "pause"):
+for arm in ("thoughts", "direct", "pause", "totals"):
     load_reasoner(PRETRAINED / "latent_reasoner" / arm, model.config.hidden_size, arm == "pause")
 """
 TRAINING = """

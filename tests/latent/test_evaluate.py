@@ -11,6 +11,7 @@ import torch
 from trm.language.lm import load_lm
 from trm.language.stories import problems
 from trm.latent import figures as plots
+from trm.latent.continued import continued, follows_swap
 from trm.latent.data import Exercise, from_problem
 from trm.latent.evaluate import chapter_metrics, latency
 from trm.latent.frozen_lm import FrozenLM, tokens_of
@@ -137,6 +138,17 @@ def test_the_language_model_copies_the_answer_from_the_last_latents_of_the_shipp
     assert table.loc[("answer", "other"), "accuracy"] == 0.013
     assert table.loc[("answer", "other"), "other_answer"] > 0.92
     assert len(plots.swaps(table.reset_index()).axes) == 2
+
+
+@pytest.mark.slow
+def test_the_language_model_goes_on_from_the_totals_of_the_shipped_reasoner():
+    """Which was never taught an answer: as the chapter says of 300 stories."""
+    stories = [from_problem(one) for one in islice(problems("test", 0, 2, 6), 300)]
+    thinking = Thinking(FROZEN, load_reasoner(SHIPPED_REASONER / "totals", 192), 80, 8)
+    assert not thinking.reasoner.config.teach_answer
+    assert in_batches(partial(continued, thinking), stories, 64).right.sum() == 296
+    found = follows_swap(thinking, stories)
+    assert round(found["swapped"], 3) == 0.993 and found["own"] == 0 and round(found["to_the_end"], 3) == 0.941
 
 
 def test_metrics_and_figures_of_a_table():

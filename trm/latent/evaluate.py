@@ -17,7 +17,7 @@ from trm.latent.params import LatentReasoning
 from trm.latent.reasoner import SHIPPED_REASONER, Latents, load_reasoner
 from trm.latent.thinking import FIT_ON, Method, Thinking, in_batches
 
-SHIPPED = ("thoughts", "direct", "pause")
+SHIPPED = ("thoughts", "direct", "pause", "totals")
 
 
 def shipped(data: Data, params: LatentReasoning) -> dict[str, Latents]:
