@@ -198,6 +198,19 @@ def test_the_committed_tables_of_other_treebanks_ran_as_their_sweeps_say(name, s
     assert found == wanted and len(table) == len(wanted)
 
 
+def test_the_committed_comparison_of_recursive_language_models_ran_as_the_sweep_says():
+    table = pandas.read_csv(ROOT / "book" / "results" / "06_recursive_lm.csv")
+    curves = pandas.read_csv(ROOT / "book" / "results" / "06_recursive_lm_curves.csv")
+    wanted = {
+        (p.params.arm, p.seed, p.params.lr, p.params.max_problem_steps)
+        for p in read_sweeps()["recursive_lm"].points("laptop")
+    }
+    found = set(zip(table["arm"], table["seed"], table["lr"], table["max_problem_steps"]))
+    assert found == wanted and len(table) == len(wanted) == table["config"].nunique() + 2 * 3
+    assert set(zip(curves["arm"], curves["seed"])) == {point[:2] for point in wanted}
+    assert table["flops/training"].max() / table["flops/training"].min() < 1.01
+
+
 def test_the_plain_baselines_of_the_parser_hold_three_seeds_at_equal_compute():
     sweep = read_sweeps()["poh_equal_flops"]
     table = pandas.read_csv(ROOT / "book" / "results" / "05_equal_flops.csv")
