@@ -280,8 +280,8 @@ if results and data.test:
 # ## The full comparison
 #
 # All arms at equal compute, on problems of one to four steps in training and one to six in the test: three seeds of the
-# recursion, of plain blocks of equal compute and of the chain, one of the others. The rate of each arm was chosen on the
-# validation part, after a tenth of the training and with another seed (`trm sweep run recursive_lm_rates`):
+# recursion, of plain blocks of equal compute and of the chain, one of the others. The rates were chosen on the validation part,
+# after a tenth of the training and with another seed (`trm sweep run recursive_lm_rates`); the loop was tried at two:
 
 # %%
 RESULTS = ROOT / "book" / "results"
@@ -358,7 +358,7 @@ run.save_figure(figure, "cycles")
 # %% [markdown]
 # The dotted line is the number of cycles in training. The recursion requires just as many: with a fourth cycle about half of
 # its right answers are lost, with six nearly all. The loop adds the same $x$ before every pass, and keeps most of its answers
-# up to 64 cycles: its state has come to rest. Where the number was drawn in training (one to five), nothing is lost at all,
+# up to 64 cycles: its state has come to rest. Where the number was drawn in training (one to five), next to nothing is lost,
 # and problems of five and six steps are answered better than by any other arm. But nothing is gained by more cycles than three
 # either: the loop stops changing, it does not go on computing. (`looped` and `random_loops` are one seed each.)
 
@@ -392,7 +392,6 @@ run.save_figure(figure, "losses")
 stats.compare_all(full, TRAINED, "same_compute").round(3)
 
 # %%
-names = [arm for arm in full["arm"].unique() if arm != "recursive"]
 means = full.groupby("arm", sort=False)[[TRAINED, LONGER, "train/steps", "model/parameters"]].mean()
 
 
@@ -499,7 +498,7 @@ run.finish(metrics, complete=complete)
 # - A chain moves the depth into the text, and is paid at test time, in tokens. Here the same block with
 #   the chain answers 99.2 % of these lengths and 2.1 % of longer problems, of which the recursion answers 22.5 %.
 # - More H-cycles than in training break the recursion. A loop keeps most of its answers, and one whose number of passes was
-#   drawn in training keeps all up to 64 cycles and is the best on longer problems (one seed).
+#   drawn in training keeps them up to 64 cycles and is the best on longer problems (one seed).
 #
 # ## Exercises
 #

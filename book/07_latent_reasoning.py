@@ -300,7 +300,7 @@ if first:
 # The table compares latents (`thoughts`) with answering at once (`no_thinking`), with the written chain, with pause vectors,
 # with the same recursion, read off its last latent (`direct`), and with latents that were not computed for the problem: their
 # mean over training problems, `ridge` regression from the prompt's last state, and those of other problems (`shuffled`).
-# `totals` is the subject of the last section: the model goes on writing after latents of half of the steps.
+# After `totals` the model goes on writing a chain whose first half is latents (below).
 # `read_off` is the word nearest to the last latent, without the language model. Times are of this machine and include reading
 # the prompt; all methods generate through one loop.
 
@@ -497,7 +497,7 @@ shown if len(begun) else "no latents of steps"
 # %% [markdown]
 # First three panels: the written chain (0), latents for half of the steps, and the controls. At the defaults latents for the
 # first half give 98.7 against 99.3 % (296 and 298 of 300 stories), with 13.5 tokens to write instead of 26.4 (the latent steps
-# are read in one pass), so that an answer takes 0.63 to 0.75 of the time (three runs). Latents of no story (`mean`) leave
+# are read in one pass), so that an answer takes 0.63 to 0.74 of the time (three runs). Latents of no story (`mean`) leave
 # 7.0 %, so it is these latents that the model reads; without the story's numbers (`no_numbers`) 90.0 % stay right, so that most
 # of it are the totals. Last panel: with another story's total in the last latent the model goes on from that total in 99.3 %
 # and answers what follows from it in 94.1 %. So here the language model does use what the latents say, as if it had written

@@ -263,14 +263,13 @@ def computed_hours():
 
 def recursive():
     """Accuracies of recursion, chain and plain blocks on trained lengths; effect and interval of recursion against plain; what
-    recursion, chain and the loop with a drawn number of passes answer beyond these lengths."""
+    recursion and chain answer beyond these lengths."""
     full = table("06_recursive_lm")
     full["trained"] = full[[f"accuracy/{n}" for n in range(1, 5)]].mean(axis=1)
     means = full.groupby("arm")["trained"].mean()[["recursive", "chain", "same_compute"]]
     found = compare(full, "trained", "recursive", "same_compute")
     beyond = full.assign(beyond=full[["accuracy/5", "accuracy/6"]].mean(axis=1)).groupby("arm")["beyond"].mean()
-    longer = beyond[["recursive", "chain", "random_loops"]]
-    return [100 * value for value in (*means, found.effect, found.low, found.high, *longer)]
+    return [100 * value for value in (*means, found.effect, found.low, found.high, *beyond[["recursive", "chain"]])]
 
 
 def judged():

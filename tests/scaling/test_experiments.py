@@ -118,5 +118,7 @@ def test_figures_draw():
     drawn = figures.laws({"2": (x, y, study(x, y, resamples=20)[0])}, ["L_cycles"])
     drawn.canvas.draw()
     assert {"0.2", "0.5"} <= {t.get_text() for t in drawn.axes[0].get_yticklabels()}, "losses are readable on the axis"
+    names = figures.named(table)
+    assert names["exp02c"] == "exp02c: L_cycles 3" and names["exp08a"] == "08a: float32"
     args = (table.assign(error=1 - table[experiments.ACCURACY]), "case", "flops/training", "error")
     figures.pareto({"FLOPs": (pareto.front(*args), pareto.membership(*args, 50))})
